@@ -3,7 +3,7 @@ from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
-from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+from typing import Any as _Any, ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -36,7 +36,7 @@ class PullRequest(_message.Message):
     AUTH_FIELD_NUMBER: _ClassVar[int]
     reference: str
     auth: RegistryAuth
-    def __init__(self, reference: _Optional[str] = ..., auth: _Optional[_Union[RegistryAuth, _Mapping]] = ...) -> None: ...
+    def __init__(self, reference: _Optional[str] = ..., auth: _Optional[_Union[RegistryAuth, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class LayerProgress(_message.Message):
     __slots__ = ("digest", "offset", "total", "status")
@@ -56,7 +56,7 @@ class PullProgress(_message.Message):
     IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
     layer: LayerProgress
     image_id: str
-    def __init__(self, layer: _Optional[_Union[LayerProgress, _Mapping]] = ..., image_id: _Optional[str] = ...) -> None: ...
+    def __init__(self, layer: _Optional[_Union[LayerProgress, _Mapping[str, _Any]]] = ..., image_id: _Optional[str] = ...) -> None: ...
 
 class LoadChunk(_message.Message):
     __slots__ = ("data",)

@@ -1,6 +1,6 @@
 """What the generated stubs would know, as data: each service's methods, read from the protobuf descriptors.
 
-A server builds its handlers from a `Service`; a client calls `Service.connect(channel)` and gets one callable a method:
+A server builds its handlers from a `Service`; a client gets one callable a method from `Service.connect`:
 
     runtime = services.RUNTIME.connect(channel)        # grpc.Channel or grpc.aio.Channel
     reply = runtime.Version(api.VersionRequest())
