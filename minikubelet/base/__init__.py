@@ -1,0 +1,1 @@
+"""Errors, atomic files, undo stack, clock, identifiers, configuration: stdlib only."""

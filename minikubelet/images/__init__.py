@@ -1,0 +1,1 @@
+"""References, registry client, content store, unpacking."""

@@ -1,0 +1,1 @@
+"""Pod manifests in, running and probed pods out, over any CRI socket."""

@@ -1,0 +1,1 @@
+"""IPAM, bridge, port maps; the only pyroute2."""

@@ -1,0 +1,1 @@
+"""Sandboxes and containers: models, store, one verb a file, recovery, stats, events."""

@@ -1,0 +1,1 @@
+"""Fork server, per-pod monitor and in-container init: everything that forks."""

@@ -1,0 +1,1 @@
+"""Endpoints and framing for exec, attach and port-forward."""

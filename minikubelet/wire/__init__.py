@@ -1,0 +1,1 @@
+"""Messages between daemon, spawner and monitors, and their codec."""
