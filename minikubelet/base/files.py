@@ -14,7 +14,7 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, *, mode: int = 0o600
     """
     name = os.fspath(path)
     folder = os.path.dirname(name) or "."
-    temporary = os.path.join(folder, f".{os.path.basename(name)}.{secrets.token_hex(4)}")
+    temporary = os.path.join(folder, f".{os.path.basename(name)}.{os.urandom(4).hex()}")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:
         try:

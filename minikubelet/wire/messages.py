@@ -34,11 +34,14 @@ class IDMapping(msgspec.Struct, kw_only=True):
 class Mount(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One mount inside a container, in order.
 
-    ``kind`` is ``bind`` or a file system type (proc, sysfs, tmpfs, devpts, mqueue, cgroup2, overlay).
-    For ``bind``, ``source`` is a host path. ``target`` is resolved inside the root
-    (openat2 RESOLVE_IN_ROOT) and created if missing. ``flags`` are names as in mount(8): ro, nosuid,
-    nodev, noexec, relatime, strictatime, rro (recursive read-only). ``propagation`` is private, rprivate, rslave or
-    rshared. ``data`` is the file system's own option string.
+    ``kind`` is ``bind``, ``shm`` or a file system type (proc, sysfs, tmpfs, devpts, mqueue, cgroup2).
+    For ``bind``, ``source`` is a host path; a folder is bound with everything mounted below it. ``shm``
+    is the pod's own /dev/shm, shared by its containers (:attr:`StartSandbox.shm_size`). A ``tmpfs`` on
+    ``/dev`` gets the standard nodes (null, zero, full, random, urandom, tty) and links (fd, stdin,
+    stdout, stderr, core, ptmx) by itself. ``target`` is resolved inside the root (openat2
+    RESOLVE_IN_ROOT) and created if missing. ``flags`` are names as in mount(8): ro, nosuid, nodev,
+    noexec, noatime, relatime, strictatime, rro (recursive read-only). ``propagation`` is private,
+    rprivate, rslave or rshared. ``data`` is the file system's own option string.
     """
 
     kind: str
