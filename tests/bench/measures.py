@@ -36,6 +36,7 @@ class Measure:
     absolute: bool = False
 
 
+VERSION = Measure("Version (the client's own cost)", "ms")
 RUN = Measure("RunPodSandbox", "ms")
 CREATE = Measure("CreateContainer", "ms")
 START = Measure("StartContainer", "ms")
@@ -96,13 +97,15 @@ def lifecycle(bench: Bench) -> None:
     for start in range(0, bench.iterations, BLOCK):
         for contender in bench.contenders:
             with contender.client() as client:
-                client.is_ready()  # connects
+                client.version()  # connects
                 for _ in range(min(BLOCK, bench.iterations - start)):
                     one_pod(bench, contender, client)
 
 
 def one_pod(bench: Bench, contender: Contender, client: Client) -> None:
     pod = client.new_pod()
+    with bench.timed(VERSION, contender):
+        client.version()
     with bench.timed(UP, contender):
         with bench.timed(RUN, contender):
             client.run_sandbox(pod)
