@@ -54,7 +54,7 @@ class Contender:
             if time.monotonic() > deadline:
                 raise BenchError(f"{self.name} is not ready after {START_SECONDS:.0f} s\n{self.log_tail()}")
             time.sleep(0.05)
-        self._idle = {process.pid for process in self.daemon_processes()}
+        self.mark_idle()
 
     def environment(self) -> dict[str, str]:
         return dict(os.environ)
@@ -87,6 +87,10 @@ class Contender:
             daemon,
             *(child for child in daemon.children(recursive=True) if in_host_pid_namespace(child.pid)),
         ]
+
+    def mark_idle(self) -> None:
+        """Take note that no pod runs now: what runs besides belongs to the daemon."""
+        self._idle = {process.pid for process in self.daemon_processes()}
 
     def idle_processes(self) -> list[psutil.Process]:
         """Those that run whether there are pods or not."""

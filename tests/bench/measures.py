@@ -171,6 +171,7 @@ def memory(bench: Bench) -> None:
     """Proportional set sizes (proc_pid_smaps(5)) without pods, then beside many."""
     for contender in bench.contenders:
         time.sleep(SETTLE_SECONDS)
+        contender.mark_idle()
         bench.add(IDLE_PSS, contender, pss_mib(contender.idle_processes()))
         pods = bring_up(bench, contender)
         time.sleep(SETTLE_SECONDS)
