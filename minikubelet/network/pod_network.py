@@ -1,0 +1,329 @@
+"""The built-in pod network: one bridge, one subnet, one nftables table. Contract in docs/architecture.md.
+
+State (leases, host ports) is changed on the event loop, the kernel in two worker threads: one owns the
+route-netlink socket, one the libnftables context. Calls that change the maps at the same time share a
+transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from minikubelet.base.config import NetworkConfig
+from minikubelet.base.database import Database
+from minikubelet.base.errors import NodeError, StepError, precondition
+from minikubelet.base.ids import short
+from minikubelet.base.undo import UndoStack
+from minikubelet.linux.nftables import Nftables, NftablesError
+from minikubelet.network import bridge as bridges
+from minikubelet.network import rules
+from minikubelet.network.ipam import MIGRATIONS, Leases, Settings, parse_subnet
+from minikubelet.network.links import BridgeFacts, PodLink, PodLinks
+from minikubelet.network.port_maps import PortMapping, PortTable, normalise
+
+__all__ = ["POD_SYSCTLS", "Attachment", "PodNetwork", "PortMapping"]
+
+log = logging.getLogger(__name__)
+
+POD_SYSCTLS = {
+    "net.ipv6.conf.all.accept_ra": "0",
+    "net.ipv6.conf.default.accept_ra": "0",
+    "net.ipv6.conf.default.accept_dad": "0",
+}
+"""To be set in a pod's netns before :meth:`PodNetwork.attach`: no pod believes a neighbour's router
+advertisement (CVE-2020-10749). A host without IPv6 has none of these files."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A pod's place in the network."""
+
+    ips: tuple[str, ...]
+    """The pod's address first; further families may follow."""
+    gateway: str
+    interface: str = "eth0"
+
+
+async def _in_thread(executor: Executor, function: Callable[[], T]) -> T:
+    """Run a blocking call to its end even when the waiting task is cancelled: it uses the caller's fds."""
+    future = asyncio.get_running_loop().run_in_executor(executor, function)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        while not future.done():
+            try:
+                await asyncio.wait([future])
+            except asyncio.CancelledError:
+                continue
+        if not future.cancelled():
+            future.exception()  # seen: the cancellation is what the caller gets
+        raise
+
+
+class _Rules:
+    """The nftables table, in a thread of its own. Only its latest wanted state matters."""
+
+    def __init__(self, facts: rules.TableFacts, ports: Callable[[], list[rules.HostPort]]) -> None:
+        self._facts = facts
+        self._ports = ports
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="nftables")
+        self._nft: Nftables | None = None
+        self._waiting: asyncio.Future[None] | None = None
+        self._lock = asyncio.Lock()
+
+    async def install(self) -> None:
+        """Make the table anew. Raises StepError."""
+        await self._run("install nftables table", rules.replace_table(self._facts, self._ports()))
+
+    async def sync(self) -> None:
+        """Return when the maps hold what the port table held at the call, or later. Raises StepError."""
+        if self._waiting is None:
+            self._waiting = asyncio.ensure_future(self._sync_once())
+        await asyncio.shield(self._waiting)
+
+    async def _sync_once(self) -> None:
+        async with self._lock:
+            self._waiting = None  # from here on the ports are read; who comes later needs the next run
+            text = rules.replace_ports(self._facts, self._ports())
+            try:
+                await self._run("set host ports", text)
+            except StepError:  # somebody flushed the ruleset: make the table anew
+                await self._run("set host ports", rules.replace_table(self._facts, self._ports()))
+
+    async def delete(self) -> None:
+        """Remove the table. Raises StepError."""
+        await self._run("remove nftables table", rules.delete_table(self._facts))
+
+    async def _run(self, step: str, text: str) -> None:
+        try:
+            await _in_thread(self._executor, lambda: self._call(text))
+        except NftablesError as exc:
+            raise StepError(step, exc.errno or 0, self._facts.table, exc.strerror or "") from exc
+
+    def _call(self, text: str) -> None:
+        if self._nft is None:
+            self._nft = Nftables()
+        self._nft.run(text)
+
+    async def close(self) -> None:
+        if self._waiting is not None:
+            await asyncio.wait([self._waiting])
+
+        def free() -> None:
+            if self._nft is not None:
+                self._nft.close()
+
+        await _in_thread(self._executor, free)
+        self._executor.shutdown(wait=False)
+
+
+@dataclass
+class _Live:
+    """What exists once the network has started."""
+
+    bridge: BridgeFacts
+    leases: Leases
+    links: PodLinks
+    rules: _Rules
+
+
+class PodNetwork:
+    """Connects pods. Methods are called from the event loop only; see the contract for each."""
+
+    def __init__(self, db: Database, config: NetworkConfig, instance: str) -> None:
+        db.migrate("network", MIGRATIONS)
+        self._db = db
+        self._config = config
+        self._instance = instance
+        self._settings = Settings(db)
+        self._ports = PortTable(db)
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="rtnetlink")
+        self._live: _Live | None = None
+        self._problem = "the pod network has not been started"
+        self._starting = asyncio.Lock()
+
+    # --- life ---
+
+    async def start(self) -> None:
+        """Make bridge, table and forwarding as they must be; may be called again at any time.
+
+        A failure is logged and told by :meth:`status`; :meth:`attach` tries again. Pods that use the host's
+        network need none of this.
+        """
+        async with self._starting:
+            if self._live is None:
+                try:
+                    await self._start()
+                except (NodeError, OSError) as exc:
+                    self._problem = str(exc)
+                    log.error("the pod network can't be set up: %s", exc)
+
+    async def _start(self) -> None:
+        bridge = await self._ensure_bridge()
+        self._settings.set("bridge", bridge.name)
+        self._settings.set("subnet", str(bridge.subnet))
+        facts = rules.TableFacts(self._instance, bridge.name, str(bridge.subnet))
+        table = _Rules(facts, self._ports.all)
+        try:
+            await table.install()
+            links = await _in_thread(self._executor, lambda: PodLinks(bridge))
+        except BaseException:
+            await table.close()
+            raise
+        self._live = _Live(bridge, Leases(self._db, bridge.subnet), links, table)
+        log.info("pod network: bridge %s, subnet %s, mtu %d", bridge.name, bridge.subnet, bridge.mtu)
+
+    async def _ensure_bridge(self) -> BridgeFacts:
+        config = self._config
+        name = config.bridge or self._settings.get("bridge") or f"mk-{self._instance}"
+        leased = self._db.execute("SELECT count(*) FROM network_leases").fetchone()[0]
+        remembered = self._settings.get("subnet")
+        if (
+            config.subnet
+            and leased
+            and remembered
+            and parse_subnet(config.subnet) != parse_subnet(remembered)
+        ):
+            raise precondition(
+                f"network.subnet is {config.subnet}, but {leased} pods have addresses of {remembered}: "
+                "stop them first"
+            )
+        text = config.subnet or remembered
+        subnet = parse_subnet(text) if text else None
+
+        def ensure(subnet: ipaddress.IPv4Network | None) -> BridgeFacts:
+            return bridges.ensure(
+                bridges.BridgeWish(name, subnet, config.pool, config.mtu, f"{self._instance} {name}")
+            )
+
+        try:
+            return await _in_thread(self._executor, lambda: ensure(subnet))
+        except NodeError:
+            if config.subnet or leased or subnet is None:
+                raise
+            log.warning("the subnet used before, %s, is no longer free; choosing another", subnet)
+            return await _in_thread(self._executor, lambda: ensure(None))
+
+    async def close(self) -> None:
+        """Stop the threads and close the sockets; bridge, table and pods stay."""
+        live, self._live = self._live, None
+        self._problem = "the pod network has been closed"
+        if live is not None:
+            await live.rules.close()
+            live.links.close()
+        self._executor.shutdown(wait=False)
+
+    async def teardown(self) -> None:
+        """Remove table and bridge, then :meth:`close`. ``ip_forward`` stays on: others may rely on it.
+
+        Raises NodeError FAILED_PRECONDITION while a pod has an address.
+        """
+        leased = self._db.execute("SELECT count(*) FROM network_leases").fetchone()[0]
+        if leased:
+            raise precondition(f"{leased} pods are still attached to the pod network")
+        live = self._live
+        if live is not None:
+            await live.rules.delete()
+            await _in_thread(self._executor, lambda: bridges.remove(live.bridge.name))
+        await self.close()
+
+    def status(self) -> tuple[bool, str, str]:
+        """The CRI condition NetworkReady: (ready, reason, message)."""
+        if self._live is None:
+            return False, "NetworkNotReady", self._problem
+        name = self._live.bridge.name
+        if not bridges.present(name):
+            return False, "BridgeMissing", f"bridge {name} has been removed; restart minikubelet"
+        return True, "", ""
+
+    # --- pods ---
+
+    async def attach(
+        self, sandbox_id: str, netns_fd: int, netlink_fd: int, ports: Sequence[PortMapping]
+    ) -> Attachment:
+        """Give the pod eth0, an address, a default route and its host ports.
+
+        ``netns_fd`` is the pod's network namespace, ``netlink_fd`` a route-netlink socket opened in it; both
+        stay the caller's. On failure or cancellation nothing is left. Raises NodeError: FAILED_PRECONDITION
+        (network not ready, host port in use), RESOURCE_EXHAUSTED (subnet full), INVALID_ARGUMENT, StepError.
+        """
+        wanted = normalise(ports)
+        live = await self._ready()
+        if live.leases.of(sandbox_id) is not None:
+            raise precondition(f"pod sandbox {short(sandbox_id)} is attached already")
+        async with UndoStack(f"attach {short(sandbox_id)}") as undo:
+            address = live.leases.take(sandbox_id)
+            undo.push("lease", lambda: live.leases.free(sandbox_id))
+            if wanted:
+                self._ports.claim(sandbox_id, address, wanted)
+                undo.push("host ports", lambda: self._ports.release(sandbox_id))
+            pod = PodLink(sandbox_id, address, netns_fd, netlink_fd, hairpin=bool(wanted))
+            try:
+                await _in_thread(self._executor, lambda: live.links.add(pod))
+            except asyncio.CancelledError:  # the thread has done its work nevertheless
+                await self._remove_link(live, sandbox_id)
+                raise
+            undo.push("veth", lambda: self._remove_link(live, sandbox_id))
+            if wanted:
+                undo.push("nftables", lambda: self._withdraw(live, sandbox_id))
+                await live.rules.sync()
+        return Attachment((address,), live.leases.gateway)
+
+    async def _ready(self) -> _Live:
+        if self._live is None:
+            await self.start()
+        if self._live is None:
+            raise precondition(f"the pod network is not ready: {self._problem}")
+        return self._live
+
+    async def _remove_link(self, live: _Live, sandbox_id: str) -> None:
+        await _in_thread(self._executor, lambda: live.links.remove(sandbox_id))
+
+    async def _withdraw(self, live: _Live, sandbox_id: str) -> None:
+        if self._ports.release(sandbox_id):
+            await live.rules.sync()
+
+    async def detach(self, sandbox_id: str) -> None:
+        """Give back the pod's host ports and its lease; an unknown sandbox is fine.
+
+        The veth goes with the pod's netns, which the monitor lets go. Maps that can't be changed are logged
+        and made anew at the next change: a pod can always be removed.
+        """
+        live = self._live
+        if live is None:
+            self._forget(sandbox_id)
+            return
+        released = self._ports.release(sandbox_id)
+        if released:
+            try:
+                await live.rules.sync()
+            except StepError as exc:  # the maps are made anew at the next change or start
+                log.warning("host ports of %s are still in the table: %s", short(sandbox_id), exc)
+        live.leases.free(sandbox_id)
+
+    def _forget(self, sandbox_id: str) -> None:
+        self._ports.release(sandbox_id)
+        self._db.execute("DELETE FROM network_leases WHERE sandbox_id=?", (sandbox_id,))
+
+    def addresses(self, sandbox_id: str) -> Attachment | None:
+        """The pod's attachment, None when it has none."""
+        if self._live is None:
+            return None
+        address = self._live.leases.of(sandbox_id)
+        return None if address is None else Attachment((address,), self._live.leases.gateway)
+
+    async def collect(self, alive: Collection[str]) -> None:
+        """Free addresses and host ports of every sandbox that is not in ``alive``."""
+        rows = self._db.execute("SELECT sandbox_id FROM network_leases").fetchall()
+        holders = {str(row[0]) for row in rows} | set(self._ports.holders())
+        for sandbox_id in holders - set(alive):
+            log.info("freeing the address of pod sandbox %s, which is gone", short(sandbox_id))
+            await self.detach(sandbox_id)
