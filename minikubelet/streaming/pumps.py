@@ -1,0 +1,61 @@
+"""Non-blocking reads and writes on pipes and terminals, as coroutines."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+
+CHUNK = 64 * 1024
+
+
+async def read_fd(fd: int) -> bytes:
+    """Up to 64 KiB; empty at the end. A terminal whose other side is gone (EIO) has ended."""
+    while True:
+        try:
+            return os.read(fd, CHUNK)
+        except BlockingIOError:
+            await _ready(fd, writing=False)
+        except OSError as exc:
+            if exc.errno == errno.EIO:
+                return b""
+            raise
+
+
+async def write_fd(fd: int, data: bytes) -> None:
+    """Write all of ``data``. Raises BrokenPipeError when nobody reads any more."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            await _ready(fd, writing=True)
+
+
+async def _ready(fd: int, *, writing: bool) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    if writing:
+        loop.add_writer(fd, wake)
+    else:
+        loop.add_reader(fd, wake)
+    try:
+        await ready
+    finally:
+        if writing:
+            loop.remove_writer(fd)
+        else:
+            loop.remove_reader(fd)
+
+
+def close_fd(fd: int) -> None:
+    """Close a descriptor that may be absent (-1)."""
+    if fd >= 0:
+        with contextlib.suppress(OSError):
+            os.close(fd)

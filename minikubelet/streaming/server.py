@@ -1,0 +1,212 @@
+"""The streaming server: single-use token URLs for exec, attach and port-forward on a loopback port."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from minikubelet.streaming import port_forward, remote_command, spdy_channels, spdy_http, websocket
+from minikubelet.streaming.sessions import (
+    AttachRequest,
+    ExecRequest,
+    PortForwardRequest,
+    Request,
+    SessionOpener,
+    Streams,
+    TokenCache,
+)
+from minikubelet.streaming.spdy import Connection
+
+log = logging.getLogger(__name__)
+
+_PATHS: dict[type[Request], str] = {
+    ExecRequest: "exec",
+    AttachRequest: "attach",
+    PortForwardRequest: "portforward",
+}
+
+
+class StreamingServer:
+    """Turns checked CRI requests into URLs, and serves each URL once."""
+
+    def __init__(self, opener: SessionOpener, address: str = "127.0.0.1", port: int = 0) -> None:
+        self._opener = opener
+        self._address = address
+        self._port = port
+        self._tokens = TokenCache()
+        self._runner: web.AppRunner | None = None
+        self._sessions: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Listen. Raises OSError when the address is taken."""
+        app = web.Application()
+        for method in ("GET", "POST"):
+            app.router.add_route(method, "/{kind:exec|attach|portforward}/{token}", self._handle)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self._address, self._port)
+        await site.start()
+        self._port = self._runner.addresses[0][1]
+
+    async def close(self) -> None:
+        """Stop listening and end all sessions."""
+        for task in list(self._sessions):
+            task.cancel()
+        await asyncio.gather(*self._sessions, return_exceptions=True)
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    @property
+    def session_count(self) -> int:
+        """Sessions under way."""
+        return len(self._sessions)
+
+    def url(self, request: Request) -> str:
+        """A URL that works once, within a minute. Raises NodeError RESOURCE_EXHAUSTED."""
+        token = self._tokens.insert(request)
+        host = f"[{self._address}]" if ":" in self._address else self._address
+        return f"http://{host}:{self._port}/{_PATHS[type(request)]}/{token}"
+
+    async def _handle(self, http: web.Request) -> web.StreamResponse:
+        upgradable = spdy_http.is_spdy(http) or websocket.is_websocket(http)
+        if not upgradable:
+            return web.Response(status=400, text="unable to upgrade: SPDY/3.1 or WebSocket is required\n")
+        request = self._tokens.consume(http.match_info["token"])
+        if request is None or _PATHS[type(request)] != http.match_info["kind"]:
+            return web.Response(status=404, text="unknown, used or expired streaming token\n")
+        if isinstance(request, PortForwardRequest):
+            return await self._port_forward(http, request)
+        return await self._remote_command(http, request)
+
+    async def _session(self, work: Awaitable[None]) -> None:
+        """Run a session so that close() can end it; the handler itself is cancelled with the connection."""
+        task = asyncio.ensure_future(work)
+        self._sessions.add(task)
+        task.add_done_callback(self._sessions.discard)
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            raise
+        except Exception:
+            log.exception("a streaming session failed")
+
+    # --- exec and attach ---------------------------------------------------------------------------
+
+    async def _remote_command(
+        self, http: web.Request, request: ExecRequest | AttachRequest
+    ) -> web.StreamResponse:
+        def open_streams() -> Awaitable[Streams]:
+            if isinstance(request, ExecRequest):
+                return self._opener.open_exec(request)
+            return self._opener.open_attach(request)
+
+        if websocket.is_websocket(http):
+            return await self._remote_websocket(http, request, open_streams)
+        protocol = spdy_http.negotiate(http, spdy_channels.PROTOCOLS)
+        if protocol is None:
+            return web.Response(status=403, text="unable to upgrade: no supported stream protocol\n")
+        channels = spdy_channels.SpdyChannels(protocol)
+        connection = spdy_http.upgrade(http, protocol, channels.add)
+        await self._spdy(http, connection, self._remote_spdy(connection, channels, request, open_streams))
+        return spdy_http.Hijacked()
+
+    async def _remote_websocket(
+        self,
+        http: web.Request,
+        request: ExecRequest | AttachRequest,
+        open_streams: Callable[[], Awaitable[Streams]],
+    ) -> web.StreamResponse:
+        ws = websocket.new_socket()
+        await ws.prepare(http)
+        channels = websocket.WebSocketChannels(ws)
+        first = (
+            websocket.STDOUT if request.stdout else websocket.STDERR if request.stderr else websocket.ERROR
+        )
+        await channels.announce(first)
+
+        async def session() -> None:
+            reader = asyncio.create_task(channels.run_reader())
+            try:
+                await remote_command.serve(channels, open_streams)
+            finally:
+                reader.cancel()
+                await asyncio.gather(reader, return_exceptions=True)
+
+        await self._session(session())
+        return ws
+
+    async def _remote_spdy(
+        self,
+        connection: Connection,
+        channels: spdy_channels.SpdyChannels,
+        request: ExecRequest | AttachRequest,
+        open_streams: Callable[[], Awaitable[Streams]],
+    ) -> None:
+        wanted = {name for name in ("stdin", "stdout", "stderr") if getattr(request, name)}
+        if request.tty:
+            wanted.discard("stderr")
+        if not await channels.wait_for(connection, wanted, request.tty):
+            await channels.close()
+            return
+        await remote_command.serve(channels, open_streams)
+
+    async def _spdy(self, http: web.Request, connection: Connection, work: Awaitable[None]) -> None:
+        idle = asyncio.create_task(spdy_http.watch_idle(connection))
+        try:
+            await self._session(work)
+        finally:
+            idle.cancel()
+            connection.close()
+            http.protocol.connection_lost(None)
+
+    # --- port-forward --------------------------------------------------------------------------------
+
+    async def _port_forward(self, http: web.Request, request: PortForwardRequest) -> web.StreamResponse:
+        async def connect(port: int) -> socket.socket:
+            return await self._opener.connect(request.sandbox_id, port)
+
+        forwarder = port_forward.PortForwarder(connect)
+        if websocket.is_websocket(http):
+            return await self._forward_websocket(http, request, forwarder, connect)
+        protocol = spdy_http.negotiate(http, (port_forward.SPDY_PROTOCOL,))
+        if protocol is None:
+            return web.Response(status=403, text="unable to upgrade: no supported stream protocol\n")
+        connection = spdy_http.upgrade(http, protocol, forwarder.add)
+        await self._spdy(http, connection, self._forward(connection, forwarder))
+        return spdy_http.Hijacked()
+
+    async def _forward(self, connection: Connection, forwarder: port_forward.PortForwarder) -> None:
+        try:
+            await connection.lost.wait()
+        finally:
+            await forwarder.finish()
+
+    async def _forward_websocket(
+        self,
+        http: web.Request,
+        request: PortForwardRequest,
+        forwarder: port_forward.PortForwarder,
+        connect: port_forward.Connect,
+    ) -> web.StreamResponse:
+        ws = websocket.new_socket((port_forward.TUNNEL_PROTOCOL, *port_forward.WEBSOCKET_PROTOCOLS))
+        await ws.prepare(http)
+        if ws.ws_protocol != port_forward.TUNNEL_PROTOCOL:
+            await self._session(port_forward.serve_websocket(ws, request.ports, connect))
+            return ws
+        carrier = spdy_http.WebSocketCarrier(ws)
+        connection = Connection(carrier, forwarder.add)
+
+        async def session() -> None:
+            try:
+                await carrier.run(connection)
+            finally:
+                await forwarder.finish()
+
+        await self._session(session())
+        return ws
