@@ -1,0 +1,79 @@
+"""Reading and writing the small files of a cgroup."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+
+_ABSENT = (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP)
+
+
+def read(folder: str, name: str) -> str | None:
+    """Content of a file, None when the cgroup or the controller is not there. Raises OSError."""
+    try:
+        fd = os.open(f"{folder}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as exc:
+        if exc.errno in _ABSENT:
+            return None
+        raise
+    try:
+        chunks = []
+        while chunk := os.read(fd, 65536):
+            chunks.append(chunk)
+    except OSError as exc:
+        if exc.errno in _ABSENT:  # the cgroup went away meanwhile
+            return None
+        raise
+    finally:
+        os.close(fd)
+    return b"".join(chunks).decode("ascii", "replace")
+
+
+def write(folder: str, name: str, value: str) -> None:
+    """Write one value in one write(2), as cgroup files want it. Raises OSError with the path."""
+    path = f"{folder}/{name}"
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, value.encode())
+    except OSError as exc:
+        raise OSError(exc.errno, exc.strerror, path) from exc
+    finally:
+        os.close(fd)
+
+
+def write_all(folder: str, values: Mapping[str, str]) -> None:
+    """Write several files in order. Raises OSError with the path of the one that failed."""
+    for name, value in values.items():
+        write(folder, name, value)
+
+
+def number(folder: str, name: str) -> int | None:
+    """A file with one number; ``max`` is -1. None when it is not there."""
+    text = read(folder, name)
+    return None if text is None else parse_number(text)
+
+
+def parse_number(text: str) -> int:
+    """``max`` as -1, else the number. Raises ValueError."""
+    text = text.strip()
+    return -1 if text == "max" else int(text)
+
+
+def keyed(text: str | None) -> dict[str, int]:
+    """A flat keyed file (``key value`` lines); lines of another form are left out."""
+    values: dict[str, int] = {}
+    for line in (text or "").splitlines():
+        key, _, value = line.partition(" ")
+        if value.isdigit():
+            values[key] = int(value)
+    return values
+
+
+def nested(text: str | None) -> dict[str, dict[str, str]]:
+    """A nested keyed file (``key a=1 b=2`` lines)."""
+    values: dict[str, dict[str, str]] = {}
+    for line in (text or "").splitlines():
+        key, *pairs = line.split()
+        values[key] = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+    return values
