@@ -8,7 +8,7 @@ from minikubelet.kubelet.objects.base import Int32, Int64, Object, Quantity
 from minikubelet.kubelet.objects.containers import ResourceRequirements
 
 
-class PodCondition(Object):
+class PodCondition(Object, kw_only=True):
     """core/v1 PodCondition."""
 
     type: str
@@ -45,7 +45,7 @@ class ContainerStateRunning(Object):
     started_at: str | None = None
 
 
-class ContainerStateTerminated(Object):
+class ContainerStateTerminated(Object, kw_only=True):
     """core/v1 ContainerStateTerminated."""
 
     exit_code: Int32
@@ -116,7 +116,7 @@ class ResourceStatus(Object):
     resources: list[ResourceHealth] = field(default_factory=list)
 
 
-class ContainerStatus(Object):
+class ContainerStatus(Object, kw_only=True):
     """core/v1 ContainerStatus."""
 
     name: str

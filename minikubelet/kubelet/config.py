@@ -1,0 +1,55 @@
+"""Settings of the kubelet: plain data."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass, field
+
+
+def _hostname() -> str:
+    return socket.gethostname().strip().lower()
+
+
+@dataclass
+class KubeletConfig:
+    """Settings of one kubelet; paths are absolute."""
+
+    container_runtime_endpoint: str = "unix:///run/minikubelet/minikubelet.sock"
+    """The CRI socket of any runtime."""
+    image_service_endpoint: str = ""
+    """The CRI image service's socket; default: the same as the runtime's."""
+    manifests: str = "/etc/minikubelet/manifests"
+    """Folder of pod manifests, watched; or a single file. May appear later."""
+    root: str = "/var/lib/minikubelet/kubelet"
+    """State that outlives the process: pod folders with volumes, hosts files, checkpoints."""
+    socket: str = "/run/minikubelet/kubelet.sock"
+    """The local HTTP API; empty: none."""
+    log_dir: str = "/var/log/pods"
+    """Container logs: ``NAMESPACE_NAME_UID/CONTAINER/N.log``."""
+    node_name: str = field(default_factory=_hostname)
+    node_ip: str = ""
+    """What pods see as ``status.hostIP``; default: the address of the default route."""
+    resolv_conf: str = "/etc/resolv.conf"
+    cluster_dns: list[str] = field(default_factory=list)
+    """Name servers of pods with dnsPolicy ClusterFirst; none: these pods get the node's."""
+    cluster_domain: str = "cluster.local"
+    cgroup_parent: str = ""
+    """cgroup_parent of every sandbox, passed on as it is; empty: the runtime's choice."""
+    container_log_max_files: int = 5
+    stop_pods_on_exit: bool = False
+    """Terminate all pods gracefully before :meth:`Kubelet.run` returns."""
+    remove_orphans: bool = True
+    """Terminate and remove pods of the runtime that no manifest asks for."""
+    backoff_initial: float = 10.0
+    """Seconds of the first CrashLoopBackOff and ImagePullBackOff."""
+    backoff_max: float = 300.0
+
+    @property
+    def pods_dir(self) -> str:
+        """Where every pod has its folder, named by UID."""
+        return os.path.join(self.root, "pods")
+
+    def pod_dir(self, uid: str) -> str:
+        """The folder of one pod."""
+        return os.path.join(self.pods_dir, uid)

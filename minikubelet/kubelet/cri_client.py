@@ -1,0 +1,188 @@
+"""A thin asyncio client of the CRI socket: one method a verb, gRPC statuses become NodeError."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+
+from minikubelet.base.errors import Code, NodeError
+from minikubelet.criapi import api_pb2 as api
+from minikubelet.criapi import services
+
+_MAX_MESSAGE = 64 * 1024 * 1024
+_OPTIONS = [
+    ("grpc.max_receive_message_length", _MAX_MESSAGE),
+    ("grpc.max_send_message_length", _MAX_MESSAGE),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+]
+SHORT = 120.0
+"""Seconds until a call that makes or changes something is given up, as upstream's default."""
+QUERY = 30.0
+SANDBOX = 240.0
+
+_CODES = {code.value: code for code in Code}
+
+
+class CriClient:
+    """The runtime and image services behind one or two sockets.
+
+    Every method raises NodeError with the code the runtime answered with (UNAVAILABLE when it is away).
+    """
+
+    def __init__(self, endpoint: str, image_endpoint: str = "") -> None:
+        self.endpoint = endpoint
+        self._channel = grpc.aio.insecure_channel(_target(endpoint), options=_OPTIONS)
+        self._channels = [self._channel]
+        image_channel = self._channel
+        if image_endpoint and image_endpoint != endpoint:
+            image_channel = grpc.aio.insecure_channel(_target(image_endpoint), options=_OPTIONS)
+            self._channels.append(image_channel)
+        self._runtime: SimpleNamespace = services.RUNTIME.connect(self._channel)
+        self._images: SimpleNamespace = services.IMAGE.connect(image_channel)
+
+    async def close(self) -> None:
+        """Close the channels; calls under way fail."""
+        for channel in self._channels:
+            await channel.close(None)
+
+    async def wait_ready(self) -> None:
+        """Wait until the socket answers."""
+        self._channel.get_state(try_to_connect=True)
+        await self._channel.channel_ready()
+
+    async def version(self) -> api.VersionResponse:
+        """Name and version of the runtime."""
+        return await _call(self._runtime.Version(api.VersionRequest(version="v1"), timeout=QUERY))  # type: ignore[no-any-return]
+
+    async def status(self) -> api.StatusResponse:
+        """Conditions RuntimeReady and NetworkReady, features."""
+        return await _call(self._runtime.Status(api.StatusRequest(), timeout=QUERY))  # type: ignore[no-any-return]
+
+    async def run_pod_sandbox(self, config: api.PodSandboxConfig, handler: str = "") -> str:
+        """Create and start a sandbox; returns its ID."""
+        request = api.RunPodSandboxRequest(config=config, runtime_handler=handler)
+        reply = await _call(self._runtime.RunPodSandbox(request, timeout=SANDBOX))
+        return str(reply.pod_sandbox_id)
+
+    async def stop_pod_sandbox(self, sandbox_id: str) -> None:
+        """Stop a sandbox and whatever runs in it; idempotent."""
+        request = api.StopPodSandboxRequest(pod_sandbox_id=sandbox_id)
+        await _call(self._runtime.StopPodSandbox(request, timeout=SANDBOX))
+
+    async def remove_pod_sandbox(self, sandbox_id: str) -> None:
+        """Remove a sandbox and its containers; idempotent."""
+        request = api.RemovePodSandboxRequest(pod_sandbox_id=sandbox_id)
+        await _call(self._runtime.RemovePodSandbox(request, timeout=SANDBOX))
+
+    async def pod_sandbox_status(self, sandbox_id: str) -> api.PodSandboxStatusResponse:
+        """Status of one sandbox; some runtimes add the containers' statuses."""
+        request = api.PodSandboxStatusRequest(pod_sandbox_id=sandbox_id)
+        return await _call(self._runtime.PodSandboxStatus(request, timeout=QUERY))  # type: ignore[no-any-return]
+
+    async def list_pod_sandboxes(self, labels: dict[str, str] | None = None) -> list[api.PodSandbox]:
+        """All sandboxes, or those with ``labels``."""
+        request = api.ListPodSandboxRequest(filter=api.PodSandboxFilter(label_selector=labels or {}))
+        return list((await _call(self._runtime.ListPodSandbox(request, timeout=QUERY))).items)
+
+    async def create_container(
+        self, sandbox_id: str, config: api.ContainerConfig, sandbox: api.PodSandboxConfig
+    ) -> str:
+        """Create a container in a sandbox; returns its ID."""
+        request = api.CreateContainerRequest(pod_sandbox_id=sandbox_id, config=config, sandbox_config=sandbox)
+        return str((await _call(self._runtime.CreateContainer(request, timeout=SHORT))).container_id)
+
+    async def start_container(self, container_id: str) -> None:
+        """Start a created container."""
+        await _call(
+            self._runtime.StartContainer(api.StartContainerRequest(container_id=container_id), timeout=SHORT)
+        )
+
+    async def stop_container(self, container_id: str, grace: int) -> None:
+        """Stop a container: stop signal, SIGKILL after ``grace`` seconds; returns when it is stopped."""
+        request = api.StopContainerRequest(container_id=container_id, timeout=grace)
+        await _call(self._runtime.StopContainer(request, timeout=grace + SHORT))
+
+    async def remove_container(self, container_id: str) -> None:
+        """Remove a container; idempotent."""
+        request = api.RemoveContainerRequest(container_id=container_id)
+        await _call(self._runtime.RemoveContainer(request, timeout=SHORT))
+
+    async def container_status(self, container_id: str) -> api.ContainerStatus:
+        """Status of one container. NOT_FOUND if there is none."""
+        request = api.ContainerStatusRequest(container_id=container_id)
+        return (await _call(self._runtime.ContainerStatus(request, timeout=QUERY))).status  # type: ignore[no-any-return]
+
+    async def list_containers(self, labels: dict[str, str] | None = None) -> list[api.Container]:
+        """All containers, or those with ``labels``."""
+        request = api.ListContainersRequest(filter=api.ContainerFilter(label_selector=labels or {}))
+        return list((await _call(self._runtime.ListContainers(request, timeout=QUERY))).containers)
+
+    async def exec_sync(self, container_id: str, command: list[str], timeout: float) -> api.ExecSyncResponse:
+        """Run a command in a container; DEADLINE_EXCEEDED after ``timeout`` seconds (0: none)."""
+        request = api.ExecSyncRequest(container_id=container_id, cmd=command, timeout=int(timeout))
+        limit = timeout + SHORT if timeout else None
+        return await _call(self._runtime.ExecSync(request, timeout=limit))  # type: ignore[no-any-return]
+
+    async def exec(self, request: api.ExecRequest) -> str:
+        """The URL of a streaming exec."""
+        return str((await _call(self._runtime.Exec(request, timeout=QUERY))).url)
+
+    async def reopen_container_log(self, container_id: str) -> None:
+        """Make the runtime write to a new log file, after the old one was renamed."""
+        request = api.ReopenContainerLogRequest(container_id=container_id)
+        await _call(self._runtime.ReopenContainerLog(request, timeout=QUERY))
+
+    async def container_events(self) -> AsyncIterator[api.ContainerEventResponse]:
+        """Container events as they happen; ends with NodeError when the connection does.
+
+        The call is on the wire when the first ``None``-free item is awaited; see :mod:`pleg`.
+        """
+        call = self._runtime.GetContainerEvents(api.GetEventsRequest())
+        try:
+            async for event in call:
+                yield event
+        except grpc.aio.AioRpcError as exc:
+            raise _translate(exc) from None
+        finally:
+            call.cancel()
+
+    async def image_status(self, image: str) -> api.Image | None:
+        """The image if the runtime has it."""
+        request = api.ImageStatusRequest(image=api.ImageSpec(image=image))
+        reply = await _call(self._images.ImageStatus(request, timeout=QUERY))
+        return reply.image if reply.HasField("image") and reply.image.id else None
+
+    async def pull_image(
+        self, spec: api.ImageSpec, auth: api.AuthConfig | None, sandbox: api.PodSandboxConfig | None
+    ) -> str:
+        """Pull an image, however long it takes; returns the reference to create containers with."""
+        request = api.PullImageRequest(image=spec, auth=auth, sandbox_config=sandbox)
+        return str((await _call(self._images.PullImage(request))).image_ref)
+
+
+def _target(endpoint: str) -> str:
+    return endpoint if "://" not in endpoint else endpoint.replace("unix://", "unix:", 1)
+
+
+async def _call(call: Any) -> Any:
+    try:
+        return await call
+    except grpc.aio.AioRpcError as exc:
+        raise _translate(exc) from None
+    finally:
+        with contextlib.suppress(Exception):
+            if not call.done():
+                call.cancel()
+
+
+def _translate(exc: grpc.aio.AioRpcError) -> NodeError:
+    number = exc.code().value[0]
+    return NodeError(_CODES.get(number, Code.INTERNAL), exc.details() or exc.code().name)

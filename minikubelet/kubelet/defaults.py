@@ -1,0 +1,108 @@
+"""Default values of a pod (k8s.io/kubernetes pkg/apis/core/v1/defaults.go), filled in place."""
+
+from __future__ import annotations
+
+from minikubelet.kubelet.objects import Container, LifecycleHandler, Pod, Probe
+from minikubelet.kubelet.objects.containers import EphemeralContainer, HTTPGetAction
+from minikubelet.kubelet.objects.podspec import PodSecurityContext, PodSpec
+from minikubelet.kubelet.objects.volumes import EmptyDirVolumeSource, Volume
+
+TERMINATION_GRACE_PERIOD = 30
+TERMINATION_MESSAGE_PATH = "/dev/termination-log"
+
+
+def all_containers(spec: PodSpec) -> list[Container | EphemeralContainer]:
+    """Init, regular and ephemeral containers, in the order they are declared."""
+    return [*spec.init_containers, *spec.containers, *spec.ephemeral_containers]
+
+
+def is_sidecar(container: Container) -> bool:
+    """An init container with restartPolicy Always (KEP-753); meaningful for init containers only."""
+    return container.restart_policy == "Always"
+
+
+def apply_defaults(pod: Pod) -> None:
+    """Fill what the manifest left out."""
+    spec = pod.spec
+    spec.restart_policy = spec.restart_policy or "Always"
+    spec.dns_policy = spec.dns_policy or "ClusterFirst"
+    spec.scheduler_name = spec.scheduler_name or "default-scheduler"
+    spec.security_context = spec.security_context or PodSecurityContext()
+    if spec.termination_grace_period_seconds is None:
+        spec.termination_grace_period_seconds = TERMINATION_GRACE_PERIOD
+    if spec.enable_service_links is None:
+        spec.enable_service_links = True
+    for container in all_containers(spec):
+        _container(container, spec.host_network)
+    for volume in spec.volumes:
+        _volume(volume)
+
+
+def _container(container: Container | EphemeralContainer, host_network: bool) -> None:
+    if not container.image_pull_policy:
+        latest = has_latest_tag(container.image)
+        container.image_pull_policy = "Always" if latest else "IfNotPresent"
+    container.termination_message_path = container.termination_message_path or TERMINATION_MESSAGE_PATH
+    container.termination_message_policy = container.termination_message_policy or "File"
+    for port in container.ports:
+        port.protocol = port.protocol or "TCP"
+        if host_network and not port.host_port:
+            port.host_port = port.container_port
+    resources = container.resources
+    resources.requests = {**resources.limits, **resources.requests}
+    for variable in container.env:
+        if variable.value_from and variable.value_from.field_ref:
+            variable.value_from.field_ref.api_version = variable.value_from.field_ref.api_version or "v1"
+    for probe in (container.liveness_probe, container.readiness_probe, container.startup_probe):
+        if probe is not None:
+            _probe(probe)
+    if container.lifecycle is not None:
+        for hook in (container.lifecycle.post_start, container.lifecycle.pre_stop):
+            if hook is not None:
+                _handler(hook)
+
+
+def _probe(probe: Probe) -> None:
+    probe.timeout_seconds = probe.timeout_seconds or 1
+    probe.period_seconds = probe.period_seconds or 10
+    probe.success_threshold = probe.success_threshold or 1
+    probe.failure_threshold = probe.failure_threshold or 3
+    if probe.http_get is not None:
+        _http(probe.http_get)
+    if probe.grpc is not None and probe.grpc.service is None:
+        probe.grpc.service = ""
+
+
+def _handler(handler: LifecycleHandler) -> None:
+    if handler.http_get is not None:
+        _http(handler.http_get)
+
+
+def _http(action: HTTPGetAction) -> None:
+    action.path = action.path or "/"
+    action.scheme = action.scheme or "HTTP"
+
+
+def _volume(volume: Volume) -> None:
+    for source in (volume.secret, volume.config_map, volume.downward_api, volume.projected):
+        if source is not None and source.default_mode is None:
+            source.default_mode = 0o644
+    if volume.host_path is not None and volume.host_path.type is None:
+        volume.host_path.type = ""
+    if volume.image is not None and not volume.image.pull_policy:
+        volume.image.pull_policy = "Always" if has_latest_tag(volume.image.reference) else "IfNotPresent"
+    if volume.projected is not None:
+        for projection in volume.projected.sources:
+            token = projection.service_account_token
+            if token is not None and token.expiration_seconds is None:
+                token.expiration_seconds = 3600
+    if not any(getattr(volume, name) for name in volume.__struct_fields__ if name != "name"):
+        volume.empty_dir = EmptyDirVolumeSource()
+
+
+def has_latest_tag(image: str) -> bool:
+    """Whether ``image`` has the tag ``latest`` or neither tag nor digest."""
+    if "@" in image:
+        return False
+    _, colon, tag = image.rpartition("/")[2].partition(":")
+    return not colon or tag == "latest"

@@ -1,0 +1,1 @@
+"""From the bytes of a manifest to checked pods, with errors a person can act on."""

@@ -1,0 +1,183 @@
+"""Documents become pods: JSON or YAML, one or many a file, lists unfolded; every field must be known."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from minikubelet.kubelet.manifests.errors import ManifestError
+from minikubelet.kubelet.manifests.yaml_reader import MAX_BYTES, MAX_DEPTH, Document, Path, dotted, read_yaml
+from minikubelet.kubelet.objects import Pod
+
+_AT = re.compile(r"(?P<what>.*?)(?: - at `(?P<key>key in )?\$(?P<path>.*)`)?\Z", re.S)
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`\Z", re.S)
+_EXPECTED = re.compile(r"Expected `(.+?)`, got `(.+?)`\Z")
+_WORDS = {
+    "str": "a string",
+    "int": "a whole number",
+    "bool": "true or false",
+    "float": "a number",
+    "array": "a list",
+    "object": "a mapping",
+    "null": "nothing",
+}
+
+
+def decode_pods(text: bytes, file: str = "") -> list[tuple[Pod, Document]]:
+    """All pods of a manifest, in order, as written: no defaults, not validated.
+
+    Raises ManifestError with ``file``, the line and the field path of the first problem.
+    """
+    try:
+        return [_pod(document) for whole in _documents(text) for document in _unfold(whole)]
+    except ManifestError as exc:
+        exc.file = exc.file or file
+        raise
+
+
+def _documents(text: bytes) -> Iterator[Document]:
+    if text.lstrip()[:1] == b"{":
+        yield Document(_json(text))
+    else:
+        yield from read_yaml(text)
+
+
+def _json(text: bytes) -> Any:
+    if len(text) > MAX_BYTES:
+        raise ManifestError(f"larger than {MAX_BYTES} bytes")
+    try:
+        data = json.loads(text, object_pairs_hook=_unique)
+    except json.JSONDecodeError as exc:
+        raise ManifestError(f"not valid JSON: {exc.msg}", line=exc.lineno) from None
+    except (RecursionError, UnicodeDecodeError, ValueError) as exc:
+        raise ManifestError(f"not valid JSON: {exc}") from None
+    _check_depth(data)
+    return data
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    seen: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in seen:
+            raise ManifestError(f"key {key!r} appears twice")
+        seen[key] = value
+    return seen
+
+
+def _check_depth(data: Any) -> None:
+    level, depth = [data], 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise ManifestError(f"nested deeper than {MAX_DEPTH} levels")
+        level = [
+            child
+            for each in level
+            for child in (each.values() if isinstance(each, dict) else each if isinstance(each, list) else ())
+        ]
+
+
+def _unfold(document: Document) -> Iterator[Document]:
+    """A List's or PodList's items, each with its own lines; anything else as it is."""
+    data = document.data
+    if not isinstance(data, dict):
+        raise ManifestError("expected a mapping with apiVersion and kind", line=document.line(()))
+    if data.get("kind") not in ("List", "PodList"):
+        yield document
+        return
+    items = data.get("items") or []
+    if not isinstance(items, list):
+        raise ManifestError("expected a list", field="items", line=document.line(("items",)))
+    for index, item in enumerate(items):
+        if data["kind"] == "PodList" and isinstance(item, dict):
+            item = {"apiVersion": "v1", "kind": "Pod", **item}
+        prefix: Path = ("items", index)
+        lines = {path[2:]: line for path, line in document.lines.items() if path[:2] == prefix}
+        yield from _unfold(Document(item, lines))
+
+
+def _pod(document: Document) -> tuple[Pod, Document]:
+    data = document.data
+    kind, version = data.get("kind"), data.get("apiVersion")
+    if not kind or not version:
+        raise ManifestError("apiVersion and kind are needed", line=document.line(()))
+    if (kind, version) != ("Pod", "v1"):
+        raise ManifestError(
+            f"{version} {kind} is not supported: only v1 Pod is", field="kind", line=document.line(("kind",))
+        )
+    plain = _without_nulls({key: value for key, value in data.items() if key != "status"})
+    try:
+        return msgspec.convert(plain, Pod), document
+    except msgspec.ValidationError as exc:
+        raise _explain(str(exc), plain, document) from None
+
+
+def _without_nulls(value: Any) -> Any:
+    """``null`` means absent everywhere in the API, as in Go's decoder."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(each) for key, each in value.items() if each is not None}
+    if isinstance(value, list):
+        return [_without_nulls(each) for each in value]
+    return value
+
+
+def _explain(text: str, data: Any, document: Document) -> ManifestError:
+    """msgspec's message in this project's words, at the right line."""
+    match = _AT.match(text)
+    what, where = (match["what"], match["path"] or "") if match else (text, "")
+    path = _steps(where, data)
+    if unknown := _UNKNOWN.match(what):
+        path = (*path, unknown[1])
+        close = difflib.get_close_matches(unknown[1], _vocabulary(), n=1, cutoff=0.75)
+        hint = f' (did you mean "{close[0]}"?)' if close and close[0] != unknown[1] else ""
+        what = f"unknown field{hint}"
+    elif expected := _EXPECTED.match(what):
+        wanted = " or ".join(_WORDS.get(word, word) for word in expected[1].split(" | ") if word != "null")
+        what = f"expected {wanted}, got {_WORDS.get(expected[2], expected[2])}"
+    return ManifestError(what, field=dotted(path), line=document.line(path))
+
+
+def _steps(where: str, data: Any) -> Path:
+    """msgspec's ``.spec.containers[0].env[...]`` as a path; ``[...]`` becomes the key that is no string."""
+    path: list[str | int] = []
+    for name, index in re.findall(r"\.([^.\[]+)|\[([^\]]*)\]", where):
+        step: str | int = name
+        if index == "..." and isinstance(data, dict):
+            step = next((key for key, value in data.items() if not isinstance(value, str)), "?")
+        elif index:
+            step = int(index) if index.isdigit() else index
+        path.append(step)
+        try:
+            data = data[step]
+        except (KeyError, IndexError, TypeError):
+            data = None
+    return tuple(path)
+
+
+@functools.cache
+def _vocabulary() -> list[str]:
+    """Every field name a pod can have, for suggestions."""
+    names: set[str] = set()
+    seen: set[type] = set()
+    todo: list[Any] = [msgspec.inspect.type_info(Pod)]
+    while todo:
+        info = todo.pop()
+        if isinstance(info, msgspec.inspect.StructType):
+            if info.cls in seen:
+                continue
+            seen.add(info.cls)
+            names.update(each.encode_name for each in info.fields)
+            todo += [each.type for each in info.fields]
+        elif isinstance(info, msgspec.inspect.UnionType):
+            todo += info.types
+        elif isinstance(info, msgspec.inspect.ListType):
+            todo.append(info.item_type)
+        elif isinstance(info, msgspec.inspect.DictType):
+            todo.append(info.value_type)
+    return sorted(names)

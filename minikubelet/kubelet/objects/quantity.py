@@ -1,0 +1,42 @@
+"""Resource quantities: exact parsing of ``500m``, ``1.5Gi``, ``1e3`` (k8s.io/apimachinery api/resource)."""
+
+from __future__ import annotations
+
+import math
+import re
+from fractions import Fraction
+
+from minikubelet.kubelet.objects.base import Quantity
+
+_FORM = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:([eE][+-]?\d{1,3})|([KMGTPE]i|[numkMGTPE])|)\Z")
+_BINARY = {f"{prefix}i": Fraction(1024**power) for power, prefix in enumerate("KMGTPE", 1)}
+_DECIMAL = {"n": Fraction(1, 10**9), "u": Fraction(1, 10**6), "m": Fraction(1, 1000)} | {
+    prefix: Fraction(1000**power) for power, prefix in enumerate("kMGTPE", 1)
+}
+_MULTIPLIERS = _BINARY | _DECIMAL
+_LONGEST = 64
+
+
+def parse(quantity: Quantity) -> Fraction:
+    """The exact value. Raises ValueError for anything that is not a quantity."""
+    text = str(quantity)
+    match = _FORM.match(text) if len(text) <= _LONGEST else None
+    if match is None or isinstance(quantity, bool):
+        raise ValueError(
+            f"{text[:_LONGEST]!r} is not a quantity (a number, maybe with a suffix like m, k, Mi)"
+        )
+    number, exponent, suffix = match.groups()
+    value = Fraction(number)
+    if exponent:
+        return value * Fraction(10) ** int(exponent[1:])
+    return value * _MULTIPLIERS[suffix] if suffix else value
+
+
+def whole(quantity: Quantity) -> int:
+    """The value in units (bytes, cores), rounded up as upstream's Quantity.Value() does."""
+    return math.ceil(parse(quantity))
+
+
+def milli(quantity: Quantity) -> int:
+    """The value in thousandths (millicores), rounded up."""
+    return math.ceil(parse(quantity) * 1000)
