@@ -7,8 +7,6 @@ import errno
 import os
 import signal
 
-from minikubelet.linux import libc
-
 CLONE_PIDFD = 0x1000
 CLONE_INTO_CGROUP = 0x200000000
 

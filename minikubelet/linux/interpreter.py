@@ -1,8 +1,8 @@
-"""The interpreter behind a descriptor that nobody can write through (CVE-2019-5736).
+"""Binaries behind descriptors that nobody can write through (CVE-2019-5736).
 
-A process that enters a container still *is* the host's interpreter until it calls execve(2); through /proc/PID/exe the
-container could reach and overwrite it. So the spawner runs from a detached read-only mount of the binary or, where
-that can't be had, from a sealed copy in memory.
+A process that enters a container still *is* the host's interpreter until it calls execve(2); through
+/proc/PID/exe the container could reach and overwrite it. So the spawner runs from a detached read-only
+mount of the binary or, where that can't be had, from a sealed copy in memory; so does pause.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ def protected_interpreter() -> int:
     Execute it as ``/proc/self/fd/N`` with ``sys.executable`` as argv[0], so that the virtual environment is
     still found. Raises OSError.
     """
-    path = os.path.realpath(sys.executable)
+    return protected_binary(os.path.realpath(sys.executable))
+
+
+def protected_binary(path: str) -> int:
+    """The same for any binary that runs where a container can see it. Raises OSError."""
     try:
         return _read_only_mount(path)
     except OSError:
@@ -39,7 +43,7 @@ def _read_only_mount(path: str) -> int:
 
 
 def _sealed_copy(path: str) -> int:
-    copy = os.memfd_create("minikubelet-interpreter", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    copy = os.memfd_create(os.path.basename(path), os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         with open(path, "rb") as source:
             while chunk := source.read(1 << 20):

@@ -80,9 +80,7 @@ _move_mount = libc.system_call(429, _int, _str, _int, _str, _uint)
 _fsopen = libc.system_call(430, _str, _uint)
 _fsconfig = libc.system_call(431, _int, _uint, _str, _str, _int)
 _fsmount = libc.system_call(432, _int, _uint, _uint)
-_mount_setattr = libc.system_call(
-    442, _int, _str, _uint, ctypes.POINTER(_MountAttr), ctypes.c_size_t
-)
+_mount_setattr = libc.system_call(442, _int, _str, _uint, ctypes.POINTER(_MountAttr), ctypes.c_size_t)
 _mount = libc.function("mount", _str, _str, _str, ctypes.c_ulong, _str)
 _umount2 = libc.function("umount2", _str, _int)
 _pivot_root = libc.function("pivot_root", _str, _str)
@@ -190,7 +188,12 @@ def overlay_filesystem(lowerdirs: list[str], upperdir: str, workdir: str) -> int
         _configure(context, "overlay", "source", "overlay")
         for folder in lowerdirs:
             _configure(context, "overlay", "lowerdir+", folder)
-        for name, value in (("upperdir", upperdir), ("workdir", workdir), ("index", "off"), ("metacopy", "off")):
+        for name, value in (
+            ("upperdir", upperdir),
+            ("workdir", workdir),
+            ("index", "off"),
+            ("metacopy", "off"),
+        ):
             _configure(context, "overlay", name, value)
         if _fsconfig(context, _FSCONFIG_CMD_CREATE, None, None, 0) < 0:
             _raise_explained(context, "overlay")

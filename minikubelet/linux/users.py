@@ -43,7 +43,11 @@ def parse_passwd(data: bytes) -> list[Account]:
     accounts = []
     for line in data.decode("utf-8", "surrogateescape").split("\n"):
         fields = line.strip().split(":")
-        if len(fields) >= 6 and (uid := number(fields[2])) is not None and (gid := number(fields[3])) is not None:
+        if (
+            len(fields) >= 6
+            and (uid := number(fields[2])) is not None
+            and (gid := number(fields[3])) is not None
+        ):
             accounts.append(Account(fields[0], uid, gid, fields[5]))
     return accounts
 

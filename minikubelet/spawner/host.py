@@ -1,0 +1,38 @@
+"""What the spawner finds out about this machine once, and every monitor inherits by fork."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from minikubelet.base.errors import StepError
+from minikubelet.linux import capabilities, interpreter, namespaces
+from minikubelet.spawner import cgroups
+from minikubelet.spawner.steps.plans import Machine
+
+PAUSE = Path(__file__).with_name("pause")
+
+
+class Host:
+    """Descriptors (all close-on-exec) and facts that last as long as the process."""
+
+    def __init__(self) -> None:
+        self.proc = interpreter.proc_handle()
+        self.pause = _open_pause()
+        self.null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        self.own_pid = namespaces.own("pid")
+        self.own_net = namespaces.own("net")
+        self.cgroup_mount = cgroups.mount_point()
+        self.machine = Machine(os.uname().machine, capabilities.last_known_to_kernel())
+
+    def descriptors(self) -> list[int]:
+        """What a monitor must keep open."""
+        return [self.proc, self.pause, self.null, self.own_pid, self.own_net]
+
+
+def _open_pause() -> int:
+    try:
+        return interpreter.protected_binary(str(PAUSE))
+    except FileNotFoundError as exc:
+        detail = "the pause binary has not been built; run scripts/build_hook.py or install a wheel"
+        raise StepError("open pause", exc.errno or 0, str(PAUSE), detail) from exc

@@ -1,0 +1,172 @@
+"""A child on its way from clone(2) to execve(2), seen from the monitor, which never waits for it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import socket
+from collections.abc import Callable
+
+import msgspec
+
+from minikubelet.base.errors import StepError
+from minikubelet.linux import clone, namespaces, prctl
+from minikubelet.spawner.loop import Loop
+from minikubelet.spawner.steps.base import Scene, Step
+from minikubelet.wire.messages import Failure, ResolvedUser
+
+_REPORT_SIZE = 65536
+_RESET = (
+    signal.SIGPIPE,
+    signal.SIGXFSZ,
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGCHLD,
+)
+_encoder = msgspec.json.Encoder()
+_user_decoder = msgspec.json.Decoder(ResolvedUser)
+_failure_decoder = msgspec.json.Decoder(Failure)
+
+
+class Birth:
+    """How to make a child: its plan and scene, the namespaces it is born in."""
+
+    def __init__(self, plan: list[Step], scene: Scene) -> None:
+        self.plan = plan
+        self.scene = scene
+        self.new_namespaces = 0
+        """CLONE_NEW* bits."""
+        self.pid_namespace = -1
+        """pidfd whose PID namespace the child is born in; -1: the monitor's, or a new one."""
+        self.own_pid_namespace = -1
+        """The monitor's own, to come back to."""
+
+
+class Launch:
+    """A child that has not yet become its program. ``on_done(launch)`` is called once.
+
+    Then ``failure`` tells what went wrong, or is None and ``user`` is who the program runs as, ``master`` its
+    terminal's master (-1 without), both now the caller's.
+    """
+
+    def __init__(self, loop: Loop, birth: Birth, on_done: Callable[[Launch], None]) -> None:
+        self.user = ResolvedUser()
+        self.master = -1
+        self.failure: StepError | None = None
+        self.done = False
+        self._ready = False
+        self._loop = loop
+        self._on_done = on_done
+        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        birth.scene.report = theirs
+        try:
+            child = _born(birth)
+        except OSError as exc:
+            mine.close()
+            raise StepError("clone the process", exc.errno or 0) from exc
+        finally:
+            theirs.close()
+        self.pid = child.pid
+        self.pidfd = child.pidfd
+        self._channel = mine
+        mine.setblocking(False)
+        loop.watch(mine.fileno(), lambda _events: self.poll())
+
+    def poll(self) -> None:
+        """Take in what the child has reported by now."""
+        while not self.done:
+            try:
+                data, fds, _, _ = socket.recv_fds(self._channel, _REPORT_SIZE, 1, socket.MSG_CMSG_CLOEXEC)
+            except BlockingIOError:
+                return
+            except OSError:
+                data, fds = b"", []
+            if fds:
+                self.master = fds[0]
+            if data.startswith(b"ready"):
+                self.user = _user_decoder.decode(data[5:])
+                self._ready = True
+            elif data.startswith(b"failed"):
+                body = _failure_decoder.decode(data[6:])
+                self.failure = StepError(body.step, body.number, body.path, body.detail)
+            elif not data:
+                self._finish()
+
+    def _finish(self) -> None:
+        """End of file: execve(2) has closed the child's end, or the child is gone."""
+        self.done = True
+        self._loop.forget(self._channel.fileno())
+        self._channel.close()
+        if not self._ready and self.failure is None:
+            self.failure = StepError("set up the process", errno.ECHILD, detail="it was killed on the way")
+        if self.failure is not None and self.master >= 0:
+            os.close(self.master)
+            self.master = -1
+        self._on_done(self)
+
+
+def _born(birth: Birth) -> clone.Child:
+    """Clone; the child plays its plan and never returns."""
+    scene = birth.scene
+    if birth.pid_namespace >= 0:
+        # For children made from now on only: the monitor itself stays where it is (setns(2), CLONE_NEWPID).
+        namespaces.join(birth.pid_namespace, namespaces.CLONE_NEWPID)
+    try:
+        child = clone.fork(birth.new_namespaces, scene.cgroup)
+        if child.pid == 0:
+            _play(birth.plan, scene, child.in_cgroup)
+    finally:
+        if birth.pid_namespace >= 0:
+            namespaces.join(birth.own_pid_namespace, namespaces.CLONE_NEWPID)
+    return child
+
+
+def _play(plan: list[Step], scene: Scene, in_cgroup: bool) -> None:
+    """The child's whole life before its program."""
+    code = 127
+    what = "prepare the process"
+    try:
+        _prepare(scene, in_cgroup)
+        for step in plan:
+            what = ""
+            step.execute(scene)
+    except OSError as exc:
+        _tell(scene, what or step.describe(), exc.errno or 0, exc.filename, exc.strerror)
+    except BaseException as exc:
+        _tell(scene, what or step.describe(), 0, None, f"{exc}" or type(exc).__name__)
+    finally:
+        os._exit(code)
+
+
+def _prepare(scene: Scene, in_cgroup: bool) -> None:
+    signal.set_wakeup_fd(-1)
+    for number in _RESET:
+        signal.signal(number, signal.SIG_DFL)
+    if scene.stdio is not None:
+        for fd, given in enumerate(scene.stdio):
+            os.dup2(given, fd)
+    prctl.close_all_but([0, 1, 2, *scene.inherited()])
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.umask(0)
+    if not in_cgroup:
+        fd = os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=scene.cgroup)
+        os.write(fd, b"0")
+        os.close(fd)
+
+
+def _tell(scene: Scene, step: str, number: int, path: object, detail: str | None) -> None:
+    failure = Failure(step=step, number=number, path=_text(path))
+    if detail and (not number or detail != os.strerror(number)):
+        failure.detail = detail
+    with contextlib.suppress(OSError):
+        if scene.report is not None:
+            os.write(scene.report.fileno(), b"failed" + _encoder.encode(failure))
+
+
+def _text(path: object) -> str:
+    if isinstance(path, bytes):
+        return path.decode("utf-8", "replace")
+    return path.encode("utf-8", "replace").decode() if isinstance(path, str) else ""

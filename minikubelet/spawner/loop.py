@@ -1,0 +1,132 @@
+"""A small epoll loop: descriptors, timers, children. One thread, no asyncio (its import alone outweighs a monitor)."""
+
+from __future__ import annotations
+
+import heapq
+import os
+import select
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+
+READ = select.EPOLLIN
+WRITE = select.EPOLLOUT
+HANGUP = select.EPOLLHUP | select.EPOLLERR
+
+Handler = Callable[[int], None]
+
+
+class Timer:
+    """A callback at a time on the monotonic clock; :meth:`cancel` may be called at any time."""
+
+    __slots__ = ("callback", "when")
+
+    def __init__(self, when: float, callback: Callable[[], None] | None) -> None:
+        self.when = when
+        self.callback = callback
+
+    def cancel(self) -> None:
+        self.callback = None
+
+    def __lt__(self, other: Timer) -> bool:
+        return self.when < other.when
+
+
+class Loop:
+    """Calls handlers until :meth:`stop`. What a handler raises is written to stderr and goes no further."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Handler] = {}
+        self._timers: list[Timer] = []
+        self._running = True
+
+    def watch(self, fd: int, handler: Handler, events: int = READ) -> None:
+        """Call ``handler(events)`` whenever ``fd`` is ready."""
+        self._epoll.register(fd, events)
+        self._handlers[fd] = handler
+
+    def change(self, fd: int, events: int) -> None:
+        """Wait for other events on a watched ``fd``."""
+        self._epoll.modify(fd, events)
+
+    def forget(self, fd: int) -> None:
+        """Stop watching ``fd``; call it before closing. Unknown: nothing happens."""
+        if self._handlers.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
+        """Call ``callback`` once after ``seconds``."""
+        timer = Timer(time.monotonic() + seconds, callback)
+        heapq.heappush(self._timers, timer)
+        return timer
+
+    def stop(self) -> None:
+        """Leave :meth:`run` after the current handler."""
+        self._running = False
+
+    def run(self) -> None:
+        """Serve until :meth:`stop`."""
+        while self._running:
+            for fd, events in self._epoll.poll(self._timeout()):
+                handler = self._handlers.get(fd)  # a handler before may have forgotten it
+                if handler is not None:
+                    self._guarded(lambda handler=handler, events=events: handler(events))  # type: ignore[misc]
+            self._fire_timers()
+
+    def _timeout(self) -> float:
+        while self._timers and self._timers[0].callback is None:
+            heapq.heappop(self._timers)
+        return max(0.0, self._timers[0].when - time.monotonic()) if self._timers else -1
+
+    def _fire_timers(self) -> None:
+        now = time.monotonic()
+        while self._timers and self._timers[0].when <= now:
+            callback = heapq.heappop(self._timers).callback
+            if callback is not None:
+                self._guarded(callback)
+
+    @staticmethod
+    def _guarded(call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception:
+            traceback.print_exc(file=sys.stderr)
+
+
+class ChildWatcher:
+    """Reaps every child as SIGCHLD tells of it, and hands its wait status to whoever registered."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._owners: dict[int, Callable[[int], None]] = {}
+        self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.signal(signal.SIGCHLD, _ignore)
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        loop.watch(self._reader, self._on_signal)
+
+    def register(self, pid: int, callback: Callable[[int], None]) -> None:
+        """Call ``callback(wait status)`` when child ``pid`` has ended."""
+        self._owners[pid] = callback
+
+    def _on_signal(self, _events: int) -> None:
+        os.read(self._reader, 4096)
+        self.reap()
+
+    def reap(self) -> None:
+        """Reap what has ended by now; children nobody registered are adopted orphans."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            owner = self._owners.pop(pid, None)
+            if owner is not None:
+                Loop._guarded(lambda owner=owner, status=status: owner(status))  # type: ignore[misc]
+
+
+def _ignore(_signal: int, _frame: object) -> None:
+    """A handler that exists so that the wakeup descriptor is written."""

@@ -1,0 +1,285 @@
+"""The monitor: one process a pod that owns its children, streams and exits, whatever becomes of the daemon."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import struct
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from minikubelet.base.errors import StepError
+from minikubelet.spawner.container import Container
+from minikubelet.spawner.execs import Exec
+from minikubelet.spawner.host import Host
+from minikubelet.spawner.peers import Peer
+from minikubelet.spawner.pod import Answer, Pod, done, failure_of
+from minikubelet.spawner.sandbox import Sandbox
+from minikubelet.wire import messages
+from minikubelet.wire.messages import AnyMessage, Done, Message, Reply
+
+SOCKET = "monitor.sock"
+_BACKLOG = 16
+_LAST_WORDS = 1.0
+_RETRY = 0.005
+_RETRIES = 400
+
+
+class Monitor:
+    """Serves the requests of ``wire.messages`` on its control socket and on ``monitor.sock``."""
+
+    def __init__(self, host: Host, request: messages.SpawnMonitor, control: socket.socket) -> None:
+        self._pod = Pod(host, request.sandbox_id, request.run_dir, self._tell)
+        self._sandbox = Sandbox(self._pod)
+        self._containers: dict[str, Container] = {}
+        self._execs: dict[str, Exec] = {}
+        self._peers: list[Peer] = []
+        self._stopped: list[Callable[[], None]] = []
+        self._handlers: dict[type, Callable[[Any, list[int], Answer], None]] = {
+            messages.StartSandbox: self._start_sandbox,
+            messages.StartContainer: self._start_container,
+            messages.SignalContainer: self._signal_container,
+            messages.RemoveContainer: self._remove_container,
+            messages.StartExec: self._start_exec,
+            messages.KillExec: self._kill_exec,
+            messages.AttachContainer: self._attach,
+            messages.ResizeTty: self._resize,
+            messages.ReopenLog: self._reopen_log,
+            messages.GetState: self._get_state,
+            messages.GetNetwork: self._get_network,
+            messages.StopSandbox: self._stop_sandbox,
+            messages.Shutdown: self._shutdown,
+        }
+        self._listener = _listen(request.run_dir)
+        self._pod.loop.watch(self._listener.fileno(), self._on_connection)
+        self._add_peer(control).subscribed = True
+
+    def run(self) -> None:
+        """Serve until Shutdown."""
+        self._pod.loop.run()
+
+    # --- connections ---------------------------------------------------------------------------------
+
+    def _on_connection(self, _events: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            sock, _ = self._listener.accept()
+            credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            if struct.unpack("3i", credentials)[1] != os.geteuid():
+                sock.close()
+                return
+            self._add_peer(sock)
+
+    def _add_peer(self, sock: socket.socket) -> Peer:
+        peer = Peer(self._pod.loop, sock, self._on_message, self._peers.remove)
+        self._peers.append(peer)
+        return peer
+
+    def _tell(self, event: Message) -> None:
+        self._prune()
+        for peer in list(self._peers):
+            if peer.subscribed:
+                peer.send(event)
+
+    def _on_message(self, peer: Peer, message: AnyMessage, fds: list[int]) -> None:
+        try:
+            handler = self._handlers.get(type(message))
+            number = getattr(message, "id", None)
+            if handler is None or number is None:
+                print(f"ignoring {type(message).__name__}", file=sys.stderr)
+                return
+            if isinstance(message, messages.GetState):
+                peer.subscribed = True
+            self._serve(handler, message, fds, _answer(peer, number))
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    @staticmethod
+    def _serve(
+        handler: Callable[[Any, list[int], Answer], None], message: AnyMessage, fds: list[int], answer: Answer
+    ) -> None:
+        """Whatever goes wrong in one request is that request's failure, never the monitor's end."""
+        try:
+            handler(message, fds, answer)
+        except Exception as exc:
+            if not isinstance(exc, StepError | OSError):
+                traceback.print_exc(file=sys.stderr)
+            answer(failure_of(exc, type(message).__name__), ())
+
+    # --- requests ------------------------------------------------------------------------------------
+
+    def _start_sandbox(self, request: messages.StartSandbox, _fds: list[int], answer: Answer) -> None:
+        self._sandbox.start(request, answer)
+
+    def _start_container(self, request: messages.StartContainer, _fds: list[int], answer: Answer) -> None:
+        known = self._containers.get(request.container_id)
+        if known is not None and (known.started_at or not known.ended):
+            raise StepError(
+                "start the container", errno.EEXIST, request.container_id, "it has been started before"
+            )
+        if self._sandbox.ended:
+            raise StepError("start the container", errno.ESRCH, detail="the sandbox is not running")
+        container = Container(self._pod, request)
+        target = self._pid_target(request.pid_namespace)
+        container.start(self._sandbox, target, answer)
+        self._containers[container.id] = container
+
+    def _pid_target(self, mode: str) -> int:
+        if mode in ("container", "node"):
+            return -1
+        if mode == "pod":
+            return self._sandbox.pidfd
+        kind, _, name = mode.partition(":")
+        if kind != "target":
+            raise StepError("start the container", errno.EINVAL, detail=f"unknown PID namespace {mode!r}")
+        return self._running(name).pidfd
+
+    def _signal_container(self, request: messages.SignalContainer, _fds: list[int], answer: Answer) -> None:
+        container = self._containers.get(request.container_id)
+        if container is not None:
+            container.signal(request.signal, request.all)
+        done(answer)
+
+    def _remove_container(self, request: messages.RemoveContainer, _fds: list[int], answer: Answer) -> None:
+        container = self._containers.get(request.container_id)
+        if container is not None:
+            container.forget()
+            del self._containers[request.container_id]
+        done(answer)
+
+    def _start_exec(self, request: messages.StartExec, fds: list[int], answer: Answer) -> None:
+        self._prune()
+        if request.exec_id in self._execs:
+            raise StepError("exec", errno.EEXIST, request.exec_id, "there is an exec of this ID")
+        new = Exec(self._pod, self._running(request.container_id), request)
+        new.start(fds, answer)
+        self._execs[new.id] = new
+
+    def _kill_exec(self, request: messages.KillExec, _fds: list[int], answer: Answer) -> None:
+        known = self._execs.get(request.exec_id)
+        if known is not None:
+            known.kill()
+        done(answer)
+
+    def _attach(self, request: messages.AttachContainer, _fds: list[int], answer: Answer) -> None:
+        streams = self._running(request.container_id).streams
+        if streams is None:
+            raise StepError("attach", errno.ESRCH, request.container_id, "it has no streams")
+        names, fds = streams.attach(request.stdin, request.stdout, request.stderr)
+        answer(messages.Attached(fds=names), fds)
+
+    def _resize(self, request: messages.ResizeTty, _fds: list[int], answer: Answer) -> None:
+        running = self._execs.get(request.target_id)
+        if running is not None:
+            running.resize(request.width, request.height)
+        else:
+            streams = self._running(request.target_id).streams
+            if streams is not None:
+                streams.resize(request.width, request.height)
+        done(answer)
+
+    def _reopen_log(self, request: messages.ReopenLog, _fds: list[int], answer: Answer) -> None:
+        container = self._containers.get(request.container_id)
+        if container is None:
+            raise StepError("reopen the log", errno.ESRCH, request.container_id, "no such container")
+        container.reopen_log()
+        done(answer)
+
+    def _get_state(self, _request: messages.GetState, _fds: list[int], answer: Answer) -> None:
+        self._prune()
+        body = messages.State(
+            protocol=messages.PROTOCOL_VERSION,
+            sandbox_id=self._pod.sandbox_id,
+            pid=self._sandbox.pid,
+            start_ticks=self._sandbox.start_ticks,
+            sandbox_exit=self._sandbox.exit,
+            containers=[c.report() for c in self._containers.values() if c.started_at],
+            execs=[e.report() for e in self._execs.values()],
+        )
+        answer(body, ())
+
+    def _get_network(self, _request: messages.GetNetwork, _fds: list[int], answer: Answer) -> None:
+        answer(Done(), self._sandbox.network())
+
+    def _running(self, container_id: str) -> Container:
+        container = self._containers.get(container_id)
+        if container is None or not container.running:
+            state = "has ended" if container is not None and container.exit else "is not running"
+            raise StepError("find the container", errno.ESRCH, container_id, f"the container {state}")
+        return container
+
+    def _prune(self) -> None:
+        for known in [e for e in self._execs.values() if e.reaped and e.forgettable()]:
+            del self._execs[known.id]
+
+    # --- the end -------------------------------------------------------------------------------------
+
+    def _stop_sandbox(self, _request: messages.StopSandbox, _fds: list[int], answer: Answer) -> None:
+        self._stop_all(lambda: done(answer))
+
+    def _stop_all(self, then: Callable[[], None]) -> None:
+        for running in self._execs.values():
+            running.kill()
+        for container in self._containers.values():
+            container.signal(9, everyone=True)
+        self._sandbox.stop()
+        self._wait_for_the_end(then, 0)
+
+    def _wait_for_the_end(self, then: Callable[[], None], attempt: int) -> None:
+        alive = any(not c.ended for c in self._containers.values())
+        alive = alive or not self._sandbox.ended or any(not e.reaped for e in self._execs.values())
+        if not alive:
+            then()
+            return
+        self._pod.loop.call_later(
+            _RETRY / 5 if attempt < 20 else _RETRY, lambda: self._wait_for_the_end(then, attempt + 1)
+        )
+
+    def _shutdown(self, _request: messages.Shutdown, _fds: list[int], answer: Answer) -> None:
+        self._stop_all(lambda: self._leave(answer, 0))
+
+    def _leave(self, answer: Answer, attempt: int) -> None:
+        stuck = next((c.cgroup.folder for c in self._containers.values() if not c.cgroup.remove()), "")
+        stuck = stuck or self._sandbox.remove_cgroups()
+        if stuck and attempt < _RETRIES:
+            self._pod.loop.call_later(_RETRY, lambda: self._leave(answer, attempt + 1))
+            return
+        if stuck:
+            failure = StepError("remove the cgroup", errno.EBUSY, stuck)
+            answer(failure_of(failure, failure.step), ())
+            return
+        self._listener.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{self._pod.run_dir}/{SOCKET}")
+        done(answer)
+        for peer in list(self._peers):
+            peer.flush_blocking(_LAST_WORDS)
+        self._pod.loop.stop()
+
+
+def _answer(peer: Peer, number: int) -> Answer:
+    def answer(body: Message, fds: Sequence[int]) -> None:
+        peer.send(Reply(id=number, body=body), fds)  # type: ignore[arg-type]
+
+    return answer
+
+
+def _listen(run_dir: str) -> socket.socket:
+    """Listen on ``monitor.sock``, 0600, bound through a descriptor: a socket's path ends at 107 bytes."""
+    folder = os.open(run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    umask = os.umask(0o177)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(SOCKET, dir_fd=folder)
+        listener.bind(f"/proc/self/fd/{folder}/{SOCKET}")
+    finally:
+        os.umask(umask)
+        os.close(folder)
+    listener.listen(_BACKLOG)
+    listener.setblocking(False)
+    return listener

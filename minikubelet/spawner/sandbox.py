@@ -1,0 +1,139 @@
+"""The sandbox: pause, the namespaces that hang off it, the pod's cgroups and /dev/shm."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from minikubelet.base import clock
+from minikubelet.base.errors import StepError
+from minikubelet.linux import mounts, namespaces, pidfd
+from minikubelet.spawner.cgroups import Cgroup
+from minikubelet.spawner.launch import Launch
+from minikubelet.spawner.pod import Answer, Pod, exit_status, failure_of
+from minikubelet.spawner.steps.plans import pause_plan
+from minikubelet.wire.messages import ExitStatus, SandboxExited, SandboxStarted, StartSandbox
+
+_KINDS = {
+    "network": namespaces.CLONE_NEWNET,
+    "ipc": namespaces.CLONE_NEWIPC,
+    "uts": namespaces.CLONE_NEWUTS,
+}
+
+
+class Sandbox:
+    """Pause and what it holds. ``pid`` is 0 before the start and after the end."""
+
+    def __init__(self, pod: Pod) -> None:
+        self.pid = 0
+        self.start_ticks = 0
+        self.pidfd = -1
+        self.shm = -1
+        self.exit: ExitStatus | None = None
+        self.shared = 0
+        """Namespaces that containers join, as CLONE_NEW* bits."""
+        self.stopping = False
+        self._pod = pod
+        self._netns = -1
+        self._cgroups: list[Cgroup] = []
+        self._launch: Launch | None = None
+
+    def start(self, request: StartSandbox, answer: Answer) -> None:
+        """Make cgroups, namespaces and pause. Raises StepError or OSError; later failures go to ``answer``."""
+        if self._launch is not None or self.exit is not None:
+            raise StepError("start the sandbox", errno.EEXIST, detail="it has been started before")
+        if request.uid_mappings or request.gid_mappings:
+            raise StepError(
+                "start the sandbox",
+                errno.EOPNOTSUPP,
+                detail="user namespaces are not implemented by minikubelet",
+            )
+        birth = self._pod.birth(pause_plan(request, self._pod.host.machine))
+        self._make_cgroups(request)
+        if request.ipc == "pod":
+            flags = mounts.ATTR_NOSUID | mounts.ATTR_NODEV | mounts.ATTR_NOEXEC
+            self.shm = mounts.new_filesystem("tmpfs", f"mode=1777,size={request.shm_size}", flags, "shm")
+        self.shared = sum(bit for name, bit in _KINDS.items() if getattr(request, name) == "pod")
+        birth.new_namespaces = self.shared | namespaces.CLONE_NEWNS
+        if request.pid == "pod":
+            birth.new_namespaces |= namespaces.CLONE_NEWPID
+        birth.scene.pause = self._pod.host.pause
+        if self._cgroups:
+            birth.scene.cgroup = self._cgroups[-1].open()
+        try:
+            self._launch = Launch(self._pod.loop, birth, lambda launch: self._on_launched(launch, answer))
+        finally:
+            if birth.scene.cgroup >= 0:
+                os.close(birth.scene.cgroup)
+        self.pidfd = self._launch.pidfd
+        self._pod.children.register(self._launch.pid, self._on_exit)
+
+    def _make_cgroups(self, request: StartSandbox) -> None:
+        for settings in request.cgroups:
+            cgroup = self._pod.cgroup(settings.path)
+            cgroup.make(settings)
+            self._cgroups.append(cgroup)
+
+    def _on_launched(self, launch: Launch, answer: Answer) -> None:
+        try:
+            if launch.failure is not None:
+                raise launch.failure
+            self.pid = launch.pid
+            self.start_ticks = pidfd.start_ticks(launch.pid)
+            fds: list[int] = []
+            if self.shared & namespaces.CLONE_NEWNET:
+                self._netns = os.open(f"/proc/{launch.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+                fds = self.network(first=True)
+        except (OSError, StepError) as exc:
+            self.stop()
+            answer(failure_of(exc, "start the sandbox"), ())
+            return
+        answer(SandboxStarted(pid=self.pid, start_ticks=self.start_ticks), fds)
+
+    def network(self, first: bool = False) -> list[int]:
+        """[netns, a new route socket in it], the caller's. Raises StepError ENOENT with host network."""
+        if self._netns < 0:
+            raise StepError("open the network namespace", errno.ENOENT, detail="the pod has none of its own")
+        namespaces.join(self._netns, namespaces.CLONE_NEWNET)
+        try:
+            if first:
+                namespaces.raise_loopback()
+            route = namespaces.route_socket()
+        finally:
+            namespaces.join(self._pod.host.own_net, namespaces.CLONE_NEWNET)
+        return [os.dup(self._netns), route]
+
+    def _on_exit(self, wait_status: int) -> None:
+        if self._launch is not None:
+            self._launch.poll()
+        self.exit = exit_status(wait_status, clock.now_ns())
+        self.pid = 0
+        os.close(self.pidfd)
+        self.pidfd = -1
+        if not self.stopping:
+            self._pod.tell(SandboxExited(status=self.exit))
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is no pause any more (or never was)."""
+        return self.pidfd < 0
+
+    def stop(self) -> None:
+        """Kill pause and let go of namespaces and shared memory."""
+        self.stopping = True
+        if self.pidfd >= 0:
+            pidfd.kill(self.pidfd)
+        for cgroup in self._cgroups[-1:]:
+            cgroup.kill()
+        for fd in (self._netns, self.shm):
+            if fd >= 0:
+                os.close(fd)
+        self._netns = self.shm = -1
+
+    def remove_cgroups(self) -> str:
+        """Remove the pod's cgroups, innermost first; the folder that can't go yet, or ''."""
+        while self._cgroups:
+            if not self._cgroups[-1].remove():
+                return self._cgroups[-1].folder
+            self._cgroups.pop()
+        return ""

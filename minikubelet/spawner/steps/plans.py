@@ -1,0 +1,126 @@
+"""The plans: which steps make a pause, a container's init and an exec. Pure: they can be read without running."""
+
+from __future__ import annotations
+
+import errno
+
+from minikubelet.base.errors import StepError
+from minikubelet.linux import mounts, namespaces, prctl
+from minikubelet.spawner.steps import namespaces as ns
+from minikubelet.spawner.steps import process as proc
+from minikubelet.spawner.steps import rootfs
+from minikubelet.spawner.steps.base import Step
+from minikubelet.wire.messages import Mount, Process, Rlimit, StartContainer, StartSandbox
+
+_KINDS = ("bind", "shm", "proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup2")
+
+
+class Machine:
+    """What plans need to know of this machine."""
+
+    def __init__(self, architecture: str, last_capability: int) -> None:
+        self.architecture = architecture
+        self.last_capability = last_capability
+
+
+def pause_plan(request: StartSandbox, machine: Machine) -> list[Step]:
+    """Steps of the pause process, born in the pod's new namespaces."""
+    plan: list[Step] = [ns.NewSession()]
+    if request.uts == "pod" and request.hostname:
+        plan.append(ns.SetHostname(request.hostname))
+    plan += [ns.WriteSysctl(name, value) for name, value in request.sysctls.items()]
+    plan += [ns.EmptyRoot(), ns.RootIsHere(), proc.ResolveUser(request.process.user)]
+    plan += _last_steps(request.process, machine, [proc.ExecutePause()], request.rlimits)
+    return plan
+
+
+def init_plan(request: StartContainer, machine: Machine, shared: int) -> list[Step]:
+    """Steps of a container's init; ``shared`` are the namespaces it joins (CLONE_NEW* bits)."""
+    for mount in request.mounts:
+        _check(mount)
+    binds = [(index, mount) for index, mount in enumerate(request.mounts) if mount.kind == "bind"]
+    plan: list[Step] = [ns.JoinNamespaces(shared, "the pod")]
+    if request.cgroup_namespace == "container":
+        plan.append(ns.NewCgroupNamespace())
+    plan += [ns.NewSession(), rootfs.OpenSources(binds), rootfs.CutFromHost()]
+    plan.append(rootfs.MountOverlay(request.layers_dir, request.lowerdirs, request.upperdir, request.workdir))
+    plan += [rootfs.AttachMount(index, mount) for index, mount in enumerate(request.mounts)]
+    plan += [rootfs.MakeDevice(device) for device in request.devices]
+    if request.process.tty:
+        plan.append(proc.OpenTerminal(console=True))
+    plan.append(proc.ResolveUser(request.process.user))
+    plan += [rootfs.HidePaths(request.masked_paths), rootfs.ProtectPaths(request.read_only_paths)]
+    plan += [
+        rootfs.EnterRoot(request.rootfs_propagation),
+        proc.WorkingFolder(request.process.cwd, create=True),
+    ]
+    if request.read_only_root:
+        plan.append(rootfs.ProtectRoot())
+    return plan + _program_steps(request.process, machine)
+
+
+def exec_plan(process: Process, machine: Machine) -> list[Step]:
+    """Steps of a program run in all namespaces of a container but the PID one, which it is born in."""
+    kinds = (
+        namespaces.CLONE_NEWNS
+        | namespaces.CLONE_NEWNET
+        | namespaces.CLONE_NEWIPC
+        | namespaces.CLONE_NEWUTS
+        | namespaces.CLONE_NEWCGROUP
+    )
+    plan: list[Step] = [ns.JoinNamespaces(kinds, "the container"), ns.NewSession(), ns.RootIsHere()]
+    if process.tty:
+        plan.append(proc.OpenTerminal(console=False))
+    plan += [proc.ResolveUser(process.user), proc.WorkingFolder(process.cwd, create=False)]
+    return plan + _program_steps(process, machine)
+
+
+def _program_steps(process: Process, machine: Machine) -> list[Step]:
+    if not process.args or not process.args[0]:
+        raise StepError("exec", errno.EINVAL, detail="no command: args[0] is empty")
+    seccomp = _seccomp(process, machine)
+    return _last_steps(process, machine, [proc.Execute(process, seccomp)], [], seccomp)
+
+
+def _last_steps(
+    process: Process,
+    machine: Machine,
+    last: list[Step],
+    rlimits: list[Rlimit],
+    seccomp: prctl.SeccompFilter | None = None,
+) -> list[Step]:
+    steps: list[Step] = []
+    limits = [*rlimits, *process.rlimits]
+    if limits or process.oom_score_adj is not None:
+        steps.append(proc.SetLimits(limits, process.oom_score_adj, process.oom_score_adj_wish))
+    if process.apparmor or process.selinux:
+        steps.append(proc.SecurityLabels(process.apparmor, process.selinux))
+    try:
+        steps.append(proc.Become(process, machine.last_capability, seccomp))
+    except ValueError as exc:
+        raise StepError("take on the credentials", errno.EINVAL, detail=str(exc)) from exc
+    return steps + last
+
+
+def _seccomp(process: Process, machine: Machine) -> prctl.SeccompFilter | None:
+    if not process.seccomp:
+        return None
+    try:
+        return prctl.seccomp_loader(machine.architecture, process.seccomp)
+    except (KeyError, ValueError) as exc:
+        raise StepError("load the seccomp filter", errno.EINVAL, detail=str(exc)) from exc
+
+
+def _check(mount: Mount) -> None:
+    step = f"mount {mount.kind} on {mount.target}"
+    if mount.kind not in _KINDS:
+        raise StepError(step, errno.ENODEV, detail=f"unknown kind of mount {mount.kind!r}")
+    if mount.propagation not in mounts.PROPAGATIONS:
+        raise StepError(step, errno.EINVAL, detail=f"unknown propagation {mount.propagation!r}")
+    unknown = [flag for flag in mount.flags if flag not in mounts.ATTRIBUTES]
+    if unknown:
+        raise StepError(step, errno.EINVAL, detail=f"unknown flags {', '.join(unknown)}")
+    if mount.idmapped:
+        raise StepError(step, errno.EOPNOTSUPP, detail="id-mapped mounts are not implemented by minikubelet")
+    if not mount.target.startswith("/") or mount.target.strip("/") == "":
+        raise StepError(step, errno.EINVAL, mount.target, "not an absolute path below /")
