@@ -72,9 +72,9 @@ class Layer:
     def symlink(self, path: str, target: str) -> Self:
         return self.add(_member(path, tarfile.SYMTYPE, 0o777, link=target))
 
-    def hardlink(self, path: str, target: str) -> Self:
-        """`target` is the path of another member, from the layer's root."""
-        return self.add(_member(path, tarfile.LNKTYPE, 0o644, link=target))
+    def hardlink(self, path: str, target: str, mode: int = 0o644) -> Self:
+        """`target` is the path of another member, from the layer's root, whose mode a usual tar repeats here."""
+        return self.add(_member(path, tarfile.LNKTYPE, mode, link=target))
 
     def fifo(self, path: str, mode: int = 0o644) -> Self:
         return self.add(_member(path, tarfile.FIFOTYPE, mode))

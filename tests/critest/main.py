@@ -1,0 +1,134 @@
+"""The command line of scripts/critest."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.contenders import ROOT, BenchError
+from tests.bench.main import leftovers
+from tests.critest import images, runtimes
+from tests.critest.packages import MissingPackage
+from tests.critest.suite import Report, Suite, SuiteError
+from tests.registry import Registry
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to run and where to keep what."""
+
+    runtime: str = "minikubelet"
+    focus: Sequence[str] = ()
+    parallel: int = 1
+    websocket: bool = False
+    junit: Path | None = None
+    logs: Path | None = None
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    parser = argparse.ArgumentParser(
+        prog="scripts/critest",
+        description="Run the CRI conformance suite (critest v1.36.0) offline, as root, and say what came of it.",
+    )
+    parser.add_argument("--runtime", choices=runtimes.NAMES, default="minikubelet")
+    parser.add_argument("--focus", action="append", default=[], metavar="RE", help="specs that match")
+    parser.add_argument("--parallel", type=int, default=1, metavar="N", help="specs at once (default 1)")
+    parser.add_argument("--websocket", action="store_true", help="stream over WebSocket instead of SPDY")
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="keep the JUnit report there")
+    parser.add_argument("--logs", type=Path, metavar="DIR", help="keep critest's and the daemon's output there")
+    chosen = parser.parse_args(arguments)
+    return Options(**vars(chosen))
+
+
+def peers_bin(*names: str) -> Path:
+    """Where scripts/peers puts its programs, once they are built. Raises SuiteError."""
+    script = str(ROOT / "scripts" / "peers")
+    if subprocess.run([sys.executable, script, *names], check=False).returncode != 0:
+        raise SuiteError(f"could not build {', '.join(names)}")
+    return Path(subprocess.check_output([sys.executable, script, "--bin-dir"], text=True).strip())
+
+
+def shared_memory() -> set[int]:
+    """IDs of the host's System V shared memory segments; see proc_sysvipc(5)."""
+    with open("/proc/sysvipc/shm") as table:
+        return {int(line.split()[1]) for line in list(table)[1:]}
+
+
+@contextmanager
+def no_new_shared_memory() -> Iterator[None]:
+    """Remove the segments that the suite makes on the host and forgets."""
+    before = shared_memory()
+    try:
+        yield
+    finally:
+        for segment in shared_memory() - before:
+            subprocess.run(["ipcrm", "-m", str(segment)], check=False)
+
+
+def run(options: Options, home: Path) -> Report:
+    """Start registry and runtime, run the suite, and stop them. Raises SuiteError, BenchError, MissingPackage."""
+    wanted = ["critest"]
+    wanted += ["containerd", "runc"] if options.runtime == "containerd" else []
+    wanted += ["ginkgo"] if options.parallel > 1 else []
+    bin_dir = peers_bin(*wanted)
+    with ExitStack() as stack:
+        stack.enter_context(no_new_shared_memory())
+        registry = stack.enter_context(Registry())
+        images.fill(registry, runtimes.PAUSE)
+        images.write_mirrors(home / "certs.d", registry)
+        runtime = runtimes.runtime(options.runtime, home / "r", bin_dir, home / "certs.d")
+        stack.callback(runtime.stop)
+        if options.logs is not None:
+            options.logs.mkdir(parents=True, exist_ok=True)
+            stack.callback(keep, runtime.home / "daemon.log", options.logs / f"{options.runtime}.log")
+            stack.callback(keep, home / "critest.log", options.logs / "critest.log")
+        runtime.start()
+        suite = Suite(
+            bin_dir / "critest",
+            runtime.socket,
+            home,
+            options.focus,
+            options.parallel,
+            bin_dir / "ginkgo" if options.parallel > 1 else None,
+            options.websocket,
+        )
+        return suite.run(home / "critest.log", options.junit or home / "junit.xml")
+
+
+def keep(source: Path, target: Path) -> None:
+    if source.exists():
+        shutil.copyfile(source, target)
+
+
+def run_and_clean(options: Options) -> tuple[Report, list[str]]:
+    """`run` in a folder of its own; also says what it left behind."""
+    with tempfile.TemporaryDirectory(prefix="mkcritest-") as scratch:
+        report = run(options, Path(scratch))
+        left = leftovers(Path(scratch))
+    return report, left
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse(sys.argv[1:] if arguments is None else arguments)
+    if os.geteuid() != 0:
+        print("critest: needs root", file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # clean up, as for Ctrl-C
+    try:
+        report, left = run_and_clean(options)
+    except (SuiteError, BenchError, MissingPackage) as error:
+        print(f"critest: {error}", file=sys.stderr)
+        return 2
+    print(report.summary())
+    for each in left:
+        print(f"critest: left behind: {each}", file=sys.stderr)
+    return 1 if left or report.with_status("failed") else 0
