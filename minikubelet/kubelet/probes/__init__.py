@@ -1,0 +1,1 @@
+"""Startup, liveness and readiness probes by exec, HTTP, TCP and gRPC."""

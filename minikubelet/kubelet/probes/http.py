@@ -1,0 +1,271 @@
+"""HTTP(S) GET for probes and lifecycle hooks: one connection each, no proxies, no verification, small limits.
+
+Semantics and the words of failures follow upstream's pkg/probe/http (Kubernetes 1.36).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import ssl
+from dataclasses import dataclass, field, replace
+from functools import cache
+from urllib.parse import quote, unquote, urljoin, urlsplit
+
+from minikubelet.kubelet.objects.containers import Container, HTTPGetAction
+from minikubelet.kubelet.probes.outcome import Outcome, ProbeError, Verdict, failure, success
+from minikubelet.kubelet.probes.ports import join_host_port, resolve_port
+from minikubelet.kubelet.probes.response import BadResponse, ResponseReader
+
+VERSION = "1.36"
+"""The Kubernetes minor release whose behaviour is followed; part of the User-Agent."""
+MAX_REDIRECTS = 10
+_REDIRECTS = (301, 302, 303, 307, 308)
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+_PATH_SAFE = "/%:@!$&'()*+,;=~-._"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A GET; ``headers`` are final, the Host header apart."""
+
+    scheme: str
+    host: str
+    port: int
+    target: str
+    """Path and query as they stand in the request line."""
+    headers: dict[str, list[str]] = field(default_factory=dict)
+    host_header: str = ""
+
+    @property
+    def url(self) -> str:
+        """For messages."""
+        return f"{self.scheme}://{join_host_port(self.host, self.port)}{self.target}"
+
+    def encode(self) -> bytes:
+        """The bytes to send. Raises ValueError for what would break out of a header."""
+        host = self.host_header or _default_host(self)
+        lines = [f"GET {self.target} HTTP/1.1", f"Host: {host}"]
+        for name, values in self.headers.items():
+            lines += [f"{name}: {value}" for value in values]
+        lines.append("Connection: close")
+        if any("\r" in line or "\n" in line or "\0" in line for line in lines):
+            raise ValueError("net/http: invalid header field value")
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """Status, headers (lower-case names, first value each) and at most 10 KiB of body."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class RequestFailed(Exception):
+    """No response: refused, timed out, not HTTP. The text is Go's, as people know it from events."""
+
+
+def new_request(action: HTTPGetAction, container: Container, pod_ip: str, purpose: str = "probe") -> Request:
+    """The request of an httpGet action; ``purpose`` is ``probe`` or ``lifecycle``. Raises ProbeError."""
+    headers: dict[str, list[str]] = {}
+    for header in action.http_headers:
+        if not _TOKEN.match(header.name):
+            raise ProbeError(f"net/http: invalid header field name {header.name!r}")
+        headers.setdefault(_canonical(header.name), []).append(header.value)
+    host_header = headers.pop("Host", [""])[0]
+    headers.setdefault("User-Agent", [f"kube-{purpose}/{VERSION}"])
+    headers.setdefault("Accept", ["*/*"])
+    for name in ("Accept", "User-Agent"):  # an empty one means: don't send it
+        if not headers[name][0]:
+            del headers[name]
+    return Request(
+        scheme=(action.scheme or "http").lower(),
+        host=action.host or pod_ip,
+        port=resolve_port(action.port, container),
+        target=_target(action.path),
+        headers=headers,
+        host_header=host_header,
+    )
+
+
+def _target(path: str) -> str:
+    parts = urlsplit(path)
+    target = quote(parts.path, safe=_PATH_SAFE)
+    if not target.startswith("/"):
+        target = "/" + target
+    return target + ("?" + quote(parts.query, safe=_PATH_SAFE + "?") if parts.query else "")
+
+
+def _canonical(name: str) -> str:
+    return "-".join(part[:1].upper() + part[1:].lower() for part in name.split("-"))
+
+
+def _default_host(request: Request) -> str:
+    return join_host_port(request.host, request.port)
+
+
+class _Exchange(asyncio.Protocol):
+    """Sends the request when connected, reads the response, closes."""
+
+    __slots__ = ("_request", "_transport", "done", "reader")
+
+    def __init__(self, request: bytes, done: asyncio.Future[None]) -> None:
+        self._request = request
+        self._transport: asyncio.Transport | None = None
+        self.done = done
+        self.reader = ResponseReader()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        if self.done.done():
+            return
+        try:
+            self.reader.feed(data)
+        except BadResponse as exc:
+            self._end(exc)
+        else:
+            if self.reader.done:
+                self._end(None)
+
+    def eof_received(self) -> bool:
+        self._closed(None)
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closed(exc)
+
+    def _closed(self, exc: Exception | None) -> None:
+        if self.done.done():
+            return
+        try:
+            if exc is not None and not (self.reader.has_head and isinstance(exc, ssl.SSLError)):
+                raise exc
+            self.reader.finish()
+        except (OSError, EOFError) as error:
+            self._end(error)
+        else:
+            self._end(None)
+
+    def _end(self, exc: Exception | None) -> None:
+        if self._transport is not None:
+            self._transport.close()
+        if exc is None:
+            self.done.set_result(None)
+        else:
+            self.done.set_exception(exc)
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    # Self-made certificates with small keys are as good as others when nothing is verified.
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    return context
+
+
+async def _fetch_once(request: Request) -> Response:
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+    exchange = _Exchange(request.encode(), done)
+    tls = _tls() if request.scheme == "https" else None
+    try:
+        transport, _ = await loop.create_connection(lambda: exchange, request.host, request.port, ssl=tls)
+    except ssl.SSLError as exc:
+        raise RequestFailed(f"tls: {exc.reason or exc}") from exc
+    except OSError as exc:
+        raise RequestFailed(dial_error(request.host, request.port, exc)) from exc
+    try:
+        await done
+    except OSError as exc:
+        what = f"read tcp {join_host_port(request.host, request.port)}: read: {error_text(exc)}"
+        raise _broken(exchange, what) from exc
+    except EOFError as exc:
+        raise _broken(exchange, str(exc)) from exc
+    except BadResponse as exc:
+        raise _broken(exchange, f"net/http: HTTP/1.x transport connection broken: {exc}") from exc
+    finally:
+        if not done.done() or done.cancelled():
+            transport.abort()
+    reader = exchange.reader
+    return Response(reader.status, reader.headers, reader.body)
+
+
+def _broken(exchange: _Exchange, text: str) -> Exception:
+    # Upstream: no response is a failed probe, a response whose body can't be read an error that says nothing.
+    return ProbeError(text) if exchange.reader.has_head else RequestFailed(text)
+
+
+def error_text(exc: OSError) -> str:
+    """An OSError in Go's words: the errno's text in lower case, or what the resolver said."""
+    return os.strerror(exc.errno).lower() if exc.errno and exc.errno > 0 else str(exc)
+
+
+def dial_error(host: str, port: int, exc: OSError) -> str:
+    """A failed connect in Go's words."""
+    if exc.errno is None or exc.errno < 0:  # getaddrinfo(3)
+        return f"dial tcp: lookup {host}: {exc.strerror or exc}"
+    return f"dial tcp {join_host_port(host, port)}: connect: {error_text(exc)}"
+
+
+async def fetch(request: Request, timeout: float) -> Response:
+    """The response, redirects on the same host followed; ``timeout`` (seconds) covers it all.
+
+    Raises RequestFailed, or ProbeError when only the body can't be read.
+    """
+    if request.scheme not in ("http", "https"):
+        raise RequestFailed(f'Get "{request.url}": unsupported protocol scheme "{request.scheme}"')
+    first, started = request, request
+    try:
+        async with asyncio.timeout(timeout):
+            for _ in range(MAX_REDIRECTS):
+                response = await _fetch_once(request)
+                following = _redirect(first, request, response)
+                if following is None:
+                    return response
+                request = following
+    except TimeoutError:
+        reason = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+        raise RequestFailed(f'Get "{started.url}": {reason}') from None
+    except (RequestFailed, ValueError) as exc:
+        raise RequestFailed(f'Get "{request.url}": {exc}') from exc
+    raise RequestFailed(f'Get "{request.url}": stopped after {MAX_REDIRECTS} redirects')
+
+
+def _redirect(first: Request, request: Request, response: Response) -> Request | None:
+    location = response.headers.get("location", "")
+    if response.status not in _REDIRECTS or not location:
+        return None
+    try:
+        url = urlsplit(urljoin(request.url, location))
+        port = url.port or (443 if url.scheme == "https" else 80)
+    except ValueError as exc:
+        raise RequestFailed(f"failed to parse Location header {location!r}: {exc}") from None
+    if (url.hostname or "") != first.host.lower().strip("[]") or url.scheme not in ("http", "https"):
+        return None
+    target = quote(unquote(url.path or "/"), safe=_PATH_SAFE) + (f"?{url.query}" if url.query else "")
+    # A Host header of the manifest stays only for a Location that names no host (net/http does the same).
+    kept = first.host_header if not urlsplit(location).netloc else ""
+    return replace(request, scheme=url.scheme, port=port, target=target, host_header=kept)
+
+
+async def probe(request: Request, timeout: float) -> Outcome:
+    """One probe: 200-399 is good. Raises ProbeError when the body breaks off."""
+    try:
+        response = await fetch(request, timeout)
+    except RequestFailed as exc:
+        return failure(str(exc))
+    body = response.body.decode("utf-8", "replace")
+    if 300 <= response.status < 400:
+        return Outcome(Verdict.WARNING, f"Probe terminated redirects, Response body: {body}")
+    if 200 <= response.status < 300:
+        return success(body)
+    return failure(f"HTTP probe failed with statuscode: {response.status}")
