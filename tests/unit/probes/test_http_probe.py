@@ -197,7 +197,7 @@ async def test_https_is_not_verified(start: Start, tmp_path: Path) -> None:
     authority = make_authority(tmp_path)
     server = await start(authority.server_context())
     assert await run(server, scheme="HTTPS") == (Verdict.SUCCESS, "ok")
-    verdict, _ = await run(await start(), scheme="HTTPS")
+    verdict, _ = await run(await start(), timeout=0.2, scheme="HTTPS")
     assert verdict is Verdict.FAILURE
 
 
