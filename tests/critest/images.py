@@ -1,13 +1,14 @@
-"""Substitutes for the images that critest v1.36.0 pulls, from Debian packages, and the mirror that serves them.
+"""Substitutes for the images that critest v1.36.0 pulls, from Debian packages, behind registry mirrors.
 
-What the suite asks of them is in cri-tools' pkg/validate and images/. The one image that nothing can stand in for
-is `test-image-digest`: the suite names it by its digest.
+What the suite asks of them is in cri-tools' pkg/validate and images/. The one image that nothing can stand
+in for is `test-image-digest`: the suite names it by its digest.
 """
 
 from __future__ import annotations
 
 import platform
 import subprocess
+import tempfile
 from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
@@ -20,7 +21,7 @@ from tests.registry import Registry
 HOSTS = ("registry.k8s.io", "k8s.gcr.io", "gcr.io")
 """Registries that the suite names; the mirror stands in for them, so that none is reached."""
 SANDBOX_IMAGE = "registry.k8s.io/minikubelet-test/pause:1"
-"""For runtimes that want one. Not the `pause:3.9` of the suite, which counts that image's tags and removes it."""
+"""For runtimes that want one. Not the suite's `pause:3.9`: it counts that image's tags and removes it."""
 
 E2E = "e2e-test-images"
 CRI_TOOLS = "k8s-staging-cri-tools"
@@ -93,10 +94,10 @@ def pack(layer: Layer) -> Packed:
 
 
 def base_tree() -> Tree:
-    """Debian's dynamic busybox: unlike the static one, its shell executes applets instead of running them itself.
+    """Debian's dynamic busybox: unlike the static one, its shell executes applets, not runs them itself.
 
-    The applets are hard links, as in the busybox image: masking the path of one must leave the others alone. pgrep
-    and ipcs, which it is built without, are those of procps and util-linux.
+    The applets are hard links, as in the busybox image: masking the path of one must leave the others alone.
+    pgrep and ipcs, which it is built without, are those of procps and util-linux.
     """
     tree = Tree()
     for path in FOLDERS.split():
@@ -124,6 +125,7 @@ def base() -> tuple[Packed, frozenset[str]]:
 
 
 def image(config: Mapping[str, object], *layers: Packed) -> Image:
+    """An image on the common layer, whose command is a shell unless `config` says otherwise."""
     defaults = {"Env": [catalog.PATH], "Cmd": ["sh"]}
     return assemble([base()[0], *layers], {**defaults, **config}, FORMAT)
 
@@ -143,6 +145,17 @@ def httpd() -> Image:
     pages = Tree(below=base()[1])
     pages.file("var/www/index.html", PAGE)
     return image({"Cmd": ["sh", "-c", script]}, pack(pages.layer))
+
+
+def no_new_privs() -> Image:
+    """A set-user-ID program that says whom it runs as. Raises MissingPackage."""
+    compiler = installed("cc", "gcc libc6-dev")
+    with tempfile.TemporaryDirectory() as scratch:
+        program = Path(scratch) / "nonewprivs"
+        source = Path(__file__).with_name("nonewprivs.c")
+        subprocess.run([compiler, "-Os", "-s", "-static", "-o", program, source], check=True)
+        layer = Layer().file("nonewprivs", program.read_bytes(), 0o4755)
+    return image({"Entrypoint": ["/nonewprivs"], "Cmd": None}, pack(layer))
 
 
 def predefined_group() -> Image:
@@ -176,6 +189,7 @@ def listed(pause_binary: Path) -> dict[str, Image]:
         f"{E2E}/busybox:1.29-2": image({}),
         f"{E2E}/nginx:1.14-2": web_server(80),
         f"{E2E}/httpd:2.4.39-4": httpd(),
+        f"{E2E}/nonewprivs:1.3": no_new_privs(),
         f"{CRI_TOOLS}/test-image-user-uid": image({"User": "1002"}),
         f"{CRI_TOOLS}/test-image-user-username": image({"User": "www-data"}),
         f"{CRI_TOOLS}/test-image-user-uid-group": image({"User": "1003:daemon"}),

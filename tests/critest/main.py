@@ -17,7 +17,8 @@ from pathlib import Path
 from tests.bench.contenders import ROOT, BenchError
 from tests.bench.main import leftovers
 from tests.critest import images, runtimes
-from tests.critest.packages import MissingPackage
+from tests.critest.expectations import apparmor_is_on
+from tests.critest.packages import MissingPackage, install_missing
 from tests.critest.suite import Report, Suite, SuiteError
 from tests.registry import Registry
 
@@ -37,14 +38,16 @@ class Options:
 def parse(arguments: Sequence[str]) -> Options:
     parser = argparse.ArgumentParser(
         prog="scripts/critest",
-        description="Run the CRI conformance suite (critest v1.36.0) offline, as root, and say what came of it.",
+        description="Run the CRI conformance suite (critest v1.36.0) offline, as root.",
     )
     parser.add_argument("--runtime", choices=runtimes.NAMES, default="minikubelet")
     parser.add_argument("--focus", action="append", default=[], metavar="RE", help="specs that match")
     parser.add_argument("--parallel", type=int, default=1, metavar="N", help="specs at once (default 1)")
     parser.add_argument("--websocket", action="store_true", help="stream over WebSocket instead of SPDY")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="keep the JUnit report there")
-    parser.add_argument("--logs", type=Path, metavar="DIR", help="keep critest's and the daemon's output there")
+    parser.add_argument(
+        "--logs", type=Path, metavar="DIR", help="keep critest's and the daemon's output there"
+    )
     chosen = parser.parse_args(arguments)
     return Options(**vars(chosen))
 
@@ -55,6 +58,27 @@ def peers_bin(*names: str) -> Path:
     if subprocess.run([sys.executable, script, *names], check=False).returncode != 0:
         raise SuiteError(f"could not build {', '.join(names)}")
     return Path(subprocess.check_output([sys.executable, script, "--bin-dir"], text=True).strip())
+
+
+def needs(runtime: str) -> dict[str, str]:
+    """Programs of the host that a run uses, and their Debian packages."""
+    wanted = {
+        "cc": "gcc",
+        "ip": "iproute2",
+        "ipcmk": "util-linux",
+        "ipcrm": "util-linux",
+        "ldd": "libc-bin",
+        "pgrep": "procps",
+    }
+    if apparmor_is_on():
+        wanted |= {"sudo": "sudo", "apparmor_parser": "apparmor"}
+    if runtime == "containerd":
+        wanted |= {
+            "iptables": "iptables",
+            "nft": "nftables",
+            "/usr/lib/cni/portmap": "containernetworking-plugins",
+        }
+    return wanted
 
 
 def shared_memory() -> set[int]:
@@ -75,7 +99,11 @@ def no_new_shared_memory() -> Iterator[None]:
 
 
 def run(options: Options, home: Path) -> Report:
-    """Start registry and runtime, run the suite, and stop them. Raises SuiteError, BenchError, MissingPackage."""
+    """Start registry and runtime, run the suite, and stop them.
+
+    Raises SuiteError, BenchError, MissingPackage.
+    """
+    install_missing(needs(options.runtime))
     wanted = ["critest"]
     wanted += ["containerd", "runc"] if options.runtime == "containerd" else []
     wanted += ["ginkgo"] if options.parallel > 1 else []
@@ -112,6 +140,7 @@ def keep(source: Path, target: Path) -> None:
 def run_and_clean(options: Options) -> tuple[Report, list[str]]:
     """`run` in a folder of its own; also says what it left behind."""
     with tempfile.TemporaryDirectory(prefix="mkcritest-") as scratch:
+        os.chmod(scratch, 0o711)  # the users of a user namespace pass through to their root filesystem
         report = run(options, Path(scratch))
         left = leftovers(Path(scratch))
     return report, left

@@ -1,6 +1,7 @@
-"""Programs from Debian packages, for images: unpacked, never installed, with the libraries that they load.
+"""Programs from Debian packages: installed for the host, unpacked for images.
 
-Installing would do more than is wanted: Debian's `busybox` replaces `busybox-static`, `nginx` starts a service.
+What goes into images isn't installed, since that would do more than is wanted: Debian's `busybox` replaces
+`busybox-static`, its `nginx` starts a service.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 CACHE = Path(os.environ.get("MINIKUBELET_PEERS", "/var/cache/minikubelet-peers")) / "debian"
@@ -25,8 +28,6 @@ def unpacked(package: str) -> Path:
     folder = CACHE / package
     if folder.is_dir():
         return folder
-    if shutil.which("apt-get") is None:
-        raise MissingPackage(f"{package}: the images are made from Debian packages, and apt-get isn't here")
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE, prefix=f".{package}-") as scratch:
         _download(package, Path(scratch))
@@ -50,6 +51,8 @@ def _download(package: str, folder: Path) -> None:
 
 
 def _run(*command: str, cwd: str) -> None:
+    if _find(command[0]) is None:
+        raise MissingPackage(f"{command[0]} is missing: the images are made from Debian packages")
     done = subprocess.run(command, cwd=cwd, check=False, capture_output=True, text=True)
     if done.returncode != 0:
         raise MissingPackage(f"{' '.join(command)} failed:\n{done.stderr.strip()}")
@@ -57,14 +60,29 @@ def _run(*command: str, cwd: str) -> None:
 
 def installed(program: str, package: str) -> Path:
     """Where a program of this machine is. Raises MissingPackage that names its package."""
-    found = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    found = _find(program)
     if found is None:
         raise MissingPackage(f"{program} is missing: apt-get install {package}")
     return Path(found)
 
 
+def install_missing(needs: Mapping[str, str]) -> None:
+    """Install the packages of those programs (names or paths) that aren't here. Raises MissingPackage."""
+    packages = sorted({package for program, package in needs.items() if _find(program) is None})
+    if not packages:
+        return
+    print(f"installing {' '.join(packages)}", file=sys.stderr)
+    _run("apt-get", "update", cwd="/")
+    os.environ["DEBIAN_FRONTEND"] = "noninteractive"
+    _run("apt-get", "install", "-y", "--no-install-recommends", *packages, cwd="/")
+
+
+def _find(program: str) -> str | None:
+    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+
+
 def libraries(program: Path) -> list[Path]:
-    """What the dynamic loader maps for a program, itself included, by the paths it looks for them at; see ldd(1).
+    """What the dynamic loader maps for a program, itself included, at the paths it finds them; see ldd(1).
 
     Raises MissingPackage if this machine lacks one.
     """

@@ -53,10 +53,10 @@ class Report:
         return "\n".join(lines)
 
 
-FRAMES = re.compile(r"^\[(?:It|BeforeSuite|AfterSuite|SynchronizedBeforeSuite|SynchronizedAfterSuite)\] ")
-SUITE_NODES = re.compile(r"^\[(?:Report|Synchronized)?(?:Before|After)Suite\]|^\[ReportAfterSuite\]")
-LABELS = re.compile(r" \[(?:[a-z]+(?:, )?)+\]$")
-ERROR_LINE = re.compile(r"\S.*")
+FRAMES = re.compile(r"^\[It\] ")
+SUITE_NODES = re.compile(r"^\[\w*(?:Before|After)Suite\]")
+GIST = 400
+"""Longest error message in a summary."""
 
 
 def read_report(junit: Path) -> Report:
@@ -72,11 +72,12 @@ def read_report(junit: Path) -> Report:
             report.left_out += 1
         elif spec.status == "failed" or not SUITE_NODES.match(case.get("name", "")):
             report.specs.append(spec)
+    report.specs.sort(key=lambda spec: spec.name)
     return report
 
 
 def _spec(case: ElementTree.Element) -> Spec | None:
-    """The spec of a <testcase>; None if a filter left it out (Ginkgo calls that skipped too, without a reason)."""
+    """The spec of a <testcase>; None for one left out by a filter, which Ginkgo calls skipped without a reason."""
     name = FRAMES.sub("", case.get("name", ""))
     seconds = float(case.get("time", "0"))
     skipped = case.find("skipped")
@@ -86,15 +87,16 @@ def _spec(case: ElementTree.Element) -> Spec | None:
     for kind in ("failure", "error"):
         wrong = case.find(kind)
         if wrong is not None:
-            return Spec(name, "failed", _first_line(wrong), seconds)
+            return Spec(name, "failed", _gist(wrong), seconds)
     return Spec(name, "passed", "", seconds)
 
 
-def _first_line(wrong: ElementTree.Element) -> str:
-    """The gist of a Gomega message, whose first lines can be a caption and whose values are indented below."""
+def _gist(wrong: ElementTree.Element) -> str:
+    """The gist of a Gomega message on one line, without its dump of Go structures."""
     text = wrong.get("message", "") or (wrong.text or "")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return " ".join(lines)[:400]
+    words = " ".join(text.split())
+    gist = words.partition(" Unexpected error:")[0]
+    return gist if len(gist) <= GIST else f"{gist[:GIST]}…"
 
 
 @dataclass(frozen=True)
