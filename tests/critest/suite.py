@@ -77,7 +77,7 @@ def read_report(junit: Path) -> Report:
 
 
 def _spec(case: ElementTree.Element) -> Spec | None:
-    """The spec of a <testcase>; None for one left out by a filter, which Ginkgo calls skipped without a reason."""
+    """The spec of a <testcase>; None for one left out by a filter, called skipped without a reason."""
     name = FRAMES.sub("", case.get("name", ""))
     seconds = float(case.get("time", "0"))
     skipped = case.find("skipped")
