@@ -1,0 +1,141 @@
+"""Content-addressed files: ``ROOT/blobs/ALGORITHM/HEX``, written under ``ROOT/ingest`` until verified."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import os
+from collections.abc import Callable, Iterator, Sequence
+
+from minikubelet.images.documents import bad_content
+
+
+class Ingest:
+    """A blob that is arriving. Written from one thread at a time; read by others through :meth:`open`."""
+
+    def __init__(self, path: str, digest: str, size: int) -> None:
+        self.path = path
+        self.digest = digest
+        self.size = size
+        self.offset = 0
+        self.listeners: list[Callable[[], None]] = []
+        """Called (in the event loop) when the file has grown."""
+        self._hash = hashlib.new(digest.partition(":")[0])
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._fd = os.open(path, flags, 0o600)
+
+    def write(self, chunks: Sequence[bytes]) -> None:
+        """Append and hash; meant for a worker thread. Raises OSError."""
+        for start in range(0, len(chunks), 64):
+            group = chunks[start : start + 64]
+            written = os.writev(self._fd, group)
+            total = sum(map(len, group))
+            if written < total:
+                rest = memoryview(b"".join(group))[written:]
+                while rest:
+                    rest = rest[os.write(self._fd, rest) :]
+            for chunk in group:
+                self._hash.update(chunk)
+            self.offset += total
+
+    def announce(self) -> None:
+        """Tell the listeners that there is more."""
+        for listener in self.listeners:
+            listener()
+
+    def open(self) -> int:
+        """A descriptor of its own for reading."""
+        return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+    def verify(self, source: str) -> None:
+        """Raise NodeError(FAILED_PRECONDITION) unless size and digest are what they must be."""
+        if self.offset != self.size:
+            raise bad_content(f"{source} sent {self.offset} bytes of {self.digest}, which has {self.size}")
+        got = f"{self._hash.name}:{self._hash.hexdigest()}"
+        if got != self.digest:
+            raise bad_content(f"{source} sent content with digest {got} for {self.digest}")
+
+    def close(self) -> None:
+        """Close and remove the file (if it was not committed). Idempotent."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
+
+
+class BlobStore:
+    """The folder of blobs. What is in it was verified when it was put there."""
+
+    def __init__(self, root: str) -> None:
+        self._blobs = f"{root}/blobs"
+        self._ingest = f"{root}/ingest"
+        self._numbers = itertools.count(1)
+
+    def start(self) -> None:
+        """Make the folders, drop what was arriving when the last daemon ended."""
+        for folder in (self._blobs, f"{self._blobs}/sha256", f"{self._blobs}/sha512", self._ingest):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+        for name in os.listdir(self._ingest):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{self._ingest}/{name}")
+
+    def path(self, digest: str) -> str:
+        """Where ``digest`` (checked by the caller) is or would be."""
+        return f"{self._blobs}/{digest.replace(':', '/')}"
+
+    def has(self, digest: str, size: int) -> bool:
+        """Whether the blob is there in its full size."""
+        try:
+            return os.stat(self.path(digest), follow_symlinks=False).st_size == size
+        except FileNotFoundError:
+            return False
+
+    def read(self, digest: str, limit: int) -> bytes:
+        """A small blob's content, verified again. Raises OSError, NodeError(FAILED_PRECONDITION)."""
+        with open(self.path(digest), "rb", buffering=0) as file:
+            data = file.read(limit + 1) or b""
+        verify_bytes(data, digest, "the store")
+        return data
+
+    def open(self, digest: str) -> int:
+        """A descriptor for reading. Raises OSError."""
+        return os.open(self.path(digest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+    def ingest(self, digest: str, size: int) -> Ingest:
+        """Begin a blob. Raises OSError."""
+        return Ingest(f"{self._ingest}/{next(self._numbers)}-{os.getpid()}", digest, size)
+
+    def commit(self, ingest: Ingest, source: str) -> None:
+        """Verify a blob and put it in its place. Raises NodeError(FAILED_PRECONDITION), OSError."""
+        ingest.verify(source)
+        os.rename(ingest.path, self.path(ingest.digest))
+
+    def put(self, digest: str, data: bytes) -> None:
+        """Store a small blob that was verified already. Raises OSError."""
+        ingest = self.ingest(digest, len(data))
+        try:
+            ingest.write([data])
+            self.commit(ingest, "the store")
+        finally:
+            ingest.close()
+
+    def remove(self, digest: str) -> None:
+        """Remove a blob; missing is fine."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path(digest))
+
+    def digests(self) -> Iterator[str]:
+        """All blobs that are there."""
+        for algorithm in ("sha256", "sha512"):
+            for name in os.listdir(f"{self._blobs}/{algorithm}"):
+                yield f"{algorithm}:{name}"
+
+
+def verify_bytes(data: bytes, digest: str, source: str) -> None:
+    """Raise NodeError(FAILED_PRECONDITION) unless ``data`` hashes to ``digest``."""
+    algorithm, _, value = digest.partition(":")
+    got = hashlib.new(algorithm, data).hexdigest()
+    if got != value:
+        raise bad_content(f"{source} sent content with digest {algorithm}:{got} for {digest}")
