@@ -118,50 +118,59 @@ async def _splice(
         await asyncio.gather(sender, return_exceptions=True)
 
 
-async def serve_websocket(ws: web.WebSocketResponse, ports: tuple[int, ...], connect: Connect) -> None:
+class WebSocketPorts:
     """Channels 2n (data) and 2n+1 (error) for the n-th port; each starts with the port, little endian."""
-    queues: list[asyncio.Queue[bytes]] = [asyncio.Queue(maxsize=8) for _ in ports]
-    for number, port in enumerate(ports):
-        for channel in (2 * number, 2 * number + 1):
-            await ws.send_bytes(bytes([channel]) + struct.pack("<H", port))
-    tasks = [
-        asyncio.create_task(_websocket_port(ws, number, port, queues[number], connect))
-        for number, port in enumerate(ports)
-    ]
-    reader = asyncio.create_task(_websocket_reader(ws, queues))
-    everything = asyncio.create_task(_all(tasks))
-    try:
-        await asyncio.wait({reader, everything}, return_when=asyncio.FIRST_COMPLETED)
-        await ws.close()
-    finally:
-        for task in (reader, everything, *tasks):
-            task.cancel()
-        await asyncio.gather(reader, everything, *tasks, return_exceptions=True)
+
+    def __init__(self, ws: web.WebSocketResponse, ports: tuple[int, ...], connect: Connect) -> None:
+        self._ws = ws
+        self._ports = ports
+        self._connect = connect
+        self._queues: list[asyncio.Queue[bytes]] = [asyncio.Queue(maxsize=8) for _ in ports]
+        self._touch()
+
+    def _touch(self) -> None:
+        self.last_activity = asyncio.get_running_loop().time()
+
+    async def serve(self) -> None:
+        """Forward until all ports' connections have ended or the client closes."""
+        for number, port in enumerate(self._ports):
+            for channel in (2 * number, 2 * number + 1):
+                await self._ws.send_bytes(bytes([channel]) + struct.pack("<H", port))
+        tasks = [asyncio.create_task(self._port(number)) for number in range(len(self._ports))]
+        reader = asyncio.create_task(self._read())
+        everything = asyncio.create_task(_all(tasks))
+        try:
+            await asyncio.wait({reader, everything}, return_when=asyncio.FIRST_COMPLETED)
+            await self._ws.close()
+        finally:
+            for task in (reader, everything, *tasks):
+                task.cancel()
+            await asyncio.gather(reader, everything, *tasks, return_exceptions=True)
+
+    async def _read(self) -> None:
+        async for message in self._ws:
+            self._touch()
+            if message.type is not WSMsgType.BINARY or len(message.data) < 2:
+                continue
+            number, odd = divmod(message.data[0], 2)
+            if not odd and number < len(self._queues):
+                await self._queues[number].put(message.data[1:])
+
+    async def _port(self, number: int) -> None:
+        async def write(data: bytes) -> None:
+            await self._ws.send_bytes(bytes([2 * number]) + data)
+            self._touch()
+
+        port = self._ports[number]
+        try:
+            peer = await self._connect(port)
+            with contextlib.closing(peer):
+                await _splice(peer, self._queues[number].get, write, lambda: None)
+        except (NodeError, OSError) as exc:
+            text = f"error forwarding port {port}: {exc}"
+            with contextlib.suppress(ConnectionError):
+                await self._ws.send_bytes(bytes([2 * number + 1]) + text.encode())
 
 
 async def _all(tasks: list[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _websocket_reader(ws: web.WebSocketResponse, queues: list[asyncio.Queue[bytes]]) -> None:
-    async for message in ws:
-        if message.type is not WSMsgType.BINARY or len(message.data) < 2:
-            continue
-        number, odd = divmod(message.data[0], 2)
-        if not odd and number < len(queues):
-            await queues[number].put(message.data[1:])
-
-
-async def _websocket_port(
-    ws: web.WebSocketResponse, number: int, port: int, queue: asyncio.Queue[bytes], connect: Connect
-) -> None:
-    async def write(data: bytes) -> None:
-        await ws.send_bytes(bytes([2 * number]) + data)
-
-    try:
-        peer = await connect(port)
-        with contextlib.closing(peer):
-            await _splice(peer, queue.get, write, lambda: None)
-    except (NodeError, OSError) as exc:
-        with contextlib.suppress(ConnectionError):
-            await ws.send_bytes(bytes([2 * number + 1]) + f"error forwarding port {port}: {exc}".encode())

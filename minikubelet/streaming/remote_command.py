@@ -104,15 +104,17 @@ async def _run(channels: Channels, streams: Streams) -> None:
     gone = asyncio.create_task(channels.gone.wait())
     try:
         await asyncio.wait({ended, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not ended.done():
-            await streams.cancel()
-            return
-        await _drain(outputs, activity, gone)
-        await _send(channels, _status_of(ended))
+        if ended.done():
+            await _drain(outputs, activity, gone)
+            await _send(channels, _status_of(ended))
     finally:
-        await _cancel([*outputs, *inputs, gone, ended])
-        for fd in {streams.stdin, streams.stdout, streams.stderr}:
-            close_fd(fd)
+        try:
+            if not ended.done():  # the client has gone, or this session is cancelled
+                await asyncio.shield(asyncio.ensure_future(streams.cancel()))
+        finally:
+            await _cancel([*outputs, *inputs, gone, ended])
+            for fd in {streams.stdin, streams.stdout, streams.stderr}:
+                close_fd(fd)
 
 
 def _status_of(ended: asyncio.Future[int | None]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from minikubelet.streaming import port_forward, remote_command, spdy_channels, spdy_http, websocket
+from minikubelet.streaming import port_forward, remote_command, spdy_channels, spdy_http, watch, websocket
 from minikubelet.streaming.sessions import (
     AttachRequest,
     ExecRequest,
@@ -82,19 +82,29 @@ class StreamingServer:
             return await self._port_forward(http, request)
         return await self._remote_command(http, request)
 
-    async def _session(self, work: Awaitable[None]) -> None:
-        """Run a session so that close() can end it; the handler itself is cancelled with the connection."""
+    async def _session(self, http: web.Request, work: Awaitable[None], life: watch.Life) -> None:
+        """Run a session until it ends, its client goes, nothing moves for too long, or close() is called."""
+        transport = http.transport
         task = asyncio.ensure_future(work)
         self._sessions.add(task)
         task.add_done_callback(self._sessions.discard)
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
+
+        def give_up() -> None:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            raise
-        except Exception:
-            log.exception("a streaming session failed")
+            if transport is not None:
+                transport.abort()
+
+        idle = asyncio.create_task(watch.watch_idle(life.last_activity, give_up))
+        probe = asyncio.create_task(watch.probe(life.ping))
+        try:
+            with watch.watch_peer(transport, give_up):
+                await asyncio.wait({task})
+        finally:
+            for other in (idle, probe, task):
+                other.cancel()
+            await asyncio.gather(task, idle, probe, return_exceptions=True)
+            if not task.cancelled() and (error := task.exception()) is not None:
+                log.error("a streaming session failed", exc_info=error)
 
     # --- exec and attach ---------------------------------------------------------------------------
 
@@ -122,6 +132,8 @@ class StreamingServer:
         request: ExecRequest | AttachRequest,
         open_streams: Callable[[], Awaitable[Streams]],
     ) -> web.StreamResponse:
+        if not websocket.accepts(http, websocket.PROTOCOLS):
+            return web.Response(status=400, text="unable to upgrade: no supported WebSocket protocol\n")
         ws = websocket.new_socket()
         await ws.prepare(http)
         channels = websocket.WebSocketChannels(ws)
@@ -138,7 +150,7 @@ class StreamingServer:
                 reader.cancel()
                 await asyncio.gather(reader, return_exceptions=True)
 
-        await self._session(session())
+        await self._session(http, session(), watch.Life(lambda: channels.last_activity, ws.ping))
         return ws
 
     async def _remote_spdy(
@@ -157,11 +169,9 @@ class StreamingServer:
         await remote_command.serve(channels, open_streams)
 
     async def _spdy(self, http: web.Request, connection: Connection, work: Awaitable[None]) -> None:
-        idle = asyncio.create_task(spdy_http.watch_idle(connection))
         try:
-            await self._session(work)
+            await self._session(http, work, watch.Life(lambda: connection.last_activity, connection.ping))
         finally:
-            idle.cancel()
             connection.close()
             http.protocol.connection_lost(None)
 
@@ -194,10 +204,14 @@ class StreamingServer:
         forwarder: port_forward.PortForwarder,
         connect: port_forward.Connect,
     ) -> web.StreamResponse:
-        ws = websocket.new_socket((port_forward.TUNNEL_PROTOCOL, *port_forward.WEBSOCKET_PROTOCOLS))
+        protocols = (port_forward.TUNNEL_PROTOCOL, *port_forward.WEBSOCKET_PROTOCOLS)
+        if not websocket.accepts(http, protocols):
+            return web.Response(status=400, text="unable to upgrade: no supported WebSocket protocol\n")
+        ws = websocket.new_socket(protocols)
         await ws.prepare(http)
         if ws.ws_protocol != port_forward.TUNNEL_PROTOCOL:
-            await self._session(port_forward.serve_websocket(ws, request.ports, connect))
+            channels = port_forward.WebSocketPorts(ws, request.ports, connect)
+            await self._session(http, channels.serve(), watch.Life(lambda: channels.last_activity, ws.ping))
             return ws
         carrier = spdy_http.WebSocketCarrier(ws)
         connection = Connection(carrier, forwarder.add)
@@ -208,5 +222,5 @@ class StreamingServer:
             finally:
                 await forwarder.finish()
 
-        await self._session(session())
+        await self._session(http, session(), watch.Life(lambda: connection.last_activity, ws.ping))
         return ws

@@ -7,6 +7,7 @@ reader stays behind pauses the whole carrier, as it does there, and memory stays
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -65,6 +66,7 @@ class Stream:
                 raise ConnectionResetError(f"stream {self.id} is closed")
             self._connection.carrier.send(frames.data(self.id, view[:CHUNK]))
             view = view[CHUNK:]
+            self._connection.touch()
             await self._connection.carrier.drain()
 
     def finish(self) -> None:
@@ -110,7 +112,7 @@ class Connection:
     def __init__(self, carrier: Carrier, on_stream: Callable[[Stream], None], *, server: bool = True) -> None:
         self.carrier = carrier
         self.lost = asyncio.Event()
-        self.last_activity = asyncio.get_running_loop().time()
+        self.touch()
         self._on_stream = on_stream
         self._server = server
         self._parser = frames.FrameParser()
@@ -119,10 +121,11 @@ class Connection:
         self._streams: dict[int, Stream] = {}
         self._next_id = 2 if server else 1
         self._last_peer_id = 0
+        self._ping_id = 0 if server else -1
 
     def feed(self, data: bytes) -> None:
         """Bytes from the carrier. A protocol error closes the connection, nothing is raised."""
-        self.last_activity = asyncio.get_running_loop().time()
+        self.touch()
         try:
             for frame in self._parser.feed(data):
                 if isinstance(frame, frames.DataFrame):
@@ -131,6 +134,16 @@ class Connection:
                     self._control(frame)
         except (frames.FrameError, HeaderError):
             self.close()
+
+    async def ping(self) -> None:
+        """Send a PING; the answer means nothing to us."""
+        if not self.lost.is_set():
+            self._ping_id += 2
+            self.carrier.send(frames.control(frames.PING, struct.pack(">I", self._ping_id & 0x7FFFFFFF)))
+
+    def touch(self) -> None:
+        """Something has moved, either way."""
+        self.last_activity = asyncio.get_running_loop().time()
 
     def open(self, headers: dict[str, str]) -> Stream:
         """Open a stream of our own."""

@@ -11,8 +11,6 @@ from aiohttp.abc import AbstractStreamWriter
 
 from minikubelet.streaming.spdy import Connection, Stream
 
-IDLE_TIMEOUT = 4 * 3600.0
-"""Seconds of silence after which a session ends (kubelet: streamingConnectionIdleTimeout)."""
 PROTOCOL_HEADER = "X-Stream-Protocol-Version"
 
 
@@ -154,15 +152,3 @@ class WebSocketCarrier:
                     self._writable.set()
         self._writable.set()
         await self._socket.close()
-
-
-async def watch_idle(connection: Connection, limit: float = IDLE_TIMEOUT) -> None:
-    """Close a connection that has been silent for ``limit`` seconds."""
-    loop = asyncio.get_running_loop()
-    rest = limit
-    while rest > 0:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(connection.lost.wait(), rest)
-            return
-        rest = connection.last_activity + limit - loop.time()
-    connection.close()

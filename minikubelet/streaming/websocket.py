@@ -27,9 +27,17 @@ PROTOCOLS = (
 )
 MAX_MESSAGE = 1 << 20
 CHUNK = 32 * 1024
-HEARTBEAT = 30.0
-"""Seconds between pings that find vanished clients."""
 _NUMBER = {"stdout": STDOUT, "stderr": STDERR}
+
+
+def accepts(request: web.Request, protocols: tuple[str, ...]) -> bool:
+    """Whether a protocol fits, or the client names none (then it is the oldest, ``channel.k8s.io``)."""
+    offered = [
+        name.strip()
+        for value in request.headers.getall("Sec-WebSocket-Protocol", [])
+        for name in value.split(",")
+    ]
+    return not offered or any(name in protocols for name in offered)
 
 
 def is_websocket(request: web.Request) -> bool:
@@ -42,6 +50,7 @@ class WebSocketChannels(Channels):
 
     def __init__(self, socket: web.WebSocketResponse) -> None:
         super().__init__()
+        self._touch()
         protocol = socket.ws_protocol or ""
         self._socket = socket
         self._base64 = "base64" in protocol
@@ -54,6 +63,7 @@ class WebSocketChannels(Channels):
         """Sort incoming messages until the client closes or vanishes."""
         try:
             async for message in self._socket:
+                self._touch()
                 data = self._decode(message.type, message.data)
                 if data:
                     await self._sort(data[0], data[1:])
@@ -63,6 +73,9 @@ class WebSocketChannels(Channels):
                 while queue.full():
                     queue.get_nowait()
                 queue.put_nowait(b"")
+
+    def _touch(self) -> None:
+        self.last_activity = asyncio.get_running_loop().time()
 
     def _decode(self, kind: WSMsgType, data: Any) -> bytes:
         if kind is WSMsgType.BINARY and not self._base64:
@@ -107,6 +120,7 @@ class WebSocketChannels(Channels):
             await self._socket.send_str(str(channel) + base64.b64encode(data).decode())
         else:
             await self._socket.send_bytes(bytes([channel]) + data)
+        self._touch()
 
     async def close(self) -> None:
         with contextlib.suppress(ConnectionError, RuntimeError):
@@ -114,7 +128,9 @@ class WebSocketChannels(Channels):
 
 
 def new_socket(protocols: tuple[str, ...] = PROTOCOLS) -> web.WebSocketResponse:
-    """A WebSocket response with our limits."""
-    return web.WebSocketResponse(
-        protocols=protocols, max_msg_size=MAX_MESSAGE, heartbeat=HEARTBEAT, compress=False, timeout=2.0
-    )
+    """A WebSocket response with our limits.
+
+    No heartbeat: its answer waits behind stdin that a program does not read, and would end a session that
+    is all right. ``watch_peer`` sees clients that have gone.
+    """
+    return web.WebSocketResponse(protocols=protocols, max_msg_size=MAX_MESSAGE, compress=False, timeout=2.0)
