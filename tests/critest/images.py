@@ -23,6 +23,9 @@ HOSTS = ("registry.k8s.io", "k8s.gcr.io", "gcr.io")
 SANDBOX_IMAGE = "registry.k8s.io/minikubelet-test/pause:1"
 """For runtimes that want one. Not the suite's `pause:3.9`: it counts that image's tags and removes it."""
 
+PACKAGES = ("busybox", "nginx")
+"""What is unpacked for the images."""
+
 E2E = "e2e-test-images"
 CRI_TOOLS = "k8s-staging-cri-tools"
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())

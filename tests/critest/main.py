@@ -18,7 +18,7 @@ from tests.bench.contenders import ROOT, BenchError
 from tests.bench.main import leftovers
 from tests.critest import images, runtimes
 from tests.critest.expectations import apparmor_is_on
-from tests.critest.packages import MissingPackage, install_missing
+from tests.critest.packages import MissingPackage, install_missing, unpacked
 from tests.critest.suite import Report, Suite, SuiteError
 from tests.registry import Registry
 
@@ -33,6 +33,7 @@ class Options:
     websocket: bool = False
     junit: Path | None = None
     logs: Path | None = None
+    setup_only: bool = False
 
 
 def parse(arguments: Sequence[str]) -> Options:
@@ -48,6 +49,9 @@ def parse(arguments: Sequence[str]) -> Options:
     parser.add_argument(
         "--logs", type=Path, metavar="DIR", help="keep critest's and the daemon's output there"
     )
+    parser.add_argument(
+        "--setup-only", action="store_true", help="install and build what a run needs, also one in a VM"
+    )
     chosen = parser.parse_args(arguments)
     return Options(**vars(chosen))
 
@@ -60,7 +64,7 @@ def peers_bin(*names: str) -> Path:
     return Path(subprocess.check_output([sys.executable, script, "--bin-dir"], text=True).strip())
 
 
-def needs(runtime: str) -> dict[str, str]:
+def needs(runtime: str, apparmor: bool) -> dict[str, str]:
     """Programs of the host that a run uses, and their Debian packages."""
     wanted = {
         "cc": "gcc",
@@ -70,7 +74,7 @@ def needs(runtime: str) -> dict[str, str]:
         "ldd": "libc-bin",
         "pgrep": "procps",
     }
-    if apparmor_is_on():
+    if apparmor:
         wanted |= {"sudo": "sudo", "apparmor_parser": "apparmor"}
     if runtime == "containerd":
         wanted |= {
@@ -103,7 +107,7 @@ def run(options: Options, home: Path) -> Report:
 
     Raises SuiteError, BenchError, MissingPackage.
     """
-    install_missing(needs(options.runtime))
+    install_missing(needs(options.runtime, apparmor_is_on()))
     wanted = ["critest"]
     wanted += ["containerd", "runc"] if options.runtime == "containerd" else []
     wanted += ["ginkgo"] if options.parallel > 1 else []
@@ -132,6 +136,14 @@ def run(options: Options, home: Path) -> Report:
         return suite.run(home / "critest.log", options.junit or home / "junit.xml")
 
 
+def set_up() -> None:
+    """Everything that any run would install, build or download. Raises SuiteError, MissingPackage."""
+    install_missing(needs("containerd", apparmor=True))
+    peers_bin("critest", "ginkgo", "containerd", "runc")
+    for package in images.PACKAGES:
+        unpacked(package)
+
+
 def keep(source: Path, target: Path) -> None:
     if source.exists():
         shutil.copyfile(source, target)
@@ -153,6 +165,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # clean up, as for Ctrl-C
     try:
+        if options.setup_only:
+            set_up()
+            return 0
         report, left = run_and_clean(options)
     except (SuiteError, BenchError, MissingPackage) as error:
         print(f"critest: {error}", file=sys.stderr)
