@@ -1,0 +1,81 @@
+"""CreateContainer: a record and two folders; the kernel's work is StartContainer's."""
+
+from __future__ import annotations
+
+import os
+
+from minikubelet.base.clock import now_ns
+from minikubelet.base.errors import Code, NodeError, invalid
+from minikubelet.base.ids import new_id
+from minikubelet.base.undo import UndoStack
+from minikubelet.images.models import Image
+from minikubelet.runtime import container_spec, log_files
+from minikubelet.runtime.context import Context
+from minikubelet.runtime.events import EventKind
+from minikubelet.runtime.models import Container, ContainerConfig, Sandbox
+from minikubelet.runtime.validation import check_container
+
+
+async def create_container(context: Context, sandbox_identifier: str, config: ContainerConfig) -> str:
+    """Make a container in a ready sandbox; returns its ID. Refuses what StartContainer would refuse."""
+    sandbox = context.sandbox(sandbox_identifier)
+    async with sandbox.lock:
+        context.ready(sandbox)
+        check_container(config, sandbox.config)
+        _check_name(sandbox, config)
+        image = _image(context, config)
+        container = _container(context, sandbox, config, image)
+        # Builds everything once, so that each wrong field is told now.
+        container_spec.start_request(container, context.places(container), context.enforcement)
+        async with UndoStack("CreateContainer") as undo:
+            if container.log_path:
+                log_files.make_folder(sandbox.config.log_directory, config.log_path)
+            folder = context.container_dir(container.id)
+            os.mkdir(folder, 0o711)
+            undo.push("folders", lambda: context.discard(folder))
+            os.mkdir(f"{folder}/upper", 0o755)
+            os.mkdir(f"{folder}/work", 0o700)
+            with context.store.db.transaction():
+                context.images.hold(image.id, container.id)
+                context.store.add_container(container)
+        sandbox.containers[container.id] = container
+        context.containers[container.id] = container
+        context.events.publish(EventKind.CREATED, sandbox, container)
+        return container.id
+
+
+def _check_name(sandbox: Sandbox, config: ContainerConfig) -> None:
+    for other in sandbox.containers.values():
+        if other.config.metadata == config.metadata:
+            name = f"{config.metadata.name} (attempt {config.metadata.attempt})"
+            raise NodeError(
+                Code.ALREADY_EXISTS,
+                f"container name {name!r} is reserved for {other.id}",
+                field="config.metadata",
+            )
+
+
+def _image(context: Context, config: ContainerConfig) -> Image:
+    image = context.images.find(config.image.image)
+    if image is None:
+        raise NodeError(Code.NOT_FOUND, f"image {config.image.image!r} is not here", field="config.image")
+    return image
+
+
+def _container(context: Context, sandbox: Sandbox, config: ContainerConfig, image: Image) -> Container:
+    container_spec.check_target(config, sandbox)
+    if config.log_path and not sandbox.config.log_directory:
+        raise invalid("config.log_path", "needs the sandbox's log_directory")
+    container_id = new_id()
+    facts = container_spec.image_facts(image)
+    return Container(
+        id=container_id,
+        sandbox=sandbox,
+        config=config,
+        created_at=now_ns(),
+        image_id=image.id,
+        image=facts,
+        stop_signal=container_spec.stop_signal(config, facts),
+        log_path=os.path.join(sandbox.config.log_directory, config.log_path) if config.log_path else "",
+        cgroup=f"{sandbox.cgroup}/{container_id}",
+    )

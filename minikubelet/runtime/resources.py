@@ -1,0 +1,125 @@
+"""CRI resources as cgroup files: what can be enforced, what is refused, what is skipped with a warning."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from minikubelet.base.errors import NodeError, invalid
+from minikubelet.linux import capabilities as linux_capabilities
+from minikubelet.linux.cgroup import resources as cgroup_resources
+from minikubelet.linux.cgroup.device import DEFAULT_RULES, DeviceRule, program
+from minikubelet.runtime.models import ContainerConfig, LinuxResources
+from minikubelet.wire.messages import Device
+
+log = logging.getLogger(__name__)
+
+OOM_SCORE_RANGE = (-1000, 1000)
+
+
+@dataclass(frozen=True)
+class Enforcement:
+    """What the host can enforce and what happens to the rest."""
+
+    controllers: frozenset[str]
+    allow_unenforced: bool
+    """``--unenforced-limits=allow``."""
+    where: str = "cgroup2"
+
+    def files(self, resources: LinuxResources, who: str) -> dict[str, str]:
+        """The cgroup files of ``resources``; ``who`` is named in warnings.
+
+        Raises INVALID_ARGUMENT for impossible values, FAILED_PRECONDITION for limits this host can't enforce
+        (unless allowed).
+        """
+        low, high = OOM_SCORE_RANGE
+        if not low <= resources.oom_score_adj <= high:
+            raise invalid(
+                "config.linux.resources.oom_score_adj", f"{resources.oom_score_adj} not in {low}-{high}"
+            )
+        if resources == _NOTHING:
+            return {}
+        try:
+            plan = cgroup_resources.plan(_typed(resources), self.controllers, self.where)
+        except NodeError as exc:
+            raise NodeError(exc.code, exc.message, field=f"config.linux.{exc.field}") from exc
+        if not self.allow_unenforced:
+            plan.require()
+        for lack in (*plan.limits, *plan.wishes):
+            kind = "limit" if lack in plan.limits else "preference"
+            _warn_once(f"{kind} {lack.file} is not in force: {lack.reason}")
+            log.debug("%s runs without %s=%s", who, lack.file, lack.value)
+        return plan.files
+
+
+_NOTHING = LinuxResources()
+
+
+def _typed(resources: LinuxResources) -> cgroup_resources.Resources:
+    return cgroup_resources.Resources(
+        memory_limit=resources.memory_limit,
+        memory_swap_limit=resources.memory_swap_limit,
+        cpu_shares=resources.cpu_shares,
+        cpu_quota=resources.cpu_quota,
+        cpu_period=resources.cpu_period,
+        cpuset_cpus=resources.cpuset_cpus,
+        cpuset_mems=resources.cpuset_mems,
+        hugepage_limits=tuple((limit.page_size, limit.limit) for limit in resources.hugepages),
+        unified=resources.unified,
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _warn_once(text: str) -> None:
+    log.warning("%s", text)
+
+
+@functools.cache
+def may_lower_oom_score() -> bool:
+    """Whether CAP_SYS_RESOURCE is there to set oom_score_adj below the daemon's own (proc(5))."""
+    return "CAP_SYS_RESOURCE" in linux_capabilities.names(linux_capabilities.of_process()["effective"])
+
+
+def note_oom_score(score: int) -> None:
+    """Warn once when a lower oom_score_adj is asked for that this daemon can't set."""
+    if score < 0 and not may_lower_oom_score():
+        _warn_once("lower oom_score_adj values are skipped: the daemon has no CAP_SYS_RESOURCE")
+
+
+def merge(current: LinuxResources, update: LinuxResources) -> LinuxResources:
+    """``current`` with what ``update`` specifies (0 and empty: left as it is)."""
+    values = {
+        name: getattr(update, name) or getattr(current, name)
+        for name in LinuxResources.__struct_fields__
+        if name != "unified"
+    }
+    return LinuxResources(**values, unified={**current.unified, **update.unified})
+
+
+# --- devices -----------------------------------------------------------------------------------------
+
+
+def device_program(config: ContainerConfig, devices: Sequence[Device]) -> bytes:
+    """The eBPF filter for a container that got ``devices``; none for a privileged one."""
+    if config.security.privileged:
+        return b""
+    rules = []
+    for device in devices:
+        rules.append((device.kind, device.major, device.minor, _access(config, device)))
+    return _program(tuple(rules))
+
+
+def _access(config: ContainerConfig, device: Device) -> str:
+    for wanted in config.devices:
+        path = wanted.container_path.rstrip("/")
+        if device.path == path or device.path.startswith(path + "/"):
+            return wanted.permissions or "rwm"
+    return "rwm"
+
+
+@functools.lru_cache(maxsize=64)
+def _program(rules: Collection[tuple[str, int, int, str]]) -> bytes:
+    allowed = [DeviceRule(True, kind, major, minor, access) for kind, major, minor, access in rules]
+    return program([*DEFAULT_RULES, *allowed])

@@ -1,0 +1,176 @@
+"""RunPodSandbox: a monitor, namespaces, pause and a network for one pod."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+
+from minikubelet.base.clock import now_ns
+from minikubelet.base.errors import precondition
+from minikubelet.base.ids import new_id
+from minikubelet.base.undo import UndoStack
+from minikubelet.network.pod_network import POD_SYSCTLS, PortMapping
+from minikubelet.runtime import security
+from minikubelet.runtime.context import Context
+from minikubelet.runtime.events import EventKind
+from minikubelet.runtime.files import pod_hostname, write_pod_files
+from minikubelet.runtime.lifecycle import (
+    kill_cgroup,
+    remove_cgroups,
+    sandbox_cgroup,
+    watch,
+)
+from minikubelet.runtime.models import ContainerSecurity, Sandbox, SandboxConfig
+from minikubelet.runtime.monitor_client import MonitorClient
+from minikubelet.runtime.validation import check_sandbox
+from minikubelet.wire.messages import CgroupSettings, Process, StartSandbox, User
+
+RUNTIME_HANDLERS = ("", "minikubelet", "runc")
+"""Names a RuntimeClass may give; there is one way to run a pod. ``runc`` is what many clusters say."""
+PAUSE_OOM_SCORE = -998
+
+
+async def run_sandbox(context: Context, config: SandboxConfig, runtime_handler: str) -> str:
+    """Make a pod sandbox and return its ID; on failure or cancellation nothing is left."""
+    check_sandbox(config)
+    if runtime_handler not in RUNTIME_HANDLERS:
+        raise precondition(f"no runtime handler {runtime_handler!r} is configured")
+    if not context.cgroups.path:
+        raise precondition("this host has no cgroup2 mounted")
+    async with UndoStack("RunPodSandbox") as undo:
+        sandbox = _record(context, config, runtime_handler, undo)
+        async with sandbox.lock:
+            await _make(context, sandbox, undo)
+    return sandbox.id
+
+
+def _record(context: Context, config: SandboxConfig, runtime_handler: str, undo: UndoStack) -> Sandbox:
+    sandbox_id = new_id()
+    cgroup, made = _cgroup(context, config, sandbox_id)
+    sandbox = Sandbox(
+        id=sandbox_id,
+        config=config,
+        created_at=now_ns(),
+        cgroup=cgroup,
+        runtime_handler=runtime_handler,
+        made_cgroups=made,
+    )
+    context.reserve(config.metadata, sandbox_id)
+    undo.push("name", lambda: context.give_up_name(sandbox))
+    context.store.add_sandbox(sandbox)
+    undo.push("record", lambda: context.store.delete_sandbox(sandbox_id))
+    return sandbox
+
+
+def _cgroup(context: Context, config: SandboxConfig, sandbox_id: str) -> tuple[str, tuple[str, ...]]:
+    """The pod's cgroup, and those of its path that will be made for it (ours to remove)."""
+    if not config.cgroup_parent:
+        path = f"{context.config.cgroup_root}/{sandbox_id}"
+        return path, (path,)
+    path = "/" + posixpath.normpath(config.cgroup_parent).strip("/")
+    made = []
+    ancestor = path
+    while ancestor != "/" and not os.path.isdir(context.cgroups.path + ancestor):
+        made.append(ancestor)
+        ancestor = posixpath.dirname(ancestor)
+    return path, tuple(reversed(made))
+
+
+async def _make(context: Context, sandbox: Sandbox, undo: UndoStack) -> None:
+    request = start_request(context, sandbox)
+    run_dir = context.run_dir(sandbox.id)
+    os.mkdir(run_dir, 0o700)
+    undo.push("run folder", lambda: remove_run_dir(run_dir))
+    undo.push("cgroups", lambda: remove_cgroups(context, sandbox))
+    spawned = await context.spawner.spawn(sandbox.id, run_dir)
+    os.close(spawned.pidfd)
+    on_event, on_gone = watch(context, sandbox)
+    monitor = MonitorClient(sandbox.id, spawned.control, on_event, on_gone, spawned.pid)
+    sandbox.monitor = monitor
+    undo.push("monitor", lambda: _end_monitor(context, sandbox, monitor))
+    starting = monitor.begin_sandbox(request)
+    write_pod_files(run_dir, sandbox.config, pod_hostname(sandbox.config))
+    started, fds = await starting
+    try:
+        if fds:
+            await _attach(context, sandbox, fds, undo)
+    finally:
+        for fd in fds:
+            os.close(fd)
+    sandbox.status.pid = started.pid
+    sandbox.status.start_ticks = started.start_ticks
+    sandbox.status.ready_at = now_ns()
+    context.store.save_sandbox(sandbox)
+    context.sandboxes[sandbox.id] = sandbox
+    context.events.publish(EventKind.CREATED, sandbox)
+    context.events.publish(EventKind.STARTED, sandbox)
+
+
+async def _attach(context: Context, sandbox: Sandbox, fds: list[int], undo: UndoStack) -> None:
+    ports = [
+        PortMapping(port.protocol, port.container_port, port.host_port, port.host_ip)
+        for port in sandbox.config.ports
+    ]
+    attachment = await context.network.attach(sandbox.id, fds[0], fds[1], ports)
+    undo.push("network", lambda: context.network.detach(sandbox.id))
+    sandbox.status.ips = attachment.ips
+
+
+async def _end_monitor(context: Context, sandbox: Sandbox, monitor: MonitorClient) -> None:
+    try:
+        await monitor.shutdown()
+    finally:
+        monitor.close()
+        sandbox.monitor = None
+        kill_cgroup(context, sandbox_cgroup(sandbox))
+
+
+def start_request(context: Context, sandbox: Sandbox) -> StartSandbox:
+    """What the monitor must make. Raises NodeError for a profile that can't be used."""
+    config = sandbox.config
+    secure = config.security
+    capabilities = security.container_capabilities(ContainerSecurity(drop_capabilities=("ALL",)))
+    groups = [CgroupSettings(path=sandbox_cgroup(sandbox))]
+    if not config.cgroup_parent:
+        groups.insert(0, CgroupSettings(path=sandbox.cgroup))
+    return StartSandbox(
+        id=0,
+        network=config.namespaces.network,
+        ipc=config.namespaces.ipc,
+        pid=config.namespaces.pid,
+        uts="node" if config.namespaces.network == "node" else "pod",
+        hostname=pod_hostname(config),
+        sysctls={**_network_sysctls(config), **config.sysctls},
+        cgroups=groups,
+        process=Process(
+            args=[b"/pause"],
+            user=User(
+                user=str(secure.run_as_user or 0),
+                gid=-1 if secure.run_as_group is None else secure.run_as_group,
+                supplemental=list(secure.supplemental_groups),
+                supplemental_policy="Strict",
+            ),
+            capabilities=capabilities,
+            no_new_privs=True,
+            seccomp=security.seccomp_filter(secure.seccomp, secure.privileged, capabilities),
+            apparmor=security.apparmor_profile(secure.apparmor, secure.privileged),
+            oom_score_adj=PAUSE_OOM_SCORE,
+        ),
+    )
+
+
+def _network_sysctls(config: SandboxConfig) -> dict[str, str]:
+    if config.namespaces.network == "node" or not os.path.isdir("/proc/sys/net/ipv6"):
+        return {}
+    return dict(POD_SYSCTLS)
+
+
+def remove_run_dir(run_dir: str) -> None:
+    """Delete a pod's folder on tmpfs: a handful of small files. A missing one is fine."""
+    for folder, _, names in os.walk(run_dir, topdown=False):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{folder}/{name}")
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(folder)

@@ -1,0 +1,203 @@
+"""The runtime: pod sandboxes and containers. One method a verb; each verb is in a module of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Iterable
+
+from minikubelet.base.config import DaemonConfig
+from minikubelet.base.database import Database
+from minikubelet.images.store import ImageStore
+from minikubelet.linux.cgroup import core
+from minikubelet.linux.host import HostFacts, detect
+from minikubelet.network.pod_network import PodNetwork
+from minikubelet.runtime import streams
+from minikubelet.runtime.context import Context
+from minikubelet.runtime.create_container import create_container
+from minikubelet.runtime.events import Event
+from minikubelet.runtime.exec_sync import ExecResult, exec_sync
+from minikubelet.runtime.models import (
+    Container,
+    ContainerConfig,
+    LinuxResources,
+    Sandbox,
+    SandboxConfig,
+)
+from minikubelet.runtime.recovery import recover
+from minikubelet.runtime.remove_container import remove_container
+from minikubelet.runtime.remove_sandbox import remove_sandbox
+from minikubelet.runtime.reopen_log import reopen_log
+from minikubelet.runtime.run_sandbox import run_sandbox
+from minikubelet.runtime.start_container import start_container
+from minikubelet.runtime.stats import Meter, PodUsage, Usage
+from minikubelet.runtime.stop_container import stop_container
+from minikubelet.runtime.stop_sandbox import stop_sandbox
+from minikubelet.runtime.update_resources import update_resources
+
+log = logging.getLogger(__name__)
+
+_DRAIN_SECONDS = 5.0
+
+
+class Runtime:
+    """What the CRI server and the streaming server call. All methods raise NodeError."""
+
+    def __init__(self, config: DaemonConfig, db: Database, images: ImageStore, network: PodNetwork) -> None:
+        self.host: HostFacts = detect()
+        self.images = images
+        self.network = network
+        self._context = Context(config, db, images, network, self.host.cgroup)
+        self._meter = Meter(self._context)
+
+    # --- life ---
+
+    def start_spawner(self) -> None:
+        """Execute the spawner early: it imports while the daemon does other things. Raises OSError."""
+        self._context.spawner.start()
+
+    async def start(self) -> None:
+        """Take over what an earlier daemon left."""
+        self._make_cgroup_root()
+        await recover(self._context)
+
+    def _make_cgroup_root(self) -> None:
+        cgroups = self._context.cgroups
+        if not cgroups.path:
+            log.error("this host has no cgroup2 mounted: no pod can run")
+            return
+        try:
+            core.ensure(cgroups.path, self._context.config.cgroup_root, cgroups.controllers)
+        except OSError as exc:
+            log.error("the cgroup %s can't be made: %s", self._context.config.cgroup_root, exc)
+
+    async def close(self) -> None:
+        """Let go of everything; pods run on."""
+        await self._context.drain(_DRAIN_SECONDS)
+        self._context.close()
+
+    # --- sandboxes ---
+
+    async def run_sandbox(self, config: SandboxConfig, runtime_handler: str = "") -> str:
+        """RunPodSandbox; returns the ID."""
+        identifier: str = await self._context.run(run_sandbox(self._context, config, runtime_handler))
+        return identifier
+
+    async def stop_sandbox(self, sandbox_id: str) -> None:
+        """StopPodSandbox."""
+        await self._context.run(stop_sandbox(self._context, sandbox_id))
+
+    async def remove_sandbox(self, sandbox_id: str) -> None:
+        """RemovePodSandbox."""
+        await self._context.run(remove_sandbox(self._context, sandbox_id))
+
+    def sandbox(self, sandbox_id: str) -> Sandbox:
+        """One sandbox. Raises NOT_FOUND."""
+        return self._context.sandbox(sandbox_id)
+
+    def sandboxes(self) -> Iterable[Sandbox]:
+        """All sandboxes, oldest first."""
+        return self._context.sandboxes.values()
+
+    # --- containers ---
+
+    async def create_container(self, sandbox_id: str, config: ContainerConfig) -> str:
+        """CreateContainer; returns the ID."""
+        identifier: str = await self._context.run(create_container(self._context, sandbox_id, config))
+        return identifier
+
+    async def start_container(self, container_id: str) -> None:
+        """StartContainer."""
+        await self._context.run(start_container(self._context, container_id))
+
+    async def stop_container(self, container_id: str, grace: int) -> None:
+        """StopContainer; ``grace`` in seconds."""
+        await self._context.run(stop_container(self._context, container_id, grace))
+
+    async def remove_container(self, container_id: str) -> None:
+        """RemoveContainer."""
+        await self._context.run(remove_container(self._context, container_id))
+
+    def container(self, container_id: str) -> Container:
+        """One container. Raises NOT_FOUND."""
+        return self._context.container(container_id)
+
+    def containers(self) -> Iterable[Container]:
+        """All containers, oldest first."""
+        return self._context.containers.values()
+
+    async def update_resources(self, container_id: str, resources: LinuxResources) -> None:
+        """UpdateContainerResources."""
+        await self._context.run(update_resources(self._context, container_id, resources))
+
+    async def reopen_log(self, container_id: str) -> None:
+        """ReopenContainerLog."""
+        await reopen_log(self._context, container_id)
+
+    # --- programs and streams ---
+
+    async def exec_sync(self, container_id: str, command: tuple[str, ...], timeout: int) -> ExecResult:
+        """ExecSync; ``timeout`` in seconds."""
+        result: ExecResult = await self._context.run(exec_sync(self._context, container_id, command, timeout))
+        return result
+
+    async def open_exec(
+        self, container_id: str, command: tuple[str, ...], wanted: streams.Wanted
+    ) -> streams.OpenStreams:
+        """Exec."""
+        return await streams.open_exec(self._context, container_id, command, wanted)
+
+    async def open_attach(self, container_id: str, wanted: streams.Wanted) -> streams.OpenStreams:
+        """Attach."""
+        return await streams.open_attach(self._context, container_id, wanted)
+
+    async def connect(self, sandbox_id: str, port: int) -> socket.socket:
+        """PortForward."""
+        return await streams.connect(self._context, sandbox_id, port)
+
+    def require_running(self, container_id: str) -> Container:
+        """A running container. Raises NOT_FOUND, FAILED_PRECONDITION."""
+        return self._context.running(container_id)[0]
+
+    def require_ready(self, sandbox_id: str) -> Sandbox:
+        """A ready sandbox. Raises NOT_FOUND, FAILED_PRECONDITION."""
+        sandbox = self._context.sandbox(sandbox_id)
+        self._context.ready(sandbox)
+        return sandbox
+
+    # --- watching ---
+
+    def events(self) -> AsyncIterator[Event]:
+        """Events from now on."""
+        return self._context.events.subscribe()
+
+    async def container_usage(self, containers: Iterable[Container]) -> list[Usage]:
+        """Measure containers."""
+        return await self._meter.containers(containers)
+
+    async def pod_usage(self, sandboxes: Iterable[Sandbox]) -> list[PodUsage]:
+        """Measure pods."""
+        return await self._meter.pods(sandboxes)
+
+    def ready(self) -> tuple[bool, str, str]:
+        """The CRI condition RuntimeReady: (ready, reason, message)."""
+        if not self.host.cgroup.path:
+            return False, "CgroupMissing", "this host has no cgroup2 mounted"
+        return True, "", ""
+
+    def image_in_use(self, image_id: str) -> list[str]:
+        """The IDs of containers made from an image."""
+        return [c.id for c in self._context.containers.values() if c.image_id == image_id]
+
+    def info(self, container: Container) -> dict[str, str]:
+        """Facts for people: where a container is on this host."""
+        return {
+            "rootfs": f"{self._context.container_dir(container.id)}/upper",
+            "cgroup": container.cgroup,
+            "logPath": container.log_path,
+        }
+
+    def cgroup_folder(self, path: str) -> str:
+        """A cgroup's folder on this host."""
+        return os.path.join(self._context.cgroups.path, path.lstrip("/"))

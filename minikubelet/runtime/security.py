@@ -1,0 +1,184 @@
+"""Capabilities, system call filters, hidden paths: what a container may do."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import stat
+from dataclasses import dataclass
+from typing import Any
+
+from minikubelet.base.errors import NodeError, invalid, precondition
+from minikubelet.linux import apparmor, seccomp
+from minikubelet.linux import capabilities as linux_capabilities
+from minikubelet.runtime.models import ContainerSecurity, SecurityProfile
+from minikubelet.wire.messages import Capabilities
+
+DEFAULT_CAPABILITIES = (
+    "CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD",
+    "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+)  # fmt: skip
+"""What docker, containerd and CRI-O start from."""
+
+MASKED_PATHS = (
+    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+    "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats",
+    "/sys/devices/virtual/powercap", "/sys/firmware",
+)  # fmt: skip
+READ_ONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+"""Both as the kubelet asks for with procMount Default; used when a request names none."""
+
+_FIELD = "config.linux.security_context"
+_PROFILE_LIMIT = 4 << 20
+
+
+@functools.cache
+def host_capabilities() -> tuple[str, ...]:
+    """What this daemon can pass on: its own bounding and permitted set, which a privileged container gets."""
+    sets = linux_capabilities.of_process()
+    return tuple(linux_capabilities.names(sets["bounding"] & sets["permitted"]))
+
+
+def container_capabilities(security: ContainerSecurity) -> Capabilities:
+    """The exact sets. Raises INVALID_ARGUMENT (unknown name), FAILED_PRECONDITION (the host has none)."""
+    if security.privileged:
+        everything = list(host_capabilities())
+        return Capabilities(bounding=everything, permitted=everything, effective=everything)
+    chosen = set(DEFAULT_CAPABILITIES)
+    add = _names("add_capabilities", security.add_capabilities)
+    drop = _names("drop_capabilities", security.drop_capabilities)
+    if "ALL" in add:
+        chosen = set(host_capabilities())
+    if "ALL" in drop:
+        chosen = set(host_capabilities()) if "ALL" in add else set()
+    chosen |= add - {"ALL"}
+    chosen -= drop - {"ALL"}
+    ambient = _names("add_ambient_capabilities", security.add_ambient_capabilities)
+    if "ALL" in ambient:
+        ambient = set(host_capabilities())
+    chosen |= ambient
+    lacking = sorted(chosen - set(host_capabilities()) - set(DEFAULT_CAPABILITIES))
+    if lacking:
+        raise precondition(f"{_FIELD}.capabilities: this host's daemon has no {', '.join(lacking)} to give")
+    ordered = [name for name in linux_capabilities.NAMES if name in chosen]
+    return Capabilities(
+        bounding=ordered,
+        permitted=ordered,
+        effective=ordered,
+        ambient=[name for name in linux_capabilities.NAMES if name in ambient],
+    )
+
+
+def _names(kind: str, names: tuple[str, ...]) -> set[str]:
+    result = set()
+    for number, name in enumerate(names):
+        upper = name.upper()
+        full = upper if upper == "ALL" or upper.startswith("CAP_") else f"CAP_{upper}"
+        if full != "ALL" and full not in linux_capabilities.NAMES:
+            raise invalid(f"{_FIELD}.capabilities.{kind}[{number}]", f"{name!r} is no capability")
+        result.add(full)
+    return result
+
+
+# --- system call filters -----------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=64)
+def _default_filter(capabilities: tuple[str, ...]) -> bytes:
+    return seccomp.compile_profile(seccomp.default_profile(), capabilities)
+
+
+def seccomp_filter(
+    profile: SecurityProfile | None, privileged: bool, capabilities: Capabilities, field: str = _FIELD
+) -> bytes:
+    """The compiled filter; empty for unconfined. No profile means unconfined (CRI), as does privileged.
+
+    Raises INVALID_ARGUMENT for a Localhost profile that can't be used: never unconfined by mistake
+    (CVE-2023-2431).
+    """
+    if privileged or profile is None or profile.kind == "Unconfined":
+        return b""
+    granted = tuple(capabilities.bounding)
+    if profile.kind == "RuntimeDefault":
+        return _default_filter(granted)
+    document = _read_profile(f"{field}.seccomp.localhost_ref", profile.localhost_ref)
+    try:
+        return seccomp.compile_profile(document, granted)
+    except NodeError:
+        raise
+    except (ValueError, TypeError, KeyError, OSError) as exc:
+        raise invalid(f"{field}.seccomp.localhost_ref", f"{profile.localhost_ref!r}: {exc}") from exc
+
+
+def _read_profile(field: str, reference: str) -> dict[str, Any]:
+    path = reference.removeprefix("localhost/")
+    if not path.startswith("/"):
+        raise invalid(field, f"{reference!r} is not an absolute path")
+    try:
+        data = read_regular(path, _PROFILE_LIMIT)
+        document = json.loads(data)
+    except (OSError, ValueError, RecursionError) as exc:
+        raise invalid(field, f"{path!r} can't be read: {exc}") from exc
+    if not isinstance(document, dict):
+        raise invalid(field, f"{path!r} is not a JSON object")
+    return document
+
+
+def read_regular(path: str, limit: int) -> bytes:
+    """A regular file's content; a FIFO or device is an error, not a hang. Raises OSError, ValueError."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    with open(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise ValueError("not a regular file")
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"larger than {limit} bytes")
+    return data
+
+
+# --- AppArmor ----------------------------------------------------------------------------------------
+
+
+_apparmor_enabled = functools.cache(apparmor.enabled)
+
+
+def apparmor_profile(profile: SecurityProfile | None, privileged: bool, field: str = _FIELD) -> str:
+    """The profile to change to at exec; empty: leave alone.
+
+    Raises FAILED_PRECONDITION for a Localhost profile on a host without AppArmor. RuntimeDefault there means
+    what it means to containerd: nothing to apply.
+    """
+    if profile is None or privileged or profile.kind == "Unconfined":
+        return "unconfined" if profile is not None and _apparmor_enabled() else ""
+    if profile.kind == "RuntimeDefault":
+        return ""
+    name = profile.localhost_ref.removeprefix("localhost/")
+    if not _apparmor_enabled():
+        raise precondition(f"{field}.apparmor: profile {name!r} was asked for, but this host has no AppArmor")
+    try:
+        known = apparmor.loaded(name)
+    except OSError as exc:
+        raise precondition(f"the list of AppArmor profiles can't be read: {exc}") from exc
+    if not known:
+        raise precondition(f"{field}.apparmor: profile {name!r} is not loaded")
+    return name
+
+
+# --- all together ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """Paths inside the container that are masked or read-only."""
+
+    masked: tuple[str, ...]
+    read_only: tuple[str, ...]
+
+
+def hidden_paths(security: ContainerSecurity) -> Hidden:
+    """CRI's paths, the defaults when it gives none, nothing for a privileged container."""
+    if security.privileged:
+        return Hidden((), ())
+    return Hidden(security.masked_paths or MASKED_PATHS, security.readonly_paths or READ_ONLY_PATHS)

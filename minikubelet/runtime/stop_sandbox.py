@@ -1,0 +1,65 @@
+"""StopPodSandbox: everything in the pod ends, its network is given back; the record stays."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+
+from minikubelet.base.errors import Code, NodeError, StepError
+from minikubelet.runtime.context import Context
+from minikubelet.runtime.lifecycle import LOST_EXIT_CODE, lose, read_exit, record_exit, record_not_ready
+from minikubelet.runtime.models import Sandbox
+from minikubelet.runtime.peer import PeerGone
+from minikubelet.wire.messages import ExitStatus
+
+log = logging.getLogger(__name__)
+
+_EXIT_WAIT = 10.0
+"""Seconds for the events that follow StopSandbox; they are on their way when it is answered."""
+
+
+async def stop_sandbox(context: Context, identifier: str) -> None:
+    """Stop a sandbox; an unknown or stopped one is fine (CRI: idempotent)."""
+    try:
+        sandbox = context.sandbox(identifier)
+    except NodeError as exc:
+        if exc.code is Code.NOT_FOUND:
+            return
+        raise
+    async with sandbox.lock:
+        if sandbox.id in context.sandboxes:
+            await stop_locked(context, sandbox)
+
+
+async def stop_locked(context: Context, sandbox: Sandbox) -> None:
+    """Stop it; the caller holds its lock. A repetition finishes what a cancelled call began."""
+    monitor = sandbox.monitor
+    if monitor is not None and not monitor.gone:
+        try:
+            await monitor.stop_sandbox()
+        except PeerGone:
+            pass  # its end is handled like any monitor's
+        except StepError as exc:
+            log.warning("stopping pod sandbox %s: %s", sandbox.id, exc)
+            raise
+        await _wait_for_exits(context, sandbox)
+    elif not sandbox.status.stopped_at:
+        lose(context, sandbox, "the pod's monitor has ended")
+    await context.network.detach(sandbox.id)
+    record_not_ready(context, sandbox)
+
+
+async def _wait_for_exits(context: Context, sandbox: Sandbox) -> None:
+    waiting = [
+        container
+        for container in sandbox.containers.values()
+        if container.status.started_at and not container.status.finished_at
+    ]
+    for container in waiting:
+        try:
+            await asyncio.wait_for(container.exited.wait(), _EXIT_WAIT)
+        except TimeoutError:
+            log.warning("container %s: its end was not told, though its pod has stopped", container.id)
+            killed = ExitStatus(exit_code=LOST_EXIT_CODE, signal=signal.SIGKILL)
+            record_exit(context, container, read_exit(context, container) or killed)

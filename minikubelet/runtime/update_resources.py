@@ -1,0 +1,28 @@
+"""UpdateContainerResources: new values in the record and, while it runs, in its cgroup."""
+
+from __future__ import annotations
+
+from minikubelet.base.errors import StepError, precondition
+from minikubelet.linux.cgroup import files
+from minikubelet.runtime.context import Context
+from minikubelet.runtime.models import ContainerState, LinuxResources
+from minikubelet.runtime.resources import merge
+
+
+async def update_resources(context: Context, identifier: str, update: LinuxResources) -> None:
+    """Change what ``update`` specifies; the rest stays. Raises NodeError, StepError naming the file."""
+    container = context.container(identifier)
+    async with container.sandbox.lock:
+        container = context.container(container.id)
+        if container.state is ContainerState.EXITED:
+            raise precondition(f"container {container.id} is in state {container.state.value}")
+        merged = merge(container.resources, update)
+        values = context.enforcement.files(merged, f"container {container.id[:13]}")
+        if container.state is ContainerState.RUNNING:
+            try:
+                files.write_all(context.cgroups.path + container.cgroup, values)
+            except OSError as exc:
+                raise StepError("write the cgroup setting", exc.errno or 0, str(exc.filename or "")) from exc
+        container.status.resources = merged
+        container.exec_template = None
+        context.store.save_container(container)
