@@ -80,7 +80,7 @@ class Contender:
 
     def daemon_processes(self) -> list[psutil.Process]:
         """The daemon and, once pods run, everything that it started in the host's PID namespace."""
-        if self._process is None:
+        if self._process is None or self._process.poll() is not None:
             return []
         daemon = psutil.Process(self._process.pid)
         return [
