@@ -58,9 +58,9 @@ def set_parent_death_signal(number: int) -> None:
     control(_PR_SET_PDEATHSIG, number, what="PR_SET_PDEATHSIG")
 
 
-def set_name(name: str) -> None:
+def set_name(name: bytes) -> None:
     """The comm name that ps shows, at most 15 bytes."""
-    libc.check(_prctl_name(_PR_SET_NAME, name.encode()[:15]), "PR_SET_NAME")
+    libc.check(_prctl_name(_PR_SET_NAME, name), "PR_SET_NAME")
 
 
 def machine_has_seccomp(machine: str) -> bool:

@@ -7,6 +7,7 @@ import sys
 
 from minikubelet.base.errors import NodeError
 from minikubelet.linux import prctl
+from minikubelet.spawner.loop import settle_signals
 from minikubelet.spawner.server import Server, freeze
 
 
@@ -16,7 +17,8 @@ def main(arguments: list[str]) -> int:
         print("usage: python -I -m minikubelet.spawner --fd N", file=sys.stderr)
         return 2
     prctl.set_dumpable(False)
-    prctl.set_name("mk-spawner")
+    prctl.set_name(b"mk-spawner")
+    settle_signals()
     sock = socket.socket(fileno=int(arguments[1]))
     sock.set_inheritable(False)
     try:

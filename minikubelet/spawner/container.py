@@ -12,9 +12,10 @@ from minikubelet.base import clock
 from minikubelet.base.errors import StepError
 from minikubelet.base.files import write_atomic
 from minikubelet.linux import namespaces, pidfd
+from minikubelet.linux.users import Credentials
 from minikubelet.spawner.crilog import LogFile
-from minikubelet.spawner.launch import Birth, Launch
-from minikubelet.spawner.pod import Answer, Pod, exit_status, failure_of
+from minikubelet.spawner.launch import Birth, Launch, resolved
+from minikubelet.spawner.pod import EXITS, Answer, Pod, exit_status, failure_of
 from minikubelet.spawner.sandbox import Sandbox
 from minikubelet.spawner.steps.plans import init_plan
 from minikubelet.spawner.streams import Streams
@@ -23,8 +24,8 @@ from minikubelet.wire.messages import (
     ContainerReport,
     ContainerStarted,
     ExitStatus,
-    ResolvedUser,
     StartContainer,
+    User,
 )
 
 _DRAIN_GRACE = 0.1
@@ -40,7 +41,7 @@ class Container:
         self.pidfd = -1
         self.start_ticks = 0
         self.started_at = 0
-        self.user = ResolvedUser()
+        self.user = Credentials(0, 0, (), "")
         self.exit: ExitStatus | None = None
         self.ended = False
         self.host_pids = request.pid_namespace == "node"
@@ -58,11 +59,14 @@ class Container:
         Raises StepError or OSError; what fails later goes to ``answer``.
         """
         request = self._request
-        birth = self._pod.birth(init_plan(request, self._pod.host.machine, sandbox.shared))
-        birth.new_namespaces = namespaces.CLONE_NEWNS | (namespaces.CLONE_NEWPID if self._own_pids else 0)
+        fetch_shm = sandbox.shm >= 0 and not self._pod.host.copies_detached
+        birth = self._pod.birth(init_plan(request, self._pod.host.machine, sandbox.shared, fetch_shm))
+        birth.new_namespaces = 0 if fetch_shm else namespaces.CLONE_NEWNS
+        birth.new_namespaces |= namespaces.CLONE_NEWPID if self._own_pids else 0
         birth.pid_namespace = target
         birth.scene.namespaces = sandbox.pidfd if sandbox.shared else -1
         birth.scene.shm = sandbox.shm
+        birth.scene.host_mounts = self._pod.host.own_mounts if fetch_shm else -1
         log = LogFile(request.log_path) if request.log_path else None
         self.streams = Streams(self._pod.loop, log, self._on_streams_ended)
         self._answer = answer
@@ -119,7 +123,7 @@ class Container:
         if self._answer is None:
             return
         body = ContainerStarted(
-            pid=self.pid, start_ticks=self.start_ticks, started_at=self.started_at, user=self.user
+            pid=self.pid, start_ticks=self.start_ticks, started_at=self.started_at, user=resolved(self.user)
         )
         answer, self._answer = self._answer, None
         answer(body, ())
@@ -137,7 +141,7 @@ class Container:
         self.exit = status
         if not self._own_pids or self.cgroup.populated():
             self.cgroup.kill()  # a shared PID namespace doesn't take the rest along
-        write_atomic(f"{self._pod.run_dir}/exits/{self.id}", _encoder.encode(status), mode=0o600)
+        write_atomic(f"{self._pod.run_dir}/{EXITS}/{self.id}", _encoder.encode(status), mode=0o600)
         self._finish_when_drained()
 
     def _fail(self, failure: StepError) -> None:
@@ -176,6 +180,10 @@ class Container:
             os.close(self.pidfd)
             self.pidfd = -1
 
+    def credentials_of(self, user: User) -> Credentials | None:
+        """What the init got, when ``user`` is the init's user, too; else None."""
+        return self.user if user == self._request.process.user else None
+
     @property
     def running(self) -> bool:
         """Whether the program has been started and not been reaped."""
@@ -207,7 +215,7 @@ class Container:
             raise StepError("remove the container", errno.EBUSY, self.id, "it is running")
         self._pod.remove_cgroup(self.cgroup)
         try:
-            os.unlink(f"{self._pod.run_dir}/exits/{self.id}")
+            os.unlink(f"{self._pod.run_dir}/{EXITS}/{self.id}")
         except FileNotFoundError:
             pass
 
@@ -218,6 +226,6 @@ class Container:
             pid=self.pid,
             start_ticks=self.start_ticks,
             started_at=self.started_at,
-            user=self.user,
+            user=resolved(self.user),
             exit=self.exit if self.ended else None,
         )

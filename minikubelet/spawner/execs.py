@@ -9,7 +9,7 @@ from minikubelet.base import clock
 from minikubelet.base.errors import StepError
 from minikubelet.linux import pidfd, tty
 from minikubelet.spawner.container import Container
-from minikubelet.spawner.launch import Launch
+from minikubelet.spawner.launch import Launch, resolved
 from minikubelet.spawner.pod import Answer, Pod, exit_status, failure_of
 from minikubelet.spawner.steps.plans import exec_plan
 from minikubelet.wire.messages import (
@@ -39,12 +39,12 @@ class Exec:
         self._slave = -1
         self._started_at = 0
         self._start_ticks = 0
-        self._user = ResolvedUser()
 
     def start(self, fds: list[int], answer: Answer) -> None:
         """Clone the program with ``fds`` as its 0, 1, 2. Raises StepError or OSError."""
         process = self._request.process
-        birth = self._pod.birth(exec_plan(process, self._pod.host.machine))
+        known = self.container.credentials_of(process.user)
+        birth = self._pod.birth(exec_plan(process, self._pod.host.machine, known))
         birth.scene.namespaces = self.container.pidfd
         birth.pid_namespace = -1 if self.container.host_pids else self.container.pidfd
         if not process.tty:
@@ -68,7 +68,6 @@ class Exec:
     def _on_launched(self, launch: Launch) -> None:
         if launch.failure is not None:
             return
-        self._user = launch.user
         self._started_at = clock.now_ns()
         self._start_ticks = pidfd.start_ticks(launch.pid)
         fds = []
@@ -76,7 +75,7 @@ class Exec:
             fds = [launch.master]
             self._slave = tty.open_slave(launch.master)
         body = ContainerStarted(
-            pid=launch.pid, start_ticks=self._start_ticks, started_at=self._started_at, user=self._user
+            pid=launch.pid, start_ticks=self._start_ticks, started_at=self._started_at, user=resolved(launch.user)
         )
         if self._answer is not None:
             answer, self._answer = self._answer, None
@@ -127,6 +126,6 @@ class Exec:
             pid=self._launch.pid if self._launch is not None else 0,
             start_ticks=self._start_ticks,
             started_at=self._started_at,
-            user=self._user,
+            user=ResolvedUser() if self._launch is None else resolved(self._launch.user),
             exit=self.exit,
         )

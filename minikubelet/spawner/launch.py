@@ -13,22 +13,20 @@ import msgspec
 
 from minikubelet.base.errors import StepError
 from minikubelet.linux import clone, namespaces, prctl
+from minikubelet.linux.users import Credentials
 from minikubelet.spawner.loop import Loop
 from minikubelet.spawner.steps.base import Scene, Step
 from minikubelet.wire.messages import Failure, ResolvedUser
 
 _REPORT_SIZE = 65536
-_RESET = (
-    signal.SIGPIPE,
-    signal.SIGXFSZ,
-    signal.SIGINT,
-    signal.SIGTERM,
-    signal.SIGHUP,
-    signal.SIGCHLD,
-)
 _encoder = msgspec.json.Encoder()
-_user_decoder = msgspec.json.Decoder(ResolvedUser)
+_user_decoder = msgspec.json.Decoder(Credentials)
 _failure_decoder = msgspec.json.Decoder(Failure)
+
+
+def resolved(user: Credentials) -> ResolvedUser:
+    """Credentials as the daemon sees them."""
+    return ResolvedUser(uid=user.uid, gid=user.gid, groups=list(user.groups))
 
 
 class Birth:
@@ -53,7 +51,7 @@ class Launch:
     """
 
     def __init__(self, loop: Loop, birth: Birth, on_done: Callable[[Launch], None]) -> None:
-        self.user = ResolvedUser()
+        self.user = Credentials(0, 0, (), "")
         self.master = -1
         self.failure: StepError | None = None
         self.done = False
@@ -143,13 +141,10 @@ def _play(plan: list[Step], scene: Scene, in_cgroup: bool) -> None:
 
 def _prepare(scene: Scene, in_cgroup: bool) -> None:
     signal.set_wakeup_fd(-1)
-    for number in _RESET:
-        signal.signal(number, signal.SIG_DFL)
     if scene.stdio is not None:
         for fd, given in enumerate(scene.stdio):
             os.dup2(given, fd)
     prctl.close_all_but([0, 1, 2, *scene.inherited()])
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.umask(0)
     if not in_cgroup:
         fd = os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=scene.cgroup)

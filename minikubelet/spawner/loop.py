@@ -96,13 +96,34 @@ class Loop:
             traceback.print_exc(file=sys.stderr)
 
 
+def settle_signals() -> None:
+    """Handle what must not end spawner and monitors by doing nothing, and SIGCHLD so that wakeups are written.
+
+    Called once, in the spawner: what monitors inherit they need not set, which keeps memory shared. Handlers
+    rather than SIG_IGN, because execve(2) sets them back to the default and leaves what is ignored ignored: the
+    programs of containers start with all signals at their defaults, without a call.
+    """
+    for number in (
+        signal.SIGCHLD,
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGHUP,
+        signal.SIGQUIT,
+        signal.SIGPIPE,
+        signal.SIGXFSZ,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+    ):
+        signal.signal(number, _nothing)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
 class ChildWatcher:
     """Reaps every child as SIGCHLD tells of it, and hands its wait status to whoever registered."""
 
     def __init__(self, loop: Loop) -> None:
         self._owners: dict[int, Callable[[int], None]] = {}
         self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.signal(signal.SIGCHLD, _ignore)
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         loop.watch(self._reader, self._on_signal)
 
@@ -128,5 +149,5 @@ class ChildWatcher:
                 Loop._guarded(lambda owner=owner, status=status: owner(status))  # type: ignore[misc]
 
 
-def _ignore(_signal: int, _frame: object) -> None:
-    """A handler that exists so that the wakeup descriptor is written."""
+def _nothing(_signal: int, _frame: object) -> None:
+    """The handler of :func:`settle_signals`."""

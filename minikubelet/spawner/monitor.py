@@ -17,13 +17,11 @@ from minikubelet.spawner.container import Container
 from minikubelet.spawner.execs import Exec
 from minikubelet.spawner.host import Host
 from minikubelet.spawner.peers import Peer
-from minikubelet.spawner.pod import Answer, Pod, done, failure_of
+from minikubelet.spawner.pod import SOCKET, Answer, Pod, done, failure_of
 from minikubelet.spawner.sandbox import Sandbox
 from minikubelet.wire import messages
 from minikubelet.wire.messages import AnyMessage, Done, Message, Reply
 
-SOCKET = "monitor.sock"
-_BACKLOG = 16
 _LAST_WORDS = 1.0
 _RETRY = 0.005
 _RETRIES = 400
@@ -32,7 +30,9 @@ _RETRIES = 400
 class Monitor:
     """Serves the requests of ``wire.messages`` on its control socket and on ``monitor.sock``."""
 
-    def __init__(self, host: Host, request: messages.SpawnMonitor, control: socket.socket) -> None:
+    def __init__(
+        self, host: Host, request: messages.SpawnMonitor, control: socket.socket, listener: socket.socket
+    ) -> None:
         self._pod = Pod(host, request.sandbox_id, request.run_dir, self._tell)
         self._sandbox = Sandbox(self._pod)
         self._containers: dict[str, Container] = {}
@@ -54,7 +54,7 @@ class Monitor:
             messages.StopSandbox: self._stop_sandbox,
             messages.Shutdown: self._shutdown,
         }
-        self._listener = _listen(request.run_dir)
+        self._listener = listener
         self._pod.loop.watch(self._listener.fileno(), self._on_connection)
         self._add_peer(control).subscribed = True
 
@@ -266,20 +266,3 @@ def _answer(peer: Peer, number: int) -> Answer:
         peer.send(Reply(id=number, body=body), fds)  # type: ignore[arg-type]
 
     return answer
-
-
-def _listen(run_dir: str) -> socket.socket:
-    """Listen on ``monitor.sock``, 0600, bound through a descriptor: a socket's path ends at 107 bytes."""
-    folder = os.open(run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    umask = os.umask(0o177)
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(SOCKET, dir_fd=folder)
-        listener.bind(f"/proc/self/fd/{folder}/{SOCKET}")
-    finally:
-        os.umask(umask)
-        os.close(folder)
-    listener.listen(_BACKLOG)
-    listener.setblocking(False)
-    return listener

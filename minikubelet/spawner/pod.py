@@ -13,7 +13,8 @@ from minikubelet.spawner.loop import ChildWatcher, Loop
 from minikubelet.spawner.steps.base import Scene, Step
 from minikubelet.wire.messages import Done, ExitStatus, Failure, Message
 
-Body = Message
+SOCKET = "monitor.sock"
+EXITS = "exits"
 Answer = Callable[[Message, Sequence[int]], None]
 """Answers a request: the reply's body and descriptors, which are closed when they have gone."""
 
@@ -31,7 +32,6 @@ class Pod:
         self.children = ChildWatcher(self.loop)
         self.tell = tell
         """Sends an event to every daemon connection that listens."""
-        os.makedirs(f"{run_dir}/exits", 0o700, exist_ok=True)
 
     def birth(self, plan: list[Step]) -> Birth:
         """A birth with this machine's descriptors filled in."""

@@ -48,16 +48,19 @@ class Sandbox:
                 errno.EOPNOTSUPP,
                 detail="user namespaces are not implemented by minikubelet",
             )
-        birth = self._pod.birth(pause_plan(request, self._pod.host.machine))
+        own_root = request.ipc == "pod" and not self._pod.host.copies_detached
+        birth = self._pod.birth(pause_plan(request, self._pod.host.machine, own_root))
         self._make_cgroups(request)
         if request.ipc == "pod":
             flags = mounts.ATTR_NOSUID | mounts.ATTR_NODEV | mounts.ATTR_NOEXEC
             self.shm = mounts.new_filesystem("tmpfs", f"mode=1777,size={request.shm_size}", flags, "shm")
         self.shared = sum(bit for name, bit in _KINDS.items() if getattr(request, name) == "pod")
-        birth.new_namespaces = self.shared | namespaces.CLONE_NEWNS
+        birth.new_namespaces = self.shared | (namespaces.CLONE_NEWNS if own_root else 0)
         if request.pid == "pod":
             birth.new_namespaces |= namespaces.CLONE_NEWPID
         birth.scene.pause = self._pod.host.pause
+        birth.scene.empty = self._pod.host.empty
+        birth.scene.shm = self.shm if own_root else -1
         if self._cgroups:
             birth.scene.cgroup = self._cgroups[-1].open()
         try:

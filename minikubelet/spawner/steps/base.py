@@ -22,6 +22,10 @@ class Scene:
         """Detached mount of the pod's /dev/shm."""
         self.pause = -1
         """The pause binary."""
+        self.empty = -1
+        """An empty, detached file system."""
+        self.host_mounts = -1
+        """The host's mount namespace."""
         self.stdio: tuple[int, int, int] | None = None
         """Ends for 0, 1 and 2; None: /dev/null, or the terminal."""
         self.root = -1
@@ -34,6 +38,7 @@ class Scene:
     def inherited(self) -> list[int]:
         """The descriptors that outlive the clean-up at birth."""
         fds = [self.proc, self.namespaces, self.cgroup, self.shm, self.pause]
+        fds += [self.empty, self.host_mounts]
         if self.report is not None:
             fds.append(self.report.fileno())
         return [fd for fd in fds if fd >= 0]

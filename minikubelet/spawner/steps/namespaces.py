@@ -9,6 +9,8 @@ import socket
 from minikubelet.linux import libc, mounts, namespaces, openat2
 from minikubelet.spawner.steps.base import Scene, Step
 
+SHM = "shm"
+
 
 class JoinNamespaces(Step):
     """Enter namespaces of another process with one setns(2)."""
@@ -95,20 +97,56 @@ def sysctl_path(name: str) -> str:
 
 
 class EmptyRoot(Step):
-    """A root with nothing in it, for pause: its binary comes by descriptor and needs no files."""
+    """Pause's root: an empty, read-only file system that is mounted nowhere. Its binary comes by descriptor.
+
+    Without a mount namespace: a copy of the host's mounts would have to be made and thrown away again for
+    each pod (0.4 ms, and RCU waits at both ends), and pause reaches nothing outside its root either way.
+    """
 
     def describe(self) -> str:
         return "enter an empty root"
 
     def execute(self, scene: Scene) -> None:
+        os.fchdir(scene.empty)
+        os.chroot(".")
+
+
+class OwnRoot(Step):
+    """Pause's root where it also keeps the pod's /dev/shm mounted, in a mount namespace of its own.
+
+    For kernels before 6.15, which can't copy a mount that is attached nowhere.
+    """
+
+    def describe(self) -> str:
+        return "enter a root with shared memory"
+
+    def execute(self, scene: Scene) -> None:
         mounts.set_attributes(libc.AT_FDCWD, "/", propagation=mounts.MS_SLAVE, recursive=True)
-        flags = mounts.ATTR_RDONLY | mounts.ATTR_NOSUID | mounts.ATTR_NODEV
-        root = mounts.new_filesystem("tmpfs", "size=4k,nr_inodes=2,mode=555", flags)
+        root = mounts.new_filesystem("tmpfs", "size=4k,nr_inodes=3,mode=555", mounts.ATTR_NOSUID)
+        os.mkdir(SHM, 0o755, dir_fd=root)
         old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         mounts.attach(root, old, "/")
+        if scene.shm >= 0:
+            target = os.open(SHM, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
+            mounts.attach(scene.shm, target, SHM)
+            os.close(target)
         mounts.pivot_into(root)
+        mounts.set_attributes(libc.AT_FDCWD, "/", add=mounts.ATTR_RDONLY)
         os.close(root)
         os.close(old)
+
+
+class FetchShm(Step):
+    """Copy the shared memory's mount out of pause's mount namespace, then make one for this process."""
+
+    def describe(self) -> str:
+        return "fetch the pod's shared memory"
+
+    def execute(self, scene: Scene) -> None:
+        namespaces.join(scene.namespaces, namespaces.CLONE_NEWNS)
+        scene.shm = mounts.clone_tree("/" + SHM)
+        namespaces.join(scene.host_mounts, namespaces.CLONE_NEWNS)
+        namespaces.leave(namespaces.CLONE_NEWNS)
 
 
 class RootIsHere(Step):

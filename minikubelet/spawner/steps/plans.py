@@ -6,6 +6,7 @@ import errno
 
 from minikubelet.base.errors import StepError
 from minikubelet.linux import mounts, namespaces, prctl
+from minikubelet.linux.users import Credentials, UserError, resolve
 from minikubelet.spawner.steps import namespaces as ns
 from minikubelet.spawner.steps import process as proc
 from minikubelet.spawner.steps import rootfs
@@ -23,23 +24,32 @@ class Machine:
         self.last_capability = last_capability
 
 
-def pause_plan(request: StartSandbox, machine: Machine) -> list[Step]:
-    """Steps of the pause process, born in the pod's new namespaces."""
+def pause_plan(request: StartSandbox, machine: Machine, own_root: bool) -> list[Step]:
+    """Steps of the pause process, born in the pod's new namespaces.
+
+    With ``own_root`` it has a mount namespace, too, where the pod's shared memory is mounted.
+    """
     plan: list[Step] = [ns.NewSession()]
     if request.uts == "pod" and request.hostname:
         plan.append(ns.SetHostname(request.hostname))
     plan += [ns.WriteSysctl(name, value) for name, value in request.sysctls.items()]
-    plan += [ns.EmptyRoot(), ns.RootIsHere(), proc.ResolveUser(request.process.user)]
+    plan += [ns.OwnRoot() if own_root else ns.EmptyRoot(), _numeric_user(request.process)]
     plan += _last_steps(request.process, machine, [proc.ExecutePause()], request.rlimits)
     return plan
 
 
-def init_plan(request: StartContainer, machine: Machine, shared: int) -> list[Step]:
-    """Steps of a container's init; ``shared`` are the namespaces it joins (CLONE_NEW* bits)."""
+def init_plan(request: StartContainer, machine: Machine, shared: int, fetch_shm: bool) -> list[Step]:
+    """Steps of a container's init; ``shared`` are the namespaces it joins (CLONE_NEW* bits).
+
+    With ``fetch_shm`` the shared memory must be fetched from pause's mount namespace, and the init makes its
+    own mount namespace after that; else it was born in it.
+    """
     for mount in request.mounts:
         _check(mount)
     binds = [(index, mount) for index, mount in enumerate(request.mounts) if mount.kind == "bind"]
     plan: list[Step] = [ns.JoinNamespaces(shared, "the pod")]
+    if fetch_shm:
+        plan.append(ns.FetchShm())
     if request.cgroup_namespace == "container":
         plan.append(ns.NewCgroupNamespace())
     plan += [ns.NewSession(), rootfs.OpenSources(binds), rootfs.CutFromHost()]
@@ -59,8 +69,11 @@ def init_plan(request: StartContainer, machine: Machine, shared: int) -> list[St
     return plan + _program_steps(request.process, machine)
 
 
-def exec_plan(process: Process, machine: Machine) -> list[Step]:
-    """Steps of a program run in all namespaces of a container but the PID one, which it is born in."""
+def exec_plan(process: Process, machine: Machine, known: Credentials | None) -> list[Step]:
+    """Steps of a program run in all namespaces of a container but the PID one, which it is born in.
+
+    ``known`` are its credentials when they need not be looked up (again).
+    """
     kinds = (
         namespaces.CLONE_NEWNS
         | namespaces.CLONE_NEWNET
@@ -71,8 +84,19 @@ def exec_plan(process: Process, machine: Machine) -> list[Step]:
     plan: list[Step] = [ns.JoinNamespaces(kinds, "the container"), ns.NewSession(), ns.RootIsHere()]
     if process.tty:
         plan.append(proc.OpenTerminal(console=False))
-    plan += [proc.ResolveUser(process.user), proc.WorkingFolder(process.cwd, create=False)]
+    plan.append(proc.UseCredentials(known) if known is not None else proc.ResolveUser(process.user))
+    plan.append(proc.WorkingFolder(process.cwd, create=False))
     return plan + _program_steps(process, machine)
+
+
+def _numeric_user(process: Process) -> Step:
+    """Pause has no passwd to look into."""
+    user = process.user
+    merge = user.supplemental_policy != "Strict"
+    try:
+        return proc.UseCredentials(resolve(user.user, user.gid, [], [], user.supplemental, merge))
+    except UserError as exc:
+        raise StepError("resolve the user", errno.EINVAL, detail=str(exc)) from exc
 
 
 def _program_steps(process: Process, machine: Machine) -> list[Step]:

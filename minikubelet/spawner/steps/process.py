@@ -12,7 +12,7 @@ import struct
 import msgspec
 
 from minikubelet.linux import capabilities, libc, mounts, openat2, prctl, program, tty, users
-from minikubelet.linux.users import UserError
+from minikubelet.linux.users import Credentials, UserError
 from minikubelet.spawner.steps.base import Scene, Step, write_own
 from minikubelet.wire.messages import Process, ResolvedUser, Rlimit, User
 
@@ -73,6 +73,19 @@ class ResolveUser(Step):
         groups = users.parse_group(_database(scene, "/etc/group"))
         merge = user.supplemental_policy != "Strict"
         scene.credentials = users.resolve(user.user, user.gid, passwd, groups, user.supplemental, merge)
+
+
+class UseCredentials(Step):
+    """Credentials that are known already: those of the container's init, or numbers alone."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+
+    def describe(self) -> str:
+        return "use known credentials"
+
+    def execute(self, scene: Scene) -> None:
+        scene.credentials = self._credentials
 
 
 def _database(scene: Scene, path: str) -> bytes:
@@ -270,8 +283,4 @@ def announce(scene: Scene) -> None:
     """Tell the monitor that only execve(2) is left, and who the process has become."""
     if scene.report is None:
         return
-    user = ResolvedUser()
-    if scene.credentials is not None:
-        uid, gid, groups, _ = scene.credentials
-        user = ResolvedUser(uid=uid, gid=gid, groups=list(groups))
-    scene.report.send(b"ready" + _encoder.encode(user))
+    scene.report.send(b"ready" + _encoder.encode(scene.credentials))
