@@ -1,0 +1,238 @@
+"""The HTTP application: routes, and errors as upstream's kubelet words them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+from aiohttp import web
+
+from minikubelet.base.errors import Code, NodeError, invalid
+from minikubelet.criapi import api_pb2 as api
+from minikubelet.kubelet.api import exec_proxy, find
+from minikubelet.kubelet.api.crilog import LogOptions
+from minikubelet.kubelet.api.follow import Wakeup, read_log
+from minikubelet.kubelet.events import EventRecorder
+from minikubelet.kubelet.objects import Pod
+from minikubelet.kubelet.sinks import MemorySink
+
+log = logging.getLogger(__name__)
+
+_STATUS = {
+    Code.INVALID_ARGUMENT: 400,
+    Code.FAILED_PRECONDITION: 400,
+    Code.UNAUTHENTICATED: 401,
+    Code.PERMISSION_DENIED: 403,
+    Code.NOT_FOUND: 404,
+    Code.ALREADY_EXISTS: 409,
+    Code.RESOURCE_EXHAUSTED: 429,
+    Code.UNIMPLEMENTED: 501,
+    Code.UNAVAILABLE: 503,
+    Code.DEADLINE_EXCEEDED: 504,
+}
+
+
+class Runtime(Protocol):
+    """What of the CRI client is used."""
+
+    async def container_status(self, container_id: str) -> api.ContainerStatus: ...
+    async def exec(self, request: api.ExecRequest) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """What the API shows."""
+
+    pods: MemorySink
+    events: EventRecorder
+    runtime: Runtime
+
+
+def make_app(backend: Backend) -> web.Application:
+    """The application over ``backend``; it knows nothing of the socket it is served on."""
+    handlers = _Handlers(backend)
+    app = web.Application(middlewares=[_errors])
+    app.router.add_get("/healthz", handlers.healthz)
+    app.router.add_get("/pods", handlers.pods)
+    app.router.add_get("/events", handlers.events)
+    app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", handlers.logs)
+    app.router.add_get("/exec/{namespace}/{pod}/{container}", handlers.exec)
+    return app
+
+
+@web.middleware
+async def _errors(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except NodeError as exc:
+        return web.Response(status=_STATUS.get(exc.code, 500), text=f"{exc}\n")
+    except (ConnectionResetError, web.HTTPException):
+        raise
+    except Exception:
+        log.exception("%s %s failed", request.method, request.path)
+        return web.Response(status=500, text="internal error\n")
+
+
+class _Handlers:
+    """One method a route."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    async def healthz(self, request: web.Request) -> web.StreamResponse:
+        """``ok``, as all of Kubernetes has it."""
+        return web.Response(text="ok")
+
+    async def pods(self, request: web.Request) -> web.StreamResponse:
+        """A v1 PodList; with ``watch`` one JSON line a change."""
+        if _flag(request, "watch"):
+            return await _lines(request, self._backend.pods.watch())
+        body = {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": self._backend.pods.pods()}
+        return _json(body)
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """A v1 EventList, oldest first; with ``watch`` these and then what happens, one JSON line each.
+
+        ``history=0`` leaves out the past, ``uid`` picks the events of one pod.
+        """
+        uid = request.query.get("uid", "")
+        if _flag(request, "watch"):
+            history = request.query.get("history", "1") not in ("0", "false")
+            return await _lines(request, self._event_changes(uid, history))
+        body = {
+            "kind": "EventList",
+            "apiVersion": "v1",
+            "metadata": {},
+            "items": self._backend.events.list(uid),
+        }
+        return _json(body)
+
+    async def _event_changes(self, uid: str, history: bool) -> AsyncIterator[Any]:
+        async for event in self._backend.events.watch(history=history):
+            if not uid or event.involved_object.uid == uid:
+                yield {"type": "ADDED" if event.count == 1 else "MODIFIED", "object": event}
+
+    async def logs(self, request: web.Request) -> web.StreamResponse:
+        """A container's log as plain text."""
+        options = log_options(request)
+        pod, container = self._target(request)
+        container_id = find.logged_id(pod, container, previous=_flag(request, "previous"))
+        path = (await self._backend.runtime.container_status(container_id)).log_path
+        if not path:
+            raise NodeError(Code.FAILED_PRECONDITION, f'container "{container}" has no log')
+
+        def is_over() -> bool:
+            current = [each for each in self._backend.pods.pods() if each.uid == pod.uid]
+            return not current or not find.is_running(current[0], container, container_id)
+
+        watcher: list[asyncio.Task[None]] = []
+
+        def on_wakeup(wakeup: Wakeup) -> None:
+            watcher.append(asyncio.create_task(self._wake(pod.uid, wakeup)))
+
+        try:
+            return await _text(request, read_log(path, options, is_over, on_wakeup))
+        except OSError as exc:
+            if isinstance(exc, ConnectionError):
+                raise
+            raise NodeError(Code.INTERNAL, f"failed to open log file {path!r}: {exc.strerror}") from exc
+        finally:
+            for task in watcher:
+                task.cancel()
+
+    async def _wake(self, uid: str, wakeup: Wakeup) -> None:
+        """Wake a log reader with every change of the pod, and when the watch breaks off."""
+        try:
+            async for change in self._backend.pods.watch():
+                if change.object.uid == uid:
+                    wakeup.set()
+        finally:
+            wakeup.set()
+
+    async def exec(self, request: web.Request) -> web.StreamResponse:
+        """Runs a command; a WebSocket with the channel.k8s.io subprotocols."""
+        protocols = exec_proxy.offered(request)
+        pod, container = self._target(request)
+        query = {name: request.query.getall(name) for name in request.query}
+        wish = exec_proxy.exec_request(query, find.running_id(pod, container))
+        return await exec_proxy.proxy(request, await self._backend.runtime.exec(wish), protocols)
+
+    def _target(self, request: web.Request) -> tuple[Pod, str]:
+        names = request.match_info
+        return find.find_pod(self._backend.pods.pods(), names["namespace"], names["pod"]), names["container"]
+
+
+def log_options(request: web.Request) -> LogOptions:
+    """Options from a query. Raises NodeError INVALID_ARGUMENT."""
+    since = _number(request, "sinceSeconds", minimum=1)
+    stream = request.query.get("stream", "All")
+    if stream not in ("All", "Stdout", "Stderr"):
+        raise invalid("stream", f"invalid stream type {stream!r}: All, Stdout or Stderr")
+    return LogOptions(
+        follow=_flag(request, "follow"),
+        tail_lines=_number(request, "tailLines", minimum=0),
+        since=time.time() - since if since else 0.0,
+        timestamps=_flag(request, "timestamps"),
+        limit_bytes=_number(request, "limitBytes", minimum=1),
+        stream="" if stream == "All" else stream.lower(),
+    )
+
+
+def _flag(request: web.Request, name: str) -> bool:
+    value = request.query.get(name, "0").lower()
+    if value not in ("", "0", "1", "true", "false"):
+        raise invalid(name, f"{value!r} is not a truth value")
+    return value not in ("0", "false")
+
+
+def _number(request: web.Request, name: str, *, minimum: int) -> int | None:
+    text = request.query.get(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit()) or len(text) > 18 or int(text) < minimum:
+        raise invalid(name, f"{text[:40]!r} is not a whole number of at least {minimum}")
+    return int(text)
+
+
+def _json(body: Any) -> web.Response:
+    return web.Response(body=msgspec.json.encode(body), content_type="application/json")
+
+
+async def _lines(request: web.Request, items: AsyncIterator[Any]) -> web.StreamResponse:
+    async def encoded() -> AsyncIterator[bytes]:
+        async for item in items:
+            yield msgspec.json.encode(item) + b"\n"
+
+    return await _stream(request, encoded(), "application/json")
+
+
+async def _text(request: web.Request, pieces: AsyncIterator[bytes]) -> web.StreamResponse:
+    return await _stream(request, pieces, "text/plain")
+
+
+async def _stream(request: web.Request, pieces: AsyncIterator[bytes], kind: str) -> web.StreamResponse:
+    """Sends pieces as they come. An error before the first one still gets a status of its own."""
+    response = web.StreamResponse(headers={"Content-Type": kind})
+    first = asyncio.ensure_future(anext(pieces, None))
+    try:
+        # The headers go out at once unless the start fails at once: a follower of a silent log mustn't wait.
+        await asyncio.wait({first}, timeout=0.05)
+        if first.done() and first.exception() is not None:
+            raise first.exception()  # type: ignore[misc]
+        await response.prepare(request)
+        piece = await first
+        while piece is not None:
+            await response.write(piece)
+            piece = await anext(pieces, None)
+    finally:
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        await pieces.aclose()  # type: ignore[attr-defined]
+    return response
