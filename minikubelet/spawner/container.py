@@ -150,6 +150,7 @@ class Container:
         self._pod.remove_cgroup(self.cgroup)
         if self._answer is not None:
             self._answer(failure_of(failure, failure.step), ())
+        self._pod.on_end()
 
     def _finish_when_drained(self) -> None:
         if self.streams is not None:
@@ -172,6 +173,7 @@ class Container:
         self._close()
         self._pod.tell(ContainerExited(container_id=self.id, status=self.exit))
         self._pod.remove_cgroup(self.cgroup)
+        self._pod.on_end()
 
     def _close(self) -> None:
         if self.streams is not None:

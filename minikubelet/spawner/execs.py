@@ -92,8 +92,9 @@ class Exec:
             self._pod.remove_cgroup(self._cgroup)
             if self._answer is not None:
                 self._answer(failure_of(self._launch.failure, "exec"), ())
-            return
-        self._pod.tell(ExecExited(exec_id=self.id, status=self.exit))
+        else:
+            self._pod.tell(ExecExited(exec_id=self.id, status=self.exit))
+        self._pod.on_end()
 
     def _close(self) -> None:
         for fd in (self._pidfd, self._slave):

@@ -16,7 +16,7 @@ from minikubelet.base.errors import StepError
 from minikubelet.spawner.container import Container
 from minikubelet.spawner.execs import Exec
 from minikubelet.spawner.host import Host
-from minikubelet.spawner.peers import Peer
+from minikubelet.spawner.peers import Peer, close_all
 from minikubelet.spawner.pod import SOCKET, Answer, Pod, done, failure_of
 from minikubelet.spawner.sandbox import Sandbox
 from minikubelet.wire import messages
@@ -24,6 +24,7 @@ from minikubelet.wire.messages import AnyMessage, Done, Message, Reply
 
 _LAST_WORDS = 1.0
 _RETRY = 0.005
+_QUICK = 20
 _RETRIES = 400
 
 
@@ -38,7 +39,7 @@ class Monitor:
         self._containers: dict[str, Container] = {}
         self._execs: dict[str, Exec] = {}
         self._peers: list[Peer] = []
-        self._stopped: list[Callable[[], None]] = []
+        self._when_ended: list[Callable[[], None]] = []
         self._handlers: dict[type, Callable[[Any, list[int], Answer], None]] = {
             messages.StartSandbox: self._start_sandbox,
             messages.StartContainer: self._start_container,
@@ -55,6 +56,7 @@ class Monitor:
             messages.Shutdown: self._shutdown,
         }
         self._listener = listener
+        self._pod.on_end = self._check_ended
         self._pod.loop.watch(self._listener.fileno(), self._on_connection)
         self._add_peer(control).subscribed = True
 
@@ -227,17 +229,18 @@ class Monitor:
         for container in self._containers.values():
             container.signal(9, everyone=True)
         self._sandbox.stop()
-        self._wait_for_the_end(then, 0)
+        self._when_ended.append(then)
+        self._check_ended()
 
-    def _wait_for_the_end(self, then: Callable[[], None], attempt: int) -> None:
-        alive = any(not c.ended for c in self._containers.values())
-        alive = alive or not self._sandbox.ended or any(not e.reaped for e in self._execs.values())
-        if not alive:
-            then()
+    def _check_ended(self) -> None:
+        """Go on with what waits for the end of all processes."""
+        if not self._when_ended or not self._sandbox.ended:
             return
-        self._pod.loop.call_later(
-            _RETRY / 5 if attempt < 20 else _RETRY, lambda: self._wait_for_the_end(then, attempt + 1)
-        )
+        if any(not c.ended for c in self._containers.values()) or any(not e.reaped for e in self._execs.values()):
+            return
+        waiting, self._when_ended = self._when_ended, []
+        for then in waiting:
+            then()
 
     def _shutdown(self, _request: messages.Shutdown, _fds: list[int], answer: Answer) -> None:
         self._stop_all(lambda: self._leave(answer, 0))
@@ -246,7 +249,8 @@ class Monitor:
         stuck = next((c.cgroup.folder for c in self._containers.values() if not c.cgroup.remove()), "")
         stuck = stuck or self._sandbox.remove_cgroups()
         if stuck and attempt < _RETRIES:
-            self._pod.loop.call_later(_RETRY, lambda: self._leave(answer, attempt + 1))
+            pause = _RETRY if attempt > _QUICK else _RETRY / 10
+            self._pod.loop.call_later(pause, lambda: self._leave(answer, attempt + 1))
             return
         if stuck:
             failure = StepError("remove the cgroup", errno.EBUSY, stuck)
@@ -262,7 +266,14 @@ class Monitor:
 
 
 def _answer(peer: Peer, number: int) -> Answer:
+    answered = False
+
     def answer(body: Message, fds: Sequence[int]) -> None:
+        nonlocal answered
+        if answered:  # a request that failed at once and whose child then failed, too
+            close_all(fds)
+            return
+        answered = True
         peer.send(Reply(id=number, body=body), fds)  # type: ignore[arg-type]
 
     return answer

@@ -45,7 +45,7 @@ class Peer:
     def send(self, message: Message, fds: Sequence[int] = ()) -> None:
         """Send or queue ``message``; ``fds`` are closed when they have gone."""
         if not self._open:
-            _close_all(fds)
+            close_all(fds)
             return
         self._queue.append((message, list(fds)))
         if len(self._queue) > MAX_QUEUE:
@@ -67,7 +67,7 @@ class Peer:
         self._loop.forget(self._sock.fileno())
         self._sock.close()
         for _, fds in self._queue:
-            _close_all(fds)
+            close_all(fds)
         self._queue.clear()
         self._on_closed(self)
 
@@ -91,7 +91,7 @@ class Peer:
                 self.close()
                 return
             self._queue.popleft()
-            _close_all(fds)
+            close_all(fds)
         self._loop.change(self._sock.fileno(), READ)
 
     def _on_ready(self, events: int) -> None:
@@ -116,6 +116,7 @@ class Peer:
         return True
 
 
-def _close_all(fds: Sequence[int]) -> None:
+def close_all(fds: Sequence[int]) -> None:
+    """Close descriptors that nobody takes."""
     for fd in fds:
         os.close(fd)

@@ -32,6 +32,8 @@ class Pod:
         self.children = ChildWatcher(self.loop)
         self.tell = tell
         """Sends an event to every daemon connection that listens."""
+        self.on_end: Callable[[], None] = _nothing
+        """Called whenever a child's end has been dealt with."""
 
     def birth(self, plan: list[Step]) -> Birth:
         """A birth with this machine's descriptors filled in."""
@@ -49,6 +51,10 @@ class Pod:
         """Remove a cgroup whose processes are just ending, trying again for a few seconds."""
         if not cgroup.remove() and attempt < len(_RETRY_SECONDS):
             self.loop.call_later(_RETRY_SECONDS[attempt], lambda: self.remove_cgroup(cgroup, attempt + 1))
+
+
+def _nothing() -> None:
+    pass
 
 
 def failure_of(exc: BaseException, step: str) -> Failure:

@@ -35,6 +35,7 @@ class Sandbox:
         self.stopping = False
         self._pod = pod
         self._netns = -1
+        self._first_network: list[int] = []
         self._cgroups: list[Cgroup] = []
         self._launch: Launch | None = None
 
@@ -51,9 +52,8 @@ class Sandbox:
         own_root = request.ipc == "pod" and not self._pod.host.copies_detached
         birth = self._pod.birth(pause_plan(request, self._pod.host.machine, own_root))
         self._make_cgroups(request)
-        if request.ipc == "pod":
-            flags = mounts.ATTR_NOSUID | mounts.ATTR_NODEV | mounts.ATTR_NOEXEC
-            self.shm = mounts.new_filesystem("tmpfs", f"mode=1777,size={request.shm_size}", flags, "shm")
+        if own_root:
+            self.shm = _shared_memory(request.shm_size)
         self.shared = sum(bit for name, bit in _KINDS.items() if getattr(request, name) == "pod")
         birth.new_namespaces = self.shared | (namespaces.CLONE_NEWNS if own_root else 0)
         if request.pid == "pod":
@@ -70,6 +70,19 @@ class Sandbox:
                 os.close(birth.scene.cgroup)
         self.pidfd = self._launch.pidfd
         self._pod.children.register(self._launch.pid, self._on_exit)
+        # What pause doesn't wait for is made while it sets itself up.
+        self._prepare(request, self._launch.pid)
+
+    def _prepare(self, request: StartSandbox, pid: int) -> None:
+        try:
+            if request.ipc == "pod" and self.shm < 0:
+                self.shm = _shared_memory(request.shm_size)
+            if self.shared & namespaces.CLONE_NEWNET:
+                self._netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+                self._first_network = self.network(first=True)
+        except BaseException:
+            self.stop()
+            raise
 
     def _make_cgroups(self, request: StartSandbox) -> None:
         for settings in request.cgroups:
@@ -81,16 +94,15 @@ class Sandbox:
         try:
             if launch.failure is not None:
                 raise launch.failure
+            if self.stopping:
+                raise StepError("start the sandbox", errno.ECANCELED, detail="it was stopped on the way")
             self.pid = launch.pid
             self.start_ticks = pidfd.start_ticks(launch.pid)
-            fds: list[int] = []
-            if self.shared & namespaces.CLONE_NEWNET:
-                self._netns = os.open(f"/proc/{launch.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-                fds = self.network(first=True)
         except (OSError, StepError) as exc:
             self.stop()
             answer(failure_of(exc, "start the sandbox"), ())
             return
+        fds, self._first_network = self._first_network, []
         answer(SandboxStarted(pid=self.pid, start_ticks=self.start_ticks), fds)
 
     def network(self, first: bool = False) -> list[int]:
@@ -115,6 +127,7 @@ class Sandbox:
         self.pidfd = -1
         if not self.stopping:
             self._pod.tell(SandboxExited(status=self.exit))
+        self._pod.on_end()
 
     @property
     def ended(self) -> bool:
@@ -128,10 +141,11 @@ class Sandbox:
             pidfd.kill(self.pidfd)
         for cgroup in self._cgroups[-1:]:
             cgroup.kill()
-        for fd in (self._netns, self.shm):
+        for fd in (self._netns, self.shm, *self._first_network):
             if fd >= 0:
                 os.close(fd)
         self._netns = self.shm = -1
+        self._first_network = []
 
     def remove_cgroups(self) -> str:
         """Remove the pod's cgroups, innermost first; the folder that can't go yet, or ''."""
@@ -140,3 +154,8 @@ class Sandbox:
                 return self._cgroups[-1].folder
             self._cgroups.pop()
         return ""
+
+
+def _shared_memory(size: int) -> int:
+    flags = mounts.ATTR_NOSUID | mounts.ATTR_NODEV | mounts.ATTR_NOEXEC
+    return mounts.new_filesystem("tmpfs", f"mode=1777,size={size}", flags, "shm")
