@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import time
 
 
@@ -21,3 +22,12 @@ def rfc3339(ns: int) -> str:
         return ""
     seconds, rest = divmod(ns, 1_000_000_000)
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest:09d}Z"
+
+
+def parse_rfc3339(text: str) -> int:
+    """The inverse of :func:`rfc3339`: nanoseconds since the epoch; 0 for an empty text. Raises ValueError."""
+    if not text:
+        return 0
+    whole, _, rest = text.removesuffix("Z").partition(".")
+    seconds = calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S"))
+    return seconds * 1_000_000_000 + int((rest or "0").ljust(9, "0")[:9])

@@ -41,6 +41,10 @@ class KubeletConfig:
     """Terminate all pods gracefully before :meth:`Kubelet.run` returns."""
     remove_orphans: bool = True
     """Terminate and remove pods of the runtime that no manifest asks for."""
+    seccomp_default: bool = False
+    """RuntimeDefault instead of Unconfined for containers that name no seccomp profile."""
+    retry_period: float = 10.0
+    """Seconds until a failed step (sandbox, volume, container configuration) is tried again."""
     backoff_initial: float = 10.0
     """Seconds of the first CrashLoopBackOff and ImagePullBackOff."""
     backoff_max: float = 300.0

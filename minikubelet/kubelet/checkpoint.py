@@ -1,0 +1,55 @@
+"""What a pod's worker must know after a restart of the daemon and can't learn from the runtime."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import msgspec
+
+from minikubelet.kubelet import podfiles
+from minikubelet.kubelet.config import KubeletConfig
+
+log = logging.getLogger(__name__)
+
+
+class BackoffState(msgspec.Struct):
+    """A container's restart delay, seconds, and when it was set, nanoseconds since the epoch."""
+
+    delay: float
+    updated: int
+
+
+class Checkpoint(msgspec.Struct, omit_defaults=True):
+    """One pod's memory; a small JSON file in its folder, replaced atomically."""
+
+    start_time: str = ""
+    backoffs: dict[str, BackoffState] = msgspec.field(default_factory=dict)
+    restarts: dict[str, int] = msgspec.field(default_factory=dict)
+    """Highest restart count given out, by container."""
+    started: list[str] = msgspec.field(default_factory=list)
+    """IDs of containers that were started (hook and startup probe done)."""
+    ready: list[str] = msgspec.field(default_factory=list)
+    """IDs of containers that were ready."""
+
+
+def _path(config: KubeletConfig, uid: str) -> str:
+    return os.path.join(config.pod_dir(uid), "checkpoint.json")
+
+
+def load(config: KubeletConfig, uid: str) -> Checkpoint:
+    """The pod's checkpoint; an empty one if there is none or it can't be read."""
+    path = _path(config, uid)
+    try:
+        with open(path, "rb") as file:
+            return msgspec.json.decode(file.read(1 << 20), type=Checkpoint)
+    except FileNotFoundError:
+        return Checkpoint()
+    except (OSError, msgspec.DecodeError) as exc:
+        log.warning("checkpoint %s can't be read, starting without: %s", path, exc)
+        return Checkpoint()
+
+
+def save(config: KubeletConfig, uid: str, checkpoint: Checkpoint) -> None:
+    """Write the checkpoint. Raises OSError."""
+    podfiles.write_checkpoint(_path(config, uid), msgspec.json.encode(checkpoint))

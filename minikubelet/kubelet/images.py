@@ -1,0 +1,179 @@
+"""Images of containers: present or pulled by policy, with upstream's backoff, events and error words."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from minikubelet.base.errors import NodeError
+from minikubelet.criapi import api_pb2 as api
+from minikubelet.kubelet.backoff import Backoff
+from minikubelet.kubelet.clock import Clock
+from minikubelet.kubelet.cri_client import CriClient
+from minikubelet.kubelet.events import NORMAL, WARNING, EventRecorder
+from minikubelet.kubelet.objects import Pod
+
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_HOST = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
+_REFERENCE = re.compile(
+    rf"(?:{_HOST}/)?{_COMPONENT}(?:/{_COMPONENT})*(?P<tag>:[\w][\w.-]{{0,127}})?"
+    r"(?P<digest>@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,})?\Z"
+)
+_IMAGE_ID = re.compile(r"(?:sha256:)?[0-9a-f]{64}\Z")
+_LONGEST = 1024
+
+
+class ImageError(Exception):
+    """An image that a container can't have now: the waiting reason, the message, seconds until a retry."""
+
+    def __init__(self, reason: str, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True)
+class LocalImage:
+    """An image the runtime has: what to create containers with, and the user it names."""
+
+    ref: str
+    uid: int | None
+    user: str
+    pulled: bool = False
+    """It was pulled just now, so that the event is out already."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An image that a pod's container (or image volume) asks for."""
+
+    pod: Pod
+    image: str
+    policy: str
+    container: str = ""
+    sandbox: api.PodSandboxConfig | None = None
+
+
+def normalized(image: str) -> str:
+    """``image`` with ``:latest`` where it has neither tag nor digest. Raises ValueError."""
+    match = _REFERENCE.match(image) if len(image) <= _LONGEST else None
+    if match is None:
+        if _IMAGE_ID.match(image):
+            return image
+        raise ValueError("invalid reference format")
+    return image if match["tag"] or match["digest"] else f"{image}:latest"
+
+
+class ImageManager:
+    """Makes sure that images are there. Pulls run side by side; failures back off per pod and image."""
+
+    def __init__(self, client: CriClient, events: EventRecorder, backoff: Backoff, clock: Clock) -> None:
+        self._client = client
+        self._events = events
+        self._backoff = backoff
+        self._clock = clock
+        self._last_error: dict[str, str] = {}
+
+    async def ensure(self, wanted: Wanted) -> LocalImage:
+        """The image, pulled if the policy asks for it. Raises ImageError; tells nobody if it was there."""
+        try:
+            image = normalized(wanted.image)
+        except ValueError as exc:
+            message = f'Failed to apply default image tag "{wanted.image}": couldn\'t parse image name: {exc}'
+            self._event(wanted, WARNING, "InspectFailed", message)
+            raise ImageError("InvalidImageName", message) from None
+        if wanted.policy != "Always":
+            found = await self._inspect(wanted, image)
+            if found is not None:
+                return found
+            if wanted.policy == "Never":
+                message = f'Container image "{wanted.image}" is not present with pull policy of Never'
+                self._event(wanted, WARNING, "ErrImageNeverPull", message)
+                raise ImageError("ErrImageNeverPull", message)
+        return await self._pull(wanted, image)
+
+    def say_present(self, wanted: Wanted) -> None:
+        """The event for an image that needed no pull; made when its container is about to start."""
+        message = (
+            f'Container image "{wanted.image}" already present on machine and can be accessed by the pod'
+        )
+        self._event(wanted, NORMAL, "Pulled", message)
+
+    def forget(self, pod_uid: str) -> None:
+        """Drop the backoffs of a pod that is gone."""
+        self._backoff.forget(pod_uid)
+        for key in [key for key in self._last_error if key.startswith(pod_uid)]:
+            del self._last_error[key]
+
+    async def _inspect(self, wanted: Wanted, image: str) -> LocalImage | None:
+        try:
+            status = await self._client.image_status(image)
+        except NodeError as exc:
+            message = f'Failed to inspect image "{wanted.image}": {exc}'
+            self._event(wanted, WARNING, "InspectFailed", message)
+            raise ImageError("ImageInspectError", message) from None
+        return None if status is None else _local(status)
+
+    async def _pull(self, wanted: Wanted, image: str) -> LocalImage:
+        key = f"{wanted.pod.uid}_{wanted.image}"
+        wait = self._backoff.remaining_since_update(key)
+        if wait:
+            message = f'Back-off pulling image "{wanted.image}"'
+            self._event(wanted, NORMAL, "BackOff", message)
+            if key in self._last_error:
+                message = f"{message}: {self._last_error[key]}"
+            raise ImageError("ImagePullBackOff", message, wait)
+        self._last_error.pop(key, None)
+        self._event(wanted, NORMAL, "Pulling", f'Pulling image "{wanted.image}"')
+        begun = self._clock.monotonic()
+        spec = api.ImageSpec(image=image, annotations=wanted.pod.metadata.annotations)
+        try:
+            ref = await self._client.pull_image(spec, None, wanted.sandbox)
+            status = await self._client.image_status(ref)
+        except NodeError as exc:
+            raise self._failed(wanted, key, exc) from None
+        took = _spell(self._clock.monotonic() - begun)
+        size = status.size if status else 0
+        self._event(
+            wanted,
+            NORMAL,
+            "Pulled",
+            f'Successfully pulled image "{wanted.image}" in {took} ({took} including waiting). '
+            f"Image size: {size} bytes.",
+        )
+        if status is None:
+            return LocalImage(ref, None, "", pulled=True)
+        return _local(status, pulled=True)
+
+    def _failed(self, wanted: Wanted, key: str, exc: NodeError) -> ImageError:
+        self._event(wanted, WARNING, "Failed", f'Failed to pull image "{wanted.image}": {exc}')
+        self._backoff.advance(key, self._clock.monotonic())
+        reason, message = "ErrImagePull", str(exc)
+        for word, why in (
+            ("RegistryUnavailable", "the registry is unavailable"),
+            ("SignatureValidationFailed", "the signature validation failed"),
+        ):
+            if message.startswith(word):
+                rest = message.removeprefix(word)
+                reason, message = word, f"image pull failed for {wanted.image} because {why}{rest}"
+        self._last_error[key] = f"{reason}: {message}"
+        return ImageError(reason, message, self._backoff.remaining_since_update(key))
+
+    def _event(self, wanted: Wanted, kind: str, reason: str, message: str) -> None:
+        self._events.pod(wanted.pod, kind, reason, message, wanted.container)
+
+
+def _local(status: api.Image, pulled: bool = False) -> LocalImage:
+    if status.HasField("uid"):
+        return LocalImage(status.id, status.uid.value, "", pulled)
+    return LocalImage(status.id, None if status.username else 0, status.username, pulled)
+
+
+def _spell(seconds: float) -> str:
+    """As Go prints a duration cut to milliseconds."""
+    if seconds < 1:
+        return f"{int(seconds * 1000)}ms"
+    minutes, rest = divmod(seconds, 60)
+    text = f"{rest:.3f}".rstrip("0").rstrip(".")
+    return f"{int(minutes)}m{text}s" if minutes else f"{text}s"

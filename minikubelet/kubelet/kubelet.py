@@ -1,0 +1,259 @@
+"""The kubelet: desired pods from a source, one worker each, everything of the runtime through CRI."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import AsyncIterator
+
+from minikubelet.criapi import api_pb2 as api
+from minikubelet.kubelet import orphans, podfiles
+from minikubelet.kubelet.addresses import node_addresses
+from minikubelet.kubelet.api.app import Backend
+from minikubelet.kubelet.api.server import LocalApi
+from minikubelet.kubelet.backoff import Backoff
+from minikubelet.kubelet.clock import Clock, SystemClock
+from minikubelet.kubelet.config import KubeletConfig
+from minikubelet.kubelet.cri_client import CriClient
+from minikubelet.kubelet.events import NORMAL, WARNING, Event, EventRecorder
+from minikubelet.kubelet.images import ImageManager
+from minikubelet.kubelet.lookups import Lookups, NoLookups
+from minikubelet.kubelet.manifests.errors import ManifestError
+from minikubelet.kubelet.manifests.static import CONFIG_HASH
+from minikubelet.kubelet.node import Node, Volumes
+from minikubelet.kubelet.objects import Pod
+from minikubelet.kubelet.observed import RuntimeCache
+from minikubelet.kubelet.pleg import LifecycleEvents
+from minikubelet.kubelet.pod_worker import PodWorker
+from minikubelet.kubelet.probes.manager import ProbeEvent, ProbeManager, ProbeUpdate
+from minikubelet.kubelet.sinks import MemorySink, PodChange
+from minikubelet.kubelet.sources import PodSource
+from minikubelet.kubelet.sources.folder import FolderSource
+from minikubelet.kubelet.volumes.manager import VolumeManager
+
+log = logging.getLogger(__name__)
+
+
+class Kubelet:
+    """One node's kubelet. :meth:`run` does the work; the other methods may be called at any time."""
+
+    def __init__(
+        self,
+        config: KubeletConfig,
+        *,
+        source: PodSource | None = None,
+        volumes: Volumes | None = None,
+        lookups: Lookups | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.config = config
+        self.sink = MemorySink()
+        self.event_recorder = EventRecorder(config.node_name)
+        self._clock: Clock = clock or SystemClock()
+        self._source = source
+        self._volumes: Volumes = volumes or VolumeManager(config.pods_dir)
+        self._lookups: Lookups = lookups or NoLookups()
+        self._node: Node | None = None
+        self._workers: dict[str, PodWorker] = {}
+        self._desired: dict[str, Pod] = {}
+        self._pending: dict[str, Pod] = {}
+        """Pods by UID that wait until another of the same name or UID has gone."""
+        self._stopping = False
+
+    # --- what others ask -------------------------------------------------------------------------------
+
+    def pods(self) -> list[Pod]:
+        """All pods with their status."""
+        return self.sink.pods()
+
+    def watch_pods(self) -> AsyncIterator[PodChange]:
+        """All pods, then every change."""
+        return self.sink.watch()
+
+    def events(self, uid: str = "") -> list[Event]:
+        """Recorded events, oldest first; with ``uid`` of that pod only."""
+        return self.event_recorder.list(uid)
+
+    def watch_events(self, *, history: bool = True) -> AsyncIterator[Event]:
+        """Events as they are recorded."""
+        return self.event_recorder.watch(history=history)
+
+    def log_directory(self, pod: Pod) -> str:
+        """The folder of a pod's container logs: ``CONTAINER/N.log``."""
+        return podfiles.log_directory(self.config, pod)
+
+    async def exec_url(self, request: api.ExecRequest) -> str:
+        """The runtime's URL for a streaming exec. Raises NodeError."""
+        assert self._node is not None, "exec_url needs a running kubelet"
+        return await self._node.client.exec(request)
+
+    # --- running ---------------------------------------------------------------------------------------
+
+    async def run(self, stop: asyncio.Event | None = None) -> None:
+        """Work until ``stop`` is set or the task is cancelled; pods stay, unless ``stop_pods_on_exit``.
+
+        Raises OSError or NodeError if it can't begin: folders, the local socket.
+        """
+        os.makedirs(self.config.pods_dir, mode=0o750, exist_ok=True)
+        os.makedirs(self.config.log_dir, mode=0o755, exist_ok=True)
+        node = self._node = self._make_node()
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(node.client.close)
+            if self.config.socket:
+                server = LocalApi(Backend(self.sink, self.event_recorder, node.client), self.config.socket)
+                await server.start()
+                stack.push_async_callback(server.close)
+            stack.push_async_callback(node.probes.close)
+            await self._background(stack, node.lifecycle.run(), "lifecycle events")
+            stack.push_async_callback(self._leave_pods)
+            following = asyncio.create_task(self._follow_source(node))
+            stack.push_async_callback(_cancelled, following)
+            await self._until(stop or asyncio.Event(), following)
+            if self.config.stop_pods_on_exit:
+                await self._stop_pods()
+
+    def _make_node(self) -> Node:
+        config, clock = self.config, self._clock
+        client = CriClient(config.container_runtime_endpoint, config.image_service_endpoint)
+        cache = RuntimeCache(clock)
+        pulls = Backoff(config.backoff_initial, config.backoff_max, clock.monotonic)
+        return Node(
+            config=config,
+            client=client,
+            cache=cache,
+            lifecycle=LifecycleEvents(client, cache, self._pod_changed),
+            events=self.event_recorder,
+            images=ImageManager(client, self.event_recorder, pulls, clock),
+            probes=ProbeManager(client.exec_sync, self._probe_result, self._probe_event),
+            volumes=self._volumes,
+            lookups=self._lookups,
+            sink=self.sink,
+            clock=clock,
+            restarts=Backoff(config.backoff_initial, config.backoff_max, clock.monotonic),
+            host_ips=node_addresses(config.node_ip),
+        )
+
+    @staticmethod
+    async def _background(stack: contextlib.AsyncExitStack, work: object, name: str) -> None:
+        task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+        task.set_name(name)
+        stack.push_async_callback(_cancelled, task)
+
+    async def _until(self, stop: asyncio.Event, following: asyncio.Task[None]) -> None:
+        """Wait for ``stop``; a source that fails ends the kubelet with its error."""
+        waiting = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({waiting, following}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        if following.done():
+            following.result()
+
+    async def _follow_source(self, node: Node) -> None:
+        source = self._source or FolderSource(
+            self.config.manifests, self.config.node_name, self._manifest_problem
+        )
+        first = True
+        async for pods in source.watch():
+            if first:
+                await node.lifecycle.synced.wait()
+                version = await node.client.version()
+                node.runtime_name = version.runtime_name
+                self.event_recorder.node(NORMAL, "Starting", "Starting kubelet.")
+            self._apply(pods)
+            if first:
+                first = False
+                await self._collect_orphans(node)
+
+    def _manifest_problem(self, problem: ManifestError, level: str) -> None:
+        reason = "FailedValidation" if level == "error" else "UnsupportedField"
+        self.event_recorder.node(WARNING, reason, str(problem))
+
+    # --- workers ---------------------------------------------------------------------------------------
+
+    def _apply(self, pods: list[Pod]) -> None:
+        """Make the workers those of ``pods``: start, replace, terminate."""
+        self._desired = {pod.uid: pod for pod in pods}
+        self._pending.clear()
+        for uid, worker in self._workers.items():
+            wanted = self._desired.get(uid)
+            if wanted is None or _hash(wanted) != _hash(worker.pod):
+                worker.terminate()
+        for pod in pods:
+            self._admit(pod)
+
+    def _admit(self, pod: Pod) -> None:
+        """Start a worker, or let the pod wait for one that is in its way."""
+        if self._stopping:
+            return
+        present = self._workers.get(pod.uid)
+        if present is not None and not present.terminating:
+            return
+        if present is not None or any(worker.pod.key == pod.key for worker in self._workers.values()):
+            self._pending[pod.uid] = pod
+            return
+        self._pending.pop(pod.uid, None)
+        self._start(pod)
+
+    def _start(self, pod: Pod) -> PodWorker:
+        assert self._node is not None
+        worker = self._workers[pod.uid] = PodWorker(self._node, pod, self._worker_done)
+        return worker
+
+    def _worker_done(self, worker: PodWorker) -> None:
+        if self._workers.get(worker.pod.uid) is worker:
+            del self._workers[worker.pod.uid]
+        for pod in list(self._pending.values()):
+            self._admit(pod)
+
+    async def _collect_orphans(self, node: Node) -> None:
+        """Terminate what no manifest asks for; delete folders of pods that are gone altogether."""
+        if not self.config.remove_orphans:
+            return
+        for uid in node.cache.uids() - set(self._workers):
+            view = node.cache.view(uid)
+            if orphans.is_ours(view):
+                pod = orphans.restore_pod(view)
+                log.info("%s has no manifest any more: it is stopped and removed", pod.title)
+                self._start(pod).terminate()
+        await orphans.clean_folders(node, set(self._workers) | set(self._pending))
+
+    def _pod_changed(self, uid: str) -> None:
+        if not uid:
+            for worker in self._workers.values():
+                worker.wake()
+        elif uid in self._workers:
+            self._workers[uid].wake()
+
+    def _probe_result(self, update: ProbeUpdate) -> None:
+        self._pod_changed(update.target.pod_uid)
+
+    def _probe_event(self, event: ProbeEvent) -> None:
+        worker = self._workers.get(event.target.pod_uid)
+        if worker is not None:
+            name = event.target.container.name
+            self.event_recorder.pod(worker.pod, WARNING, event.reason, event.message, name)
+
+    async def _stop_pods(self) -> None:
+        """Terminate every pod gracefully and wait until all are gone."""
+        self._stopping = True
+        self._pending.clear()
+        workers = list(self._workers.values())
+        for worker in workers:
+            worker.terminate()
+        await asyncio.gather(*(worker.ended.wait() for worker in workers))
+
+    async def _leave_pods(self) -> None:
+        self._stopping = True
+        await asyncio.gather(*(worker.leave() for worker in list(self._workers.values())))
+
+
+def _hash(pod: Pod) -> str:
+    return pod.metadata.annotations.get(CONFIG_HASH, "")
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

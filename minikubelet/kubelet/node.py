@@ -1,0 +1,51 @@
+"""What all pod workers share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from minikubelet.kubelet.backoff import Backoff
+from minikubelet.kubelet.clock import Clock
+from minikubelet.kubelet.config import KubeletConfig
+from minikubelet.kubelet.cri_client import CriClient
+from minikubelet.kubelet.events import EventRecorder
+from minikubelet.kubelet.images import ImageManager
+from minikubelet.kubelet.lookups import Lookups
+from minikubelet.kubelet.objects import Pod
+from minikubelet.kubelet.observed import RuntimeCache
+from minikubelet.kubelet.pleg import LifecycleEvents
+from minikubelet.kubelet.probes.manager import ProbeManager
+from minikubelet.kubelet.sinks import StatusSink
+
+
+class Volumes(Protocol):
+    """Makes a pod's volumes on the host."""
+
+    async def setup(self, pod: Pod) -> dict[str, str]:
+        """Host path by volume name; idempotent. Raises NodeError or OSError."""
+
+    async def teardown(self, pod_uid: str) -> None:
+        """Unmount and delete the pod's volumes; idempotent."""
+
+
+@dataclass
+class Node:
+    """The services of one kubelet."""
+
+    config: KubeletConfig
+    client: CriClient
+    cache: RuntimeCache
+    lifecycle: LifecycleEvents
+    events: EventRecorder
+    images: ImageManager
+    probes: ProbeManager
+    volumes: Volumes
+    lookups: Lookups
+    sink: StatusSink
+    clock: Clock
+    restarts: Backoff
+    """Restart delays, by ``UID/CONTAINER``."""
+    runtime_name: str = ""
+    host_ips: Sequence[str] = field(default_factory=list)

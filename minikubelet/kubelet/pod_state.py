@@ -1,0 +1,137 @@
+"""One pod as its worker sees it: the spec, what was tried, what is to be remembered."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from minikubelet.base import clock
+from minikubelet.kubelet import checkpoint
+from minikubelet.kubelet.backoff import Entry
+from minikubelet.kubelet.checkpoint import BackoffState
+from minikubelet.kubelet.node import Node
+from minikubelet.kubelet.objects import Container, Pod
+from minikubelet.kubelet.observed import ObservedContainer
+from minikubelet.kubelet.probes.manager import Kind, Result, Target
+from minikubelet.kubelet.status import Waiting
+
+log = logging.getLogger(__name__)
+
+SANDBOX = "/sandbox"
+VOLUMES = "/volumes"
+"""Keys of :attr:`PodState.not_before` beside container names."""
+
+
+class PodState:
+    """Mutable state of one pod; used by one worker."""
+
+    def __init__(self, node: Node, pod: Pod) -> None:
+        self.node = node
+        self.pod = pod
+        self.waiting: dict[str, Waiting] = {}
+        self.not_before: dict[str, float] = {}
+        """Monotonic time before which a failed step is not tried again."""
+        self.hooked: set[str] = set()
+        """IDs of containers whose postStart hook is done (or that have none)."""
+        self.volumes: dict[str, str] | None = None
+        self.image_volumes: dict[str, str] = {}
+        self.failure: Waiting | None = None
+        self.memory = checkpoint.load(node.config, pod.uid)
+        self._saved = b""
+        if not self.memory.start_time:
+            self.memory.start_time = clock.rfc3339(node.clock.now_ns())
+        self._restore_backoffs()
+
+    # --- time ------------------------------------------------------------------------------------------
+
+    def retry_in(self, what: str, seconds: float | None = None) -> None:
+        """Don't try ``what`` again for ``seconds`` (default: the retry period)."""
+        period = self.node.config.retry_period if seconds is None else seconds
+        self.not_before[what] = self.node.clock.monotonic() + period
+
+    def may_try(self, what: str) -> bool:
+        """Whether the time to try ``what`` (again) has come."""
+        return self.node.clock.monotonic() >= self.not_before.get(what, 0.0)
+
+    def next_retry(self) -> float | None:
+        """Seconds until the next retry is due; None if there is none ahead."""
+        now = self.node.clock.monotonic()
+        ahead = [when - now for when in self.not_before.values() if when > now]
+        return min(ahead) if ahead else None
+
+    # --- restarts --------------------------------------------------------------------------------------
+
+    def backoff_key(self, container: Container) -> str:
+        """The key of a container's restart delay."""
+        return f"{self.pod.uid}/{container.name}"
+
+    def note_backoff(self, container: Container) -> None:
+        """Remember the delay now in force, so that a restarted daemon goes on with it."""
+        entry = self.node.restarts.entries.get(self.backoff_key(container))
+        if entry is not None:
+            age = self.node.clock.monotonic() - entry.updated
+            updated = self.node.clock.now_ns() - int(age * 1e9)
+            self.memory.backoffs[container.name] = BackoffState(entry.delay, updated)
+
+    def _restore_backoffs(self) -> None:
+        for name, state in self.memory.backoffs.items():
+            age = max(0.0, (self.node.clock.now_ns() - state.updated) / 1e9)
+            key = f"{self.pod.uid}/{name}"
+            self.node.restarts.entries[key] = Entry(state.delay, self.node.clock.monotonic() - age)
+
+    # --- health (plan.Health) --------------------------------------------------------------------------
+
+    def has_started(self, container: ObservedContainer) -> bool:
+        """See :class:`plan.Health`."""
+        known = self.node.probes.is_started(self.pod.uid, container.name)
+        return container.id in self.hooked and known
+
+    def is_ready(self, container: ObservedContainer) -> bool:
+        """Whether a running container is ready."""
+        return self.has_started(container) and self.node.probes.is_ready(self.pod.uid, container.name)
+
+    def failed_probe(self, container: ObservedContainer) -> str:
+        """See :class:`plan.Health`."""
+        for kind in (Kind.LIVENESS, Kind.STARTUP):
+            if self.node.probes.result(self.pod.uid, container.name, kind) is Result.FAILURE:
+                return str(kind.value).lower()
+        return ""
+
+    def watch_health(self, container: Container, seen: ObservedContainer) -> None:
+        """Start the probes of a running container; again is fine."""
+        target = Target(
+            pod_uid=self.pod.uid,
+            container=container,
+            container_id=seen.id,
+            pod_ip=self.pod_ip(),
+            started_at=seen.started_at,
+            started=seen.id in self.memory.started,
+            ready=seen.id in self.memory.ready,
+        )
+        self.node.probes.add(target)
+
+    def pod_ip(self) -> str:
+        """The address that probes and hooks go to."""
+        if self.pod.spec.host_network:
+            return self.node.host_ips[0] if self.node.host_ips else "127.0.0.1"
+        ips = self.node.cache.view(self.pod.uid).ips
+        return ips[0] if ips else ""
+
+    def spec_of(self, name: str) -> Container | None:
+        """The container spec of that name."""
+        everyone = [*self.pod.spec.init_containers, *self.pod.spec.containers]
+        return next((each for each in everyone if each.name == name), None)
+
+    # --- memory ----------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write the checkpoint if it has changed; a full disk is logged, not fatal."""
+        data = msgspec.json.encode(self.memory)
+        if data == self._saved:
+            return
+        try:
+            checkpoint.save(self.node.config, self.pod.uid, self.memory)
+            self._saved = data
+        except OSError as exc:
+            log.warning("%s: checkpoint not written: %s", self.pod.title, exc)

@@ -1,0 +1,336 @@
+"""One asyncio task a pod: it brings what runs to what the manifest says, woken by events and timers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+
+from minikubelet.base import clock
+from minikubelet.base.errors import NodeError
+from minikubelet.kubelet import podfiles
+from minikubelet.kubelet.cri_config import sandbox_config
+from minikubelet.kubelet.environment import ContainerConfigError
+from minikubelet.kubelet.events import NORMAL, WARNING
+from minikubelet.kubelet.images import ImageError, Wanted
+from minikubelet.kubelet.node import Node
+from minikubelet.kubelet.objects import Container, Pod
+from minikubelet.kubelet.observed import ObservedContainer, ObservedSandbox, PodView
+from minikubelet.kubelet.plan import Plan, make_plan
+from minikubelet.kubelet.pod_state import SANDBOX, VOLUMES, PodState
+from minikubelet.kubelet.starter import ContainerStarter
+from minikubelet.kubelet.status import FAILED, SUCCEEDED, Known, Waiting, make_status
+from minikubelet.kubelet.terminator import Terminator
+
+log = logging.getLogger(__name__)
+
+
+class PodWorker:
+    """Owns one pod from its manifest's appearance until nothing of it is left."""
+
+    def __init__(self, node: Node, pod: Pod, done: Callable[[PodWorker], None]) -> None:
+        # Its own copy: status and deletion time change here, the source keeps what the manifest says.
+        self.pod = pod = msgspec.structs.replace(pod, metadata=msgspec.structs.replace(pod.metadata))
+        self._node = node
+        self._done = done
+        self._state = PodState(node, pod)
+        self._terminator = Terminator(self._state)
+        self._starter = ContainerStarter(self._state, self._terminator)
+        self._wake = asyncio.Event()
+        self._end = asyncio.Event()
+        self._remove = True
+        self.ended = asyncio.Event()
+        """Set when the worker has finished."""
+        self._task = asyncio.create_task(self._run(), name=f"pod {pod.key}")
+
+    # --- for the kubelet -------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Something about the pod has changed: look again."""
+        self._wake.set()
+
+    def terminate(self) -> None:
+        """Stop the pod gracefully and remove all of it."""
+        self._end.set()
+        self._wake.set()
+
+    @property
+    def terminating(self) -> bool:
+        """Whether :meth:`terminate` was called."""
+        return self._end.is_set()
+
+    async def leave(self) -> None:
+        """Stop working on the pod and leave it running."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    # --- the loop --------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        try:
+            self._publish()
+            while not self._end.is_set():
+                await self._interruptible(self._sync_once())
+            await self._terminate()
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("%s: worker failed", self.pod.title)
+        finally:
+            self._starter.cancel()
+            self.ended.set()
+            self._done(self)
+
+    async def _interruptible(self, step: Coroutine[Any, Any, None]) -> None:
+        """Run a step; termination cancels it, so that no pull or hook holds it up."""
+        task = asyncio.ensure_future(step)
+        end = asyncio.ensure_future(self._end.wait())
+        try:
+            await asyncio.wait({task, end}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            end.cancel()
+            if not task.done():
+                task.cancel()
+            results = await asyncio.gather(task, return_exceptions=True)
+        failure = results[0]
+        if isinstance(failure, Exception):
+            log.error("%s: sync failed", self.pod.title, exc_info=failure)
+            await self._node.clock.wait(self._end, self._node.config.retry_period)
+
+    async def _sync_once(self) -> None:
+        """One look at the pod, what follows from it, then sleep until something happens."""
+        await self._node.lifecycle.synced.wait()
+        self._wake.clear()
+        try:
+            await self._sync()
+        except NodeError as exc:
+            log.warning("%s: %s", self.pod.title, exc)
+            self._node.events.pod(self.pod, WARNING, "FailedSync", f"Error syncing pod: {exc}")
+            self._state.retry_in("/sync")
+        self._publish()
+        delay = self._next_look()
+        await self._node.clock.wait(self._wake, delay)
+
+    def _next_look(self) -> float | None:
+        waits = [self._state.next_retry(), self._deadline_in()]
+        return min((wait for wait in waits if wait is not None), default=None)
+
+    async def _sync(self) -> None:
+        while True:
+            view = self._node.cache.view(self.pod.uid)
+            self._attend(view)
+            if self._over_deadline():
+                if any(not c.has_exited for c in view.containers) or (view.sandbox and view.sandbox.ready):
+                    await self._terminator.stop_pod(view)
+                return
+            plan = make_plan(self.pod, view, self._state)
+            self._publish()
+            if not await self._carry_out(plan, view):
+                return
+
+    async def _carry_out(self, plan: Plan, view: PodView) -> bool:
+        """Do what is planned; whether another look may find more to do at once."""
+        state = self._state
+        if plan.create_sandbox:
+            if not state.may_try(SANDBOX):
+                return False
+            self._starter.prefetch(self._soon())
+        if plan.stop_pod:
+            await self._terminator.stop_pod(view, None)
+        for kill in plan.kill:
+            probe = getattr(kill.spec, f"{kill.probe}_probe") if kill.probe else None
+            grace = probe.termination_grace_period_seconds if probe else None
+            await self._terminator.kill(kill.spec, kill.container, kill.message, grace)
+        sandbox = plan.sandbox
+        if plan.create_sandbox:
+            sandbox = await self._create_sandbox(plan, view)
+        if sandbox is None:
+            return False
+        wanted = [*plan.start_init, *plan.start]
+        if not wanted:
+            return bool(plan.kill or plan.stop_pod)
+        if not await self._prepare_volumes():
+            return False
+        progress = plan.create_sandbox or bool(plan.kill)
+        for container in wanted:
+            if await self._starter.start(container, sandbox):
+                progress = True
+            self._publish()
+        return progress
+
+    def _soon(self) -> list[Container]:
+        """Containers whose images are wanted first: all of them, they are looked for side by side."""
+        return [*self.pod.spec.init_containers, *self.pod.spec.containers]
+
+    # --- steps -----------------------------------------------------------------------------------------
+
+    async def _create_sandbox(self, plan: Plan, view: PodView) -> ObservedSandbox | None:
+        node, state = self._node, self._state
+        if view.sandbox is not None:
+            message = "Pod sandbox changed, it will be killed and re-created."
+            node.events.pod(self.pod, NORMAL, "SandboxChanged", message)
+        volumes = asyncio.ensure_future(self._prepare_volumes())
+        try:
+            config = sandbox_config(self.pod, node.config, plan.attempt)
+            os.makedirs(config.log_directory, 0o755, exist_ok=True)
+            sandbox_id = await node.client.run_pod_sandbox(config)
+            await node.lifecycle.refresh_sandbox(sandbox_id)
+        except (NodeError, OSError, ContainerConfigError) as exc:
+            message = f"Failed to create pod sandbox: {exc}"
+            node.events.pod(self.pod, WARNING, "FailedCreatePodSandBox", message)
+            state.retry_in(SANDBOX)
+            return None
+        finally:
+            await volumes
+        state.not_before.pop(SANDBOX, None)
+        return node.cache.sandbox(sandbox_id)
+
+    async def _prepare_volumes(self) -> bool:
+        """Make the pod's volumes once; whether they are there."""
+        state, node = self._state, self._node
+        if state.volumes is not None:
+            return True
+        if not state.may_try(VOLUMES):
+            return False
+        try:
+            spec = self.pod.spec
+            on_host = [volume for volume in spec.volumes if volume.image is None]
+            narrowed = msgspec.structs.replace(spec, volumes=on_host)
+            volumes = await node.volumes.setup(msgspec.structs.replace(self.pod, spec=narrowed))
+            for volume in spec.volumes:
+                if volume.image is not None:
+                    wanted = Wanted(self.pod, volume.image.reference, volume.image.pull_policy)
+                    state.image_volumes[volume.name] = (await node.images.ensure(wanted)).ref
+        except (NodeError, OSError, ImageError) as exc:
+            node.events.pod(self.pod, WARNING, "FailedMount", f"MountVolume.SetUp failed: {exc}")
+            state.retry_in(VOLUMES)
+            return False
+        state.volumes = volumes
+        return True
+
+    def _attend(self, view: PodView) -> None:
+        """Probes for what runs, none for what ended; words of those that ended."""
+        state = self._state
+        for container in [*self.pod.spec.init_containers, *self.pod.spec.containers]:
+            seen = view.latest(container.name)
+            if seen is None:
+                continue
+            if seen.is_running:
+                # One that runs and that this worker did not start was started before the daemon's restart;
+                # upstream doesn't run its postStart hook again either.
+                state.hooked.add(seen.id)
+                state.watch_health(container, seen)
+            elif seen.has_exited:
+                self._node.probes.remove(self.pod.uid, container.name)
+                self._read_message(seen)
+
+    def _read_message(self, seen: ObservedContainer) -> None:
+        """The termination message of a container that has ended, read once."""
+        if seen.message or not seen.termination_path:
+            return
+        if not seen.termination_path.startswith(self._node.config.pod_dir(self.pod.uid) + "/"):
+            return
+        text = podfiles.read_tail(seen.termination_path, podfiles.MAX_TERMINATION_MESSAGE)
+        fallback = seen.termination_policy == "FallbackToLogsOnError" and seen.exit_code != 0
+        if not text and fallback and seen.log_path:
+            text = podfiles.log_tail(seen.log_path)
+        seen.message = text
+
+    # --- deadlines -------------------------------------------------------------------------------------
+
+    def _deadline_in(self) -> float | None:
+        seconds = self.pod.spec.active_deadline_seconds
+        if seconds is None or self.pod.status.phase in (SUCCEEDED, FAILED):
+            return None
+        begun = clock.parse_rfc3339(self._state.memory.start_time)
+        return max(0.0, seconds - (self._node.clock.now_ns() - begun) / 1e9)
+
+    def _over_deadline(self) -> bool:
+        if self._deadline_in() == 0.0 and self._state.failure is None:
+            message = "Pod was active on the node longer than the specified deadline"
+            self._state.failure = Waiting("DeadlineExceeded", message)
+            self._node.events.pod(self.pod, NORMAL, "DeadlineExceeded", message)
+        return self._state.failure is not None
+
+    # --- status ----------------------------------------------------------------------------------------
+
+    def _publish(self) -> None:
+        """Work out the status and hand it on if it has changed."""
+        state, node = self._state, self._node
+        view = node.cache.view(self.pod.uid)
+        running = [each for each in view.containers if each.is_running]
+        started = frozenset(each.id for each in running if state.has_started(each))
+        ready = frozenset(each.id for each in running if state.is_ready(each))
+        known = Known(
+            runtime_name=node.runtime_name,
+            host_ips=node.host_ips,
+            start_time=state.memory.start_time,
+            waiting=state.waiting,
+            started=started,
+            ready=ready,
+            restarts=state.memory.restarts,
+            failure=state.failure,
+        )
+        status = make_status(self.pod, view, known, node.clock.now_ns())
+        state.memory.started, state.memory.ready = sorted(started), sorted(ready)
+        if self.pod.spec.active_deadline_seconds is not None or view.sandboxes:
+            state.save()
+        if status != self.pod.status:
+            self.pod.status = status
+            node.sink.update(msgspec.structs.replace(self.pod, status=status))
+
+    # --- the end ---------------------------------------------------------------------------------------
+
+    async def _terminate(self) -> None:
+        """Stop and remove everything, as often as it takes."""
+        node = self._node
+        self._starter.cancel()
+        grace = self._terminator.grace_period
+        self.pod.metadata = msgspec.structs.replace(
+            self.pod.metadata,
+            deletion_timestamp=clock.rfc3339(node.clock.now_ns()),
+            deletion_grace_period_seconds=grace,
+        )
+        node.sink.update(msgspec.structs.replace(self.pod))
+        node.probes.stop_liveness(self.pod.uid)
+        while True:
+            try:
+                await self._remove_all()
+                break
+            except (NodeError, OSError) as exc:
+                log.warning("%s: termination: %s", self.pod.title, exc)
+                node.events.pod(self.pod, WARNING, "FailedKillPod", f"error killing pod: {exc}")
+                await asyncio.sleep(1)
+        node.probes.remove(self.pod.uid)
+        node.images.forget(self.pod.uid)
+        node.restarts.forget(self.pod.uid)
+        node.sink.remove(self.pod)
+
+    async def _remove_all(self) -> None:
+        node, uid = self._node, self.pod.uid
+        await node.lifecycle.refresh_pod(uid)
+        view = node.cache.view(uid)
+        await self._terminator.stop_pod(view)
+        self._publish()
+        for sandbox in view.sandboxes:
+            await node.client.remove_pod_sandbox(sandbox.id)
+            node.cache.remove(sandbox.id)
+        for container in node.cache.view(uid).containers:
+            await node.client.remove_container(container.id)
+            node.cache.remove(container.id)
+        await node.volumes.teardown(uid)
+        await asyncio.to_thread(self._delete_files)
+
+    def _delete_files(self) -> None:
+        for folder in (
+            self._node.config.pod_dir(self.pod.uid),
+            podfiles.log_directory(self._node.config, self.pod),
+        ):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(folder)

@@ -1,0 +1,15 @@
+"""Where desired pods come from."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from minikubelet.kubelet.objects import Pod
+
+
+class PodSource(Protocol):
+    """A place that says which pods the node shall run."""
+
+    def watch(self) -> AsyncIterator[list[Pod]]:
+        """The whole set of pods, each time it changes; complete (defaults, UIDs), valid, no name twice."""

@@ -1,0 +1,241 @@
+"""Pod manifests in a folder (or one file), watched with inotify; nothing is polled.
+
+A broken file is reported once and leaves everything else alone; pods it defined before keep running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import stat
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+
+from minikubelet.kubelet.defaults import apply_defaults
+from minikubelet.kubelet.manifests.decode import decode_pods
+from minikubelet.kubelet.manifests.errors import ManifestError
+from minikubelet.kubelet.manifests.static import make_static
+from minikubelet.kubelet.manifests.yaml_reader import MAX_BYTES
+from minikubelet.kubelet.objects import Pod
+from minikubelet.kubelet.validation import validate_pod, warnings_for
+from minikubelet.linux import inotify
+
+log = logging.getLogger(__name__)
+
+SETTLE = 0.5
+"""Seconds of quiet after which a file that a writer still holds open is read nevertheless."""
+MAX_FILES = 1000
+_FOLDER_MASK = (
+    inotify.CREATE
+    | inotify.MODIFY
+    | inotify.ATTRIB
+    | inotify.CLOSE_WRITE
+    | inotify.MOVED_FROM
+    | inotify.MOVED_TO
+    | inotify.DELETE
+    | inotify.DELETE_SELF
+    | inotify.MOVE_SELF
+)
+_PARENT_MASK = inotify.CREATE | inotify.MOVED_TO | inotify.DELETE_SELF | inotify.MOVE_SELF
+_UNFINISHED = inotify.CREATE | inotify.MODIFY
+_FINISHED = inotify.CLOSE_WRITE | inotify.MOVED_TO | inotify.MOVED_FROM | inotify.DELETE
+
+Signature = tuple[int, int, int, int]
+Report = Callable[[ManifestError, str], None]
+"""Takes a problem and how bad it is: ``error`` or ``warning``."""
+
+
+@dataclass
+class _File:
+    """A manifest file as last read."""
+
+    signature: Signature | None = None
+    pods: list[Pod] = field(default_factory=list)
+    problem: str = ""
+
+
+class FolderSource:
+    """See the module; one reader at a time."""
+
+    def __init__(self, path: str, node_name: str, report: Report) -> None:
+        self._path = os.path.abspath(path)
+        self._node_name = node_name
+        self._report = report
+        self._files: dict[str, _File] = {}
+        self._notify = inotify.Inotify()
+        self._watched: str | None = None
+        self._watch = -1
+        self._changed = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._clashes: set[tuple[str, str]] = set()
+
+    async def watch(self) -> AsyncIterator[list[Pod]]:
+        """See :class:`PodSource`."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._notify.fd, self._on_events)
+        last: list[str] | None = None
+        try:
+            while True:
+                self._changed.clear()
+                self._place_watch()
+                pods = await asyncio.to_thread(self._scan)
+                pods = self._unique(pods)
+                uids = sorted(f"{pod.uid} {pod.metadata.annotations}" for pod in pods)
+                if uids != last:
+                    last = uids
+                    yield pods
+                await self._changed.wait()
+        finally:
+            loop.remove_reader(self._notify.fd)
+            if self._timer is not None:
+                self._timer.cancel()
+            self._notify.close()
+
+    # --- watching --------------------------------------------------------------------------------------
+
+    def _place_watch(self) -> None:
+        """Watch the folder (for a single file: the one it is in), or the nearest parent there is."""
+        while True:
+            target = os.path.dirname(self._path) if os.path.isfile(self._path) else self._path
+            while not os.path.isdir(target):
+                target = os.path.dirname(target)
+            if target == self._watched:
+                return
+            whole = target in (self._path, os.path.dirname(self._path))
+            if self._watch >= 0:
+                with contextlib.suppress(OSError):
+                    self._notify.remove(self._watch)
+            try:
+                self._watch = self._notify.add(target, _FOLDER_MASK if whole else _PARENT_MASK)
+                self._watched = target
+            except FileNotFoundError:
+                self._watched = None
+
+    def _on_events(self) -> None:
+        urgent = settling = False
+        for event in self._notify.read():
+            if event.mask & inotify.IGNORED and event.watch != self._watch:
+                continue
+            if event.mask & (inotify.DELETE_SELF | inotify.MOVE_SELF | inotify.IGNORED | inotify.Q_OVERFLOW):
+                self._watched = None
+                urgent = True
+            elif self._watched != self._path and os.path.dirname(self._path) != self._watched:
+                urgent = True
+            elif event.name.startswith("."):
+                continue
+            elif event.mask & _UNFINISHED and not event.mask & _FINISHED:
+                settling = True
+            else:
+                urgent = True
+        if urgent:
+            self._fire()
+        elif settling:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = asyncio.get_running_loop().call_later(SETTLE, self._fire)
+
+    def _fire(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._changed.set()
+
+    # --- reading (in a thread) -------------------------------------------------------------------------
+
+    def _scan(self) -> list[Pod]:
+        names = self._names()
+        for gone in [name for name in self._files if name not in names]:
+            del self._files[gone]
+        for name in names:
+            self._read(name)
+        return [pod for name in names for pod in self._files[name].pods]
+
+    def _names(self) -> list[str]:
+        if os.path.isfile(self._path):
+            return [self._path]
+        try:
+            entries = sorted(os.listdir(self._path))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        names = [os.path.join(self._path, entry) for entry in entries if not entry.startswith(".")]
+        if len(names) > MAX_FILES:
+            self._report(
+                ManifestError(f"only the first {MAX_FILES} files are read", file=self._path), "error"
+            )
+        return names[:MAX_FILES]
+
+    def _read(self, name: str) -> None:
+        file = self._files.setdefault(name, _File())
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as exc:
+            if not isinstance(exc, FileNotFoundError):
+                self._problem(file, ManifestError(exc.strerror or str(exc), file=name))
+            return
+        with os.fdopen(fd, "rb") as stream:
+            status = os.fstat(fd)
+            signature = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+            if signature == file.signature:
+                return
+            file.signature = signature
+            try:
+                file.pods = self._parse(name, status, stream.read(MAX_BYTES + 1))
+                file.problem = ""
+            except ManifestError as exc:
+                exc.file = exc.file or name
+                self._problem(file, exc)
+
+    def _problem(self, file: _File, error: ManifestError) -> None:
+        if file.problem != str(error):
+            file.problem = str(error)
+            self._report(error, "error")
+
+    def _parse(self, name: str, status: os.stat_result, text: bytes) -> list[Pod]:
+        if stat.S_ISDIR(status.st_mode):
+            raise ManifestError("a folder; manifests in sub-folders are not read")
+        if not stat.S_ISREG(status.st_mode):
+            raise ManifestError("not a regular file")
+        pods = []
+        found = decode_pods(text, name)
+        if not found:
+            raise ManifestError("holds no pod")
+        for pod, document in found:
+            make_static(pod, self._node_name, name)
+            apply_defaults(pod)
+            problems = validate_pod(pod)
+            for problem in problems:
+                problem.file, problem.line = name, document.line(problem.path)
+            if problems:
+                raise _joined(problems)
+            for warning in warnings_for(pod):
+                warning.file, warning.line = name, document.line(warning.path)
+                self._report(warning, "warning")
+            pods.append(pod)
+        return pods
+
+    def _unique(self, pods: list[Pod]) -> list[Pod]:
+        """The first of each name and UID; later ones are reported once."""
+        kept: dict[str, Pod] = {}
+        clashes: set[tuple[str, str]] = set()
+        owner = {id(pod): name for name, file in self._files.items() for pod in file.pods}
+        uids: set[str] = set()
+        for pod in pods:
+            if pod.key in kept or pod.uid in uids:
+                clashes.add((owner[id(pod)], pod.key))
+                continue
+            kept[pod.key] = pod
+            uids.add(pod.uid)
+        for name, key in sorted(clashes - self._clashes):
+            message = f"pod {key} is defined twice; the first definition counts"
+            self._report(ManifestError(message, file=name), "error")
+        self._clashes = clashes
+        return list(kept.values())
+
+
+def _joined(problems: Sequence[ManifestError]) -> ManifestError:
+    """One error that tells of all: the first in full, the others after it."""
+    first, *rest = problems
+    more = "".join(f"; {each.field}: {each.message}" for each in rest)
+    return ManifestError(first.message + more, field=first.field, line=first.line, file=first.file)

@@ -1,0 +1,241 @@
+"""Starting one container: backoff, image, configuration, create, start, postStart hook."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+
+from minikubelet.base.errors import NodeError
+from minikubelet.criapi import api_pb2 as api
+from minikubelet.kubelet import podfiles
+from minikubelet.kubelet.backoff import spell
+from minikubelet.kubelet.cri_config import Surroundings, container_config, sandbox_config
+from minikubelet.kubelet.environment import ContainerConfigError, PodAddresses, make_environment
+from minikubelet.kubelet.events import NORMAL, WARNING
+from minikubelet.kubelet.hooks import HookFailed, run_hook
+from minikubelet.kubelet.images import ImageError, LocalImage, Wanted
+from minikubelet.kubelet.objects import Container
+from minikubelet.kubelet.observed import CREATED, ObservedContainer, ObservedSandbox
+from minikubelet.kubelet.pod_state import PodState
+from minikubelet.kubelet.status import Waiting
+from minikubelet.kubelet.terminator import Terminator
+
+log = logging.getLogger(__name__)
+
+SHOW_PULL_ERROR = 3.0
+"""Seconds for which a failed pull shows as ErrImagePull before it becomes ImagePullBackOff."""
+
+
+@dataclass
+class _Failed(Exception):
+    """A step failed: the waiting reason, its message, and when to try again (None: the usual time)."""
+
+    reason: str
+    message: str
+    retry: float | None = None
+    event: str = "Failed"
+    told: bool = field(default=False)
+
+
+class ContainerStarter:
+    """Starts the containers of one pod."""
+
+    def __init__(self, state: PodState, terminator: Terminator) -> None:
+        self._state = state
+        self._node = state.node
+        self._terminator = terminator
+        self._prefetched: dict[tuple[str, str], asyncio.Task[LocalImage]] = {}
+
+    # --- images ----------------------------------------------------------------------------------------
+
+    def prefetch(self, containers: list[Container]) -> None:
+        """Begin to look for (and pull) the images of containers that will be started soon."""
+        for container in containers:
+            key = (container.image, container.image_pull_policy)
+            if key not in self._prefetched and self._state.may_try(container.name):
+                task = asyncio.create_task(self._node.images.ensure(self._wanted(container)))
+                task.add_done_callback(_retrieve)
+                self._prefetched[key] = task
+
+    def cancel(self) -> None:
+        """Give up what was begun ahead of time."""
+        for task in self._prefetched.values():
+            task.cancel()
+        self._prefetched.clear()
+
+    def _wanted(self, container: Container) -> Wanted:
+        pod = self._state.pod
+        return Wanted(pod, container.image, container.image_pull_policy, container.name)
+
+    async def _image(self, container: Container) -> LocalImage:
+        task = self._prefetched.pop((container.image, container.image_pull_policy), None)
+        try:
+            if task is not None:
+                image = await task
+            else:
+                image = await self._node.images.ensure(self._wanted(container))
+        except ImageError as exc:
+            first = exc.reason in ("ErrImagePull", "RegistryUnavailable", "SignatureValidationFailed")
+            retry = min(SHOW_PULL_ERROR, exc.retry_after) if first else exc.retry_after or None
+            raise _Failed(exc.reason, exc.message, retry) from None
+        if not image.pulled:
+            self._node.images.say_present(self._wanted(container))
+        return image
+
+    # --- starting --------------------------------------------------------------------------------------
+
+    async def start(self, container: Container, sandbox: ObservedSandbox) -> bool:
+        """Start a container; whether it was started. What failed is in ``state.waiting``, with a retry."""
+        state = self._state
+        if not state.may_try(container.name):
+            return False
+        try:
+            self._wait_out_backoff(container)
+            image = await self._image(container)
+            container_id = await self._create(container, sandbox, image)
+            await self._run(container, sandbox, container_id)
+        except _Failed as exc:
+            self._failed(container, exc)
+            return False
+        state.waiting.pop(container.name, None)
+        state.not_before.pop(container.name, None)
+        await self._prune(container)
+        return True
+
+    def _failed(self, container: Container, exc: _Failed) -> None:
+        state = self._state
+        state.waiting[container.name] = Waiting(exc.reason, exc.message)
+        state.retry_in(container.name, exc.retry)
+        if not exc.told:
+            message = exc.message
+            if exc.event == "Failed":
+                message = f"Error: {exc.reason if exc.reason in _PULL_WORDS else exc.message}"
+            self._event(container, WARNING, exc.event, message)
+
+    def _event(self, container: Container, kind: str, reason: str, message: str) -> None:
+        self._node.events.pod(self._state.pod, kind, reason, message, container.name)
+
+    def _wait_out_backoff(self, container: Container) -> None:
+        """Upstream's doBackOff: the delay counts from the end of the last run."""
+        last = next((c for c in self._all(container) if c.has_exited), None)
+        if last is None:
+            return
+        state, restarts = self._state, self._node.restarts
+        key = state.backoff_key(container)
+        wait = restarts.remaining(key, last.finished)
+        if wait:
+            name = container.name
+            message = f"Back-off restarting failed container {name} in pod {state.pod.title}"
+            self._event(container, WARNING, "BackOff", message)
+            delay = spell(restarts.delay(key))
+            raise _Failed(
+                "CrashLoopBackOff",
+                f"back-off {delay} restarting failed container={name} pod={state.pod.title}",
+                wait,
+                told=True,
+            )
+        restarts.advance(key, last.finished)
+        state.note_backoff(container)
+
+    def _all(self, container: Container) -> list[ObservedContainer]:
+        return self._node.cache.view(self._state.pod.uid).all_of(container.name)
+
+    async def _attempt(self, container: Container) -> int:
+        """The restart count of the next container. One that was made but never started makes room."""
+        seen = self._all(container)
+        if seen and seen[0].state == CREATED:
+            await self._terminator.remove_container(seen[0])
+            return seen[0].restart_count
+        if seen:
+            return seen[0].restart_count + 1
+        remembered = self._state.memory.restarts.get(container.name, -1)
+        logged = podfiles.last_logged_attempt(self._node.config, self._state.pod, container.name)
+        return max(remembered, logged) + 1
+
+    async def _create(self, container: Container, sandbox: ObservedSandbox, image: LocalImage) -> str:
+        state, node = self._state, self._node
+        try:
+            attempt = await self._attempt(container)
+            ips = sandbox.ips or ()
+            addresses = PodAddresses(node.host_ips if state.pod.spec.host_network else ips, node.host_ips)
+            environment = await make_environment(state.pod, container, addresses, node.lookups)
+            around = Surroundings(
+                node.config, image, attempt, environment, state.volumes or {}, state.image_volumes
+            )
+            if state.pod.spec.host_network or ips:
+                around.hosts_file = podfiles.write_hosts(node.config, state.pod, ips)
+            config = container_config(state.pod, container, around)
+            pod_config = sandbox_config(state.pod, node.config, sandbox.attempt)
+        except (ContainerConfigError, OSError) as exc:
+            raise _Failed("CreateContainerConfigError", str(exc)) from None
+        except NodeError as exc:
+            raise _Failed("CreateContainerError", str(exc)) from None
+        return await self._create_in(container, sandbox, config, pod_config)
+
+    async def _create_in(
+        self,
+        container: Container,
+        sandbox: ObservedSandbox,
+        config: api.ContainerConfig,
+        pod_config: api.PodSandboxConfig,
+    ) -> str:
+        try:
+            container_id = await self._node.client.create_container(sandbox.id, config, pod_config)
+        except NodeError as exc:
+            raise _Failed("CreateContainerError", str(exc)) from None
+        self._event(container, NORMAL, "Created", "Container created")
+        self._state.memory.restarts[container.name] = config.metadata.attempt
+        self._state.save()
+        return container_id
+
+    async def _run(self, container: Container, sandbox: ObservedSandbox, container_id: str) -> None:
+        state, node = self._state, self._node
+        try:
+            await node.client.start_container(container_id)
+        except NodeError as exc:
+            await self._refresh(container_id, sandbox)
+            raise _Failed("RunContainerError", str(exc), 0.0) from None
+        self._event(container, NORMAL, "Started", "Container started")
+        await self._refresh(container_id, sandbox)
+        seen = node.cache.container(container_id)
+        if seen is None:
+            return
+        if seen.is_running:
+            state.watch_health(container, seen)
+        hook = container.lifecycle.post_start if container.lifecycle else None
+        if hook is not None and seen.is_running:
+            try:
+                await run_hook(node.client, state.pod, container, container_id, hook, state.pod_ip())
+            except HookFailed as exc:
+                # The message may hold what the hook printed: it goes to the status, not into an event.
+                self._event(container, WARNING, "FailedPostStartHook", "PostStartHook failed")
+                await self._terminator.kill(container, seen, "FailedPostStartHook")
+                raise _Failed("PostStartHookError", str(exc), 0.0, told=True) from None
+        state.hooked.add(container_id)
+
+    async def _refresh(self, container_id: str, sandbox: ObservedSandbox) -> None:
+        try:
+            await self._node.lifecycle.refresh_container(container_id, sandbox.id)
+        except NodeError as exc:
+            log.warning("%s: status of %s: %s", self._state.pod.title, container_id, exc)
+
+    async def _prune(self, container: Container) -> None:
+        """Keep the newest dead container of each name, for its logs and last state; remove older ones."""
+        for dead in [each for each in self._all(container) if each.has_exited][1:]:
+            await self._terminator.remove_container(dead)
+
+
+_PULL_WORDS = (
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "ImageInspectError",
+)
+
+
+def _retrieve(task: asyncio.Task[LocalImage]) -> None:
+    """Keep asyncio from complaining about a failed prefetch that nobody came to need."""
+    if not task.cancelled():
+        task.exception()

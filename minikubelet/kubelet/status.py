@@ -1,0 +1,339 @@
+"""A pod's status from its spec, what the runtime has, and what probes and the worker know; pure.
+
+Phases, conditions, reasons and messages are upstream's (pkg/kubelet/kubelet_pods.go, status/generate.go).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from minikubelet.base import clock
+from minikubelet.kubelet.defaults import is_sidecar
+from minikubelet.kubelet.objects import Container, ContainerStatus, Pod, PodStatus
+from minikubelet.kubelet.objects.podstatus import (
+    ContainerState,
+    ContainerStateRunning,
+    ContainerStateTerminated,
+    ContainerStateWaiting,
+    HostIP,
+    PodCondition,
+    PodIP,
+)
+from minikubelet.kubelet.observed import ObservedContainer, PodView
+from minikubelet.kubelet.plan import is_initialized, needs_start, should_restart
+from minikubelet.kubelet.resources import qos_class
+
+PENDING = "Pending"
+RUNNING = "Running"
+SUCCEEDED = "Succeeded"
+FAILED = "Failed"
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Why a container is not running: upstream's reason word and a message."""
+
+    reason: str
+    message: str = ""
+
+
+@dataclass
+class Known:
+    """What the worker knows beside the runtime."""
+
+    runtime_name: str = ""
+    host_ips: Sequence[str] = ()
+    start_time: str = ""
+    waiting: Mapping[str, Waiting] = field(default_factory=dict)
+    """By container: why it could not be started (again)."""
+    started: frozenset[str] = frozenset()
+    """IDs of containers that have started (hook and startup probe)."""
+    ready: frozenset[str] = frozenset()
+    """IDs of containers whose readiness is good."""
+    restarts: Mapping[str, int] = field(default_factory=dict)
+    """Restart counts remembered, for containers the runtime has lost."""
+    failure: Waiting | None = None
+    """The pod as a whole has failed for this reason (deadline, rejected)."""
+
+
+def make_status(pod: Pod, view: PodView, known: Known, now_ns: int) -> PodStatus:
+    """The status; ``pod.status`` is the previous one, from which transition times are kept."""
+    init = [_container_status(pod, c, view, known, is_init=True) for c in pod.spec.init_containers]
+    regular = [_container_status(pod, c, view, known, is_init=False) for c in pod.spec.containers]
+    phase = _phase(pod, init, regular, is_initialized(pod, view))
+    status = PodStatus(
+        phase=phase,
+        qos_class=qos_class(pod),
+        start_time=known.start_time or None,
+        init_container_statuses=init,
+        container_statuses=regular,
+    )
+    if known.failure is not None:
+        status.phase, status.reason, status.message = FAILED, known.failure.reason, known.failure.message
+    _addresses(pod, view, known, status)
+    conditions = _conditions(pod, view, status)
+    status.conditions = _with_times(conditions, pod.status.conditions, now_ns)
+    return status
+
+
+# --- containers ----------------------------------------------------------------------------------------
+
+
+def _container_status(
+    pod: Pod, container: Container, view: PodView, known: Known, *, is_init: bool
+) -> ContainerStatus:
+    seen = view.all_of(container.name)
+    latest = seen[0] if seen else None
+    status = ContainerStatus(
+        name=container.name,
+        image=latest.image if latest and latest.image else container.image,
+        image_id=latest.image_id if latest else "",
+        container_id=f"{known.runtime_name}://{latest.id}" if latest else "",
+        restart_count=latest.restart_count if latest else known.restarts.get(container.name, 0),
+        ready=False,
+        started=False,
+    )
+    default = "PodInitializing" if pod.spec.init_containers else "ContainerCreating"
+    waiting = known.waiting.get(container.name)
+    if latest is None:
+        status.state = _waiting(waiting or Waiting(default))
+        if is_init and not is_sidecar(container) and is_initialized(pod, view):
+            status.state = _lost_init()
+            status.ready = True
+        return status
+    status.state = _state(latest, known.runtime_name)
+    earlier = next((each for each in seen[1:] if each.has_exited), None)
+    if earlier is not None:
+        status.last_state = _state(earlier, known.runtime_name)
+    if latest.has_exited and waiting is not None and _will_start(pod, container, latest, is_init, view):
+        status.last_state = status.state
+        status.state = _waiting(waiting)
+    elif waiting is not None and status.state.waiting is not None:
+        status.state = _waiting(waiting)
+    if latest.is_running:
+        status.started = latest.id in known.started
+        status.ready = bool(status.started) and latest.id in known.ready
+    if is_init and not is_sidecar(container):
+        status.started = latest.is_running
+        status.ready = latest.has_exited and latest.exit_code == 0
+    return status
+
+
+def _will_start(
+    pod: Pod, container: Container, latest: ObservedContainer, is_init: bool, view: PodView
+) -> bool:
+    if is_init and is_sidecar(container):
+        return True
+    if is_init and is_initialized(pod, view):
+        return False
+    if is_init:
+        return latest.exit_code != 0 and should_restart(pod, container, latest.exit_code)
+    return needs_start(pod, container, latest)
+
+
+def _waiting(why: Waiting) -> ContainerState:
+    return ContainerState(waiting=ContainerStateWaiting(reason=why.reason, message=why.message))
+
+
+def _lost_init() -> ContainerState:
+    return ContainerState(
+        terminated=ContainerStateTerminated(
+            exit_code=0,
+            reason="Completed",
+            message="The runtime no longer has this init container; the pod has been initialized, "
+            "so it counts as completed",
+        )
+    )
+
+
+def _state(seen: ObservedContainer, runtime_name: str) -> ContainerState:
+    if seen.is_running:
+        return ContainerState(running=ContainerStateRunning(started_at=_stamp(seen.started_at)))
+    if seen.has_exited:
+        return ContainerState(
+            terminated=ContainerStateTerminated(
+                exit_code=seen.exit_code,
+                reason=seen.reason or ("Completed" if seen.exit_code == 0 else "Error"),
+                message=seen.message,
+                started_at=_stamp(seen.started_at),
+                finished_at=_stamp(seen.finished_at),
+                container_id=f"{runtime_name}://{seen.id}",
+            )
+        )
+    return ContainerState(waiting=ContainerStateWaiting(reason="ContainerCreating"))
+
+
+def _stamp(nanoseconds: int) -> str | None:
+    return clock.rfc3339(nanoseconds) if nanoseconds > 0 else None
+
+
+# --- phase ---------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Tally:
+    unknown: int = 0
+    running: int = 0
+    waiting: int = 0
+    stopped: int = 0
+    for_good: int = 0
+    succeeded: int = 0
+    pending_init: int = 0
+    pending_sidecars: int = 0
+
+
+def _phase(pod: Pod, init: list[ContainerStatus], regular: list[ContainerStatus], initialized: bool) -> str:
+    tally = _Tally()
+    for container, status in zip(pod.spec.init_containers, init, strict=True):
+        if is_sidecar(container):
+            _tally_sidecar(status, tally)
+        elif _tally_init(pod, container, status, tally):
+            return FAILED
+    for container, status in zip(pod.spec.containers, regular, strict=True):
+        _tally_regular(pod, container, status, tally)
+    if tally.pending_init or (tally.pending_sidecars and not initialized) or tally.waiting:
+        return PENDING
+    if tally.running and not tally.unknown:
+        return RUNNING
+    if tally.stopped and not tally.unknown:
+        if tally.stopped != tally.for_good:
+            return RUNNING
+        return SUCCEEDED if tally.stopped == tally.succeeded else FAILED
+    return PENDING
+
+
+def _tally_init(pod: Pod, container: Container, status: ContainerStatus, tally: _Tally) -> bool:
+    """Count an init container; whether it has failed for good."""
+    ended = status.state.terminated
+    if ended is None and status.state.waiting is not None:
+        ended = status.last_state.terminated
+    if ended is None:
+        tally.pending_init += 1
+        return False
+    if ended.exit_code == 0:
+        return False
+    if not should_restart(pod, container, ended.exit_code):
+        return True
+    tally.pending_init += 1
+    return False
+
+
+def _tally_sidecar(status: ContainerStatus, tally: _Tally) -> None:
+    if status.state.running is not None:
+        tally.pending_sidecars += not status.started
+        tally.running += 1
+    elif status.state.waiting is not None and status.last_state.terminated is None:
+        tally.pending_sidecars += 1
+        tally.waiting += 1
+
+
+def _tally_regular(pod: Pod, container: Container, status: ContainerStatus, tally: _Tally) -> None:
+    if status.state.running is not None:
+        tally.running += 1
+        return
+    ended = status.state.terminated or status.last_state.terminated
+    if ended is None:
+        tally.waiting += 1
+        return
+    tally.stopped += 1
+    tally.for_good += not should_restart(pod, container, ended.exit_code)
+    tally.succeeded += status.state.terminated is not None and ended.exit_code == 0
+
+
+# --- addresses and conditions --------------------------------------------------------------------------
+
+
+def _addresses(pod: Pod, view: PodView, known: Known, status: PodStatus) -> None:
+    status.host_ips = [HostIP(ip=ip) for ip in known.host_ips]
+    status.host_ip = known.host_ips[0] if known.host_ips else ""
+    ips = known.host_ips if pod.spec.host_network and view.sandbox else view.ips
+    status.pod_ips = [PodIP(ip=ip) for ip in ips]
+    status.pod_ip = ips[0] if ips else ""
+
+
+def _conditions(pod: Pod, view: PodView, status: PodStatus) -> list[PodCondition]:
+    sandbox = view.sandbox
+    fit = sandbox is not None and sandbox.ready and bool(sandbox.ips or pod.spec.host_network)
+    containers_ready = _containers_ready(pod, status)
+    return [
+        PodCondition(type="PodReadyToStartContainers", status=_word(fit)),
+        _initialized(pod, view, status),
+        _ready(pod, containers_ready),
+        containers_ready,
+        PodCondition(type="PodScheduled", status="True"),
+    ]
+
+
+def _word(value: bool) -> str:
+    return "True" if value else "False"
+
+
+def _list(names: list[str]) -> str:
+    return "[" + " ".join(names) + "]"
+
+
+def _initialized(pod: Pod, view: PodView, status: PodStatus) -> PodCondition:
+    if status.phase == SUCCEEDED:
+        return PodCondition(type="Initialized", status="True", reason="PodCompleted")
+    incomplete = [
+        container.name
+        for container, each in zip(pod.spec.init_containers, status.init_container_statuses, strict=True)
+        if not (each.started if is_sidecar(container) else each.ready)
+    ]
+    if not incomplete or is_initialized(pod, view):
+        return PodCondition(type="Initialized", status="True")
+    message = f"containers with incomplete status: {_list(incomplete)}"
+    return PodCondition(
+        type="Initialized", status="False", reason="ContainersNotInitialized", message=message
+    )
+
+
+def _containers_ready(pod: Pod, status: PodStatus) -> PodCondition:
+    if status.phase in (SUCCEEDED, FAILED):
+        reason = "PodCompleted" if status.phase == SUCCEEDED else "PodFailed"
+        return PodCondition(type="ContainersReady", status="False", reason=reason)
+    sidecars = [
+        each
+        for container, each in zip(pod.spec.init_containers, status.init_container_statuses, strict=True)
+        if is_sidecar(container)
+    ]
+    unready = [each.name for each in [*sidecars, *status.container_statuses] if not each.ready]
+    if not unready:
+        return PodCondition(type="ContainersReady", status="True")
+    message = f"containers with unready status: {_list(unready)}"
+    return PodCondition(type="ContainersReady", status="False", reason="ContainersNotReady", message=message)
+
+
+def _ready(pod: Pod, containers_ready: PodCondition) -> PodCondition:
+    if containers_ready.status == "True" and pod.spec.readiness_gates:
+        present = {each.type: each.status for each in pod.status.conditions}
+        lacking = []
+        for gate in pod.spec.readiness_gates:
+            kind = gate.condition_type
+            if kind not in present:
+                lacking.append(f'corresponding condition of pod readiness gate "{kind}" does not exist.')
+            elif present[kind] != "True":
+                lacking.append(
+                    f'the status of pod readiness gate "{kind}" is not "True", but {present[kind]}'
+                )
+        if lacking:
+            return PodCondition(
+                type="Ready", status="False", reason="ReadinessGatesNotReady", message=", ".join(lacking)
+            )
+    return PodCondition(
+        type="Ready",
+        status=containers_ready.status,
+        reason=containers_ready.reason,
+        message=containers_ready.message,
+    )
+
+
+def _with_times(new: list[PodCondition], old: list[PodCondition], now_ns: int) -> list[PodCondition]:
+    former = {each.type: each for each in old}
+    now = clock.rfc3339(now_ns)
+    for condition in new:
+        before = former.get(condition.type)
+        same = before is not None and before.status == condition.status
+        condition.last_transition_time = before.last_transition_time if before and same else now
+    return new
