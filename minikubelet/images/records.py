@@ -33,7 +33,7 @@ _MIGRATIONS = (
         layer TEXT NOT NULL REFERENCES layers(name), PRIMARY KEY (image_id, position)
     ) WITHOUT ROWID;
     CREATE TABLE image_holds (
-        holder TEXT NOT NULL, image_id TEXT NOT NULL, layer TEXT NOT NULL REFERENCES layers(name),
+        holder TEXT NOT NULL, layer TEXT NOT NULL REFERENCES layers(name), image_id TEXT NOT NULL,
         PRIMARY KEY (holder, layer)
     ) WITHOUT ROWID;
     CREATE TABLE layer_numbers (next INTEGER NOT NULL);
@@ -178,7 +178,7 @@ class Records:
         """Keep the image's layers until ``release``."""
         with self._db.transaction():
             self._db.execute(
-                "INSERT OR IGNORE INTO image_holds "
+                "INSERT OR IGNORE INTO image_holds (holder, image_id, layer) "
                 "SELECT ?, image_id, layer FROM image_layers WHERE image_id = ?",
                 (holder, image_id),
             )
