@@ -17,7 +17,7 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from minikubelet.base.errors import Code, NodeError, StepError, invalid, precondition
 from minikubelet.network.links import BridgeFacts
-from minikubelet.network.rtnetlink import ACK, CREATE, DUMP, EXCLUSIVE, RouteSocket, encode
+from minikubelet.network.netlink import ACK, CREATE, DUMP, EXCLUSIVE, NetlinkSocket, encode
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class HostView:
         return [address for number, address in self.addresses if number == index]
 
 
-def look(netlink: RouteSocket) -> HostView:
+def look(netlink: NetlinkSocket) -> HostView:
     """Read links, IPv4 addresses and IPv4 routes of all tables. Raises OSError."""
     view = HostView()
     for link in netlink.dump(ifinfmsg, encode(ifinfmsg, _GETLINK, DUMP, [])):
@@ -122,7 +122,7 @@ def ensure(wish: BridgeWish) -> BridgeFacts:
 
     Raises StepError, or NodeError when the name or the subnet belongs to somebody else.
     """
-    with RouteSocket() as netlink:
+    with NetlinkSocket() as netlink:
         index = _ensure_link(netlink, wish)
         for _attempt in range(8):
             view = look(netlink)
@@ -148,7 +148,7 @@ def _rival(view: HostView, subnet: ipaddress.IPv4Network, index: int) -> str:
     return ""
 
 
-def _ensure_link(netlink: RouteSocket, wish: BridgeWish) -> int:
+def _ensure_link(netlink: NetlinkSocket, wish: BridgeWish) -> int:
     if not 0 < len(wish.name) < 16 or "/" in wish.name or wish.name.split() != [wish.name]:
         raise invalid("network.bridge", f"{wish.name!r} is no name of a link")
     view = look(netlink)
@@ -171,7 +171,9 @@ def _ensure_link(netlink: RouteSocket, wish: BridgeWish) -> int:
         raise StepError("create bridge", exc.errno or 0, wish.name, exc.strerror or "") from exc
 
 
-def _ensure_address(netlink: RouteSocket, view: HostView, index: int, subnet: ipaddress.IPv4Network) -> None:
+def _ensure_address(
+    netlink: NetlinkSocket, view: HostView, index: int, subnet: ipaddress.IPv4Network
+) -> None:
     wanted = ipaddress.IPv4Interface(f"{subnet.network_address + 1}/{subnet.prefixlen}")
     present = view.addresses_of(index)
     try:
@@ -225,7 +227,7 @@ def _write(path: str, value: str) -> bool:
 
 def remove(name: str) -> None:
     """Delete the bridge; a missing one is fine. Raises StepError."""
-    with RouteSocket() as netlink:
+    with NetlinkSocket() as netlink:
         try:
             netlink.request(encode(ifinfmsg, _DELLINK, ACK, [("IFLA_IFNAME", name)]))
         except OSError as exc:
@@ -235,7 +237,7 @@ def remove(name: str) -> None:
 
 def present(name: str) -> bool:
     """Whether the link exists in the caller's namespace (cheap: no netlink dump)."""
-    with RouteSocket() as netlink, contextlib.suppress(OSError):
+    with NetlinkSocket() as netlink, contextlib.suppress(OSError):
         netlink.index(name)
         return True
     return False

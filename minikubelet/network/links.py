@@ -20,11 +20,11 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from minikubelet.base.errors import StepError
-from minikubelet.network.rtnetlink import (
+from minikubelet.network.netlink import (
     ACK,
     CREATE,
     EXCLUSIVE,
-    RouteSocket,
+    NetlinkSocket,
     Slot,
     Template,
     encode,
@@ -96,7 +96,7 @@ class PodLinks:
 
     def __init__(self, bridge: BridgeFacts) -> None:
         self._bridge = bridge
-        self._host = RouteSocket()
+        self._host = NetlinkSocket()
         self._veth = _veth_template(bridge)
         self._hairpin = _hairpin_template()
         self._inside = _inside_templates(bridge)
@@ -150,7 +150,7 @@ class PodLinks:
 
     def _configure(self, pod: PodLink) -> None:
         try:
-            with RouteSocket(pod.netlink_fd) as inside:
+            with NetlinkSocket(pod.netlink_fd) as inside:
                 index = inside.index("eth0")
                 address = socket.inet_aton(pod.address)
                 inside.request(*(t.fill(index=_u32(index), address=address) for t in self._inside))

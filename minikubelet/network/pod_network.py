@@ -23,6 +23,7 @@ from minikubelet.base.undo import UndoStack
 from minikubelet.linux.nftables import Nftables, NftablesError
 from minikubelet.network import bridge as bridges
 from minikubelet.network import rules
+from minikubelet.network.conntrack import forget_udp
 from minikubelet.network.ipam import MIGRATIONS, Leases, Settings, parse_subnet
 from minikubelet.network.links import BridgeFacts, PodLink, PodLinks
 from minikubelet.network.port_maps import PortMapping, PortTable, normalise
@@ -97,6 +98,15 @@ class _Rules:
                 await self._run("set host ports", text)
             except StepError:  # somebody flushed the ruleset: make the table anew
                 await self._run("set host ports", rules.replace_table(self._facts, self._ports()))
+
+    async def forget_udp(self, ports: Sequence[rules.HostPort]) -> None:
+        """Make UDP clients of ``ports`` begin anew; a failure is logged only (kernel without ctnetlink)."""
+        numbers = {port.host_port for port in ports if port.protocol == "udp"}
+        if numbers:
+            try:
+                await _in_thread(self._executor, lambda: forget_udp(numbers))
+            except OSError as exc:
+                log.warning("tracked UDP flows to ports %s can't be deleted: %s", sorted(numbers), exc)
 
     async def delete(self) -> None:
         """Remove the table. Raises StepError."""
@@ -275,6 +285,7 @@ class PodNetwork:
             if wanted:
                 undo.push("nftables", lambda: self._withdraw(live, sandbox_id))
                 await live.rules.sync()
+                await live.rules.forget_udp(self._ports.of(sandbox_id))
         return Attachment((address,), live.leases.gateway)
 
     async def _ready(self) -> _Live:
@@ -305,6 +316,7 @@ class PodNetwork:
         if released:
             try:
                 await live.rules.sync()
+                await live.rules.forget_udp(released)
             except StepError as exc:  # the maps are made anew at the next change or start
                 log.warning("host ports of %s are still in the table: %s", short(sandbox_id), exc)
         live.leases.free(sandbox_id)

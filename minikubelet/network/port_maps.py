@@ -126,6 +126,10 @@ class PortTable:
         self._db.execute("DELETE FROM network_ports WHERE sandbox_id=?", (sandbox_id,))
         return self._ports.pop(sandbox_id)
 
+    def of(self, sandbox_id: str) -> list[HostPort]:
+        """The sandbox's host ports."""
+        return list(self._ports.get(sandbox_id, ()))
+
     def all(self) -> list[HostPort]:
         """Every host port in use."""
         return [port for ports in self._ports.values() for port in ports]

@@ -291,3 +291,41 @@ async def test_an_occupied_name_is_told_and_tried_again(path: str) -> None:
     sh("ip", "link", "del", "mk-abc123")
     assert (await attach(net, 1))[1].ips == ("10.85.0.2",)
     await net.close()
+
+
+def _ask(client: socket.socket, server: socket.socket, port: int) -> bytes:
+    client.sendto(b"who", ("198.51.100.1", port))
+    question, source = server.recvfrom(100)
+    assert question == b"who"
+    server.sendto(b"me", source)
+    return client.recv(100)
+
+
+@own_host
+async def test_udp_flows_follow_the_port_to_its_next_pod(path: str) -> None:
+    net = network(path)
+    await net.start()
+    other = outside()
+    client = other.socket(socket.SOCK_DGRAM)
+    client.settimeout(5)
+    assert not can_connect(other.socket(), ("198.51.100.1", 1), 5), "only to have the neighbour resolved"
+    client.sendto(b"too early", ("198.51.100.1", 5353))
+    for number in (1, 2):
+        pod, _ = await attach(net, number, PortMapping("udp", 53, 5353))
+        server = pod.socket(socket.SOCK_DGRAM)
+        server.bind(("0.0.0.0", 53))
+        server.settimeout(5)
+        assert _ask(client, server, 5353) == b"me"
+        await net.detach(sandbox(number))
+    await net.close()
+
+
+@own_host
+async def test_sctp_host_ports_are_taken(path: str) -> None:
+    net = network(path)
+    await net.start()
+    await attach(net, 1, PortMapping("SCTP", 5000, 5000, "127.0.0.1"))
+    assert "127.0.0.1 . sctp . 5000 : 10.85.0.2 . 5000" in sh(
+        "nft", "list", "map", "inet", "minikubelet_abc123", "ports_of_address"
+    )
+    await net.close()

@@ -1,4 +1,4 @@
-"""A blocking route-netlink socket and messages made once by pyroute2 and then only patched.
+"""A blocking netlink socket, and messages made once by pyroute2 and then only patched.
 
 pyroute2 encodes a veth request in 0.3 ms of Python, the kernel needs 0.5 ms to carry it out; so the
 encoded bytes are kept and the few fields that differ from pod to pod are written over them.
@@ -85,20 +85,21 @@ def encode(kind: type, message_type: int, flags: int, attrs: list[tuple[str, Any
     return bytes(message.data)
 
 
-class RouteSocket:
-    """An AF_NETLINK route socket used by one thread at a time.
+class NetlinkSocket:
+    """An AF_NETLINK socket used by one thread at a time; for routes unless told otherwise.
 
     It acts in the network namespace in which the socket was opened, whatever the caller's own is.
     """
 
-    def __init__(self, fd: int | None = None) -> None:
+    def __init__(self, fd: int | None = None, protocol: int = socket.NETLINK_ROUTE) -> None:
         """Open a socket in the caller's namespace, or use (a duplicate of) the open descriptor ``fd``."""
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
         if fd is None:
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+            self._socket = socket.socket(socket.AF_NETLINK, kind, protocol)
             self._socket.bind((0, 0))
         else:
             duplicate = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0, fileno=duplicate)
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol, fileno=duplicate)
             self._socket.setblocking(True)
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
         self._sequence = 1
@@ -107,7 +108,7 @@ class RouteSocket:
         """Close the socket (never the descriptor that was passed in)."""
         self._socket.close()
 
-    def __enter__(self) -> RouteSocket:
+    def __enter__(self) -> NetlinkSocket:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -139,12 +140,20 @@ class RouteSocket:
 
     def dump(self, kind: type, message: bytes) -> list[Any]:
         """All objects a DUMP request answers, decoded as pyroute2 class ``kind``. Raises OSError."""
+        found: list[Any] = []
+        for raw in self.dump_raw(message):
+            decoded = kind(raw)
+            decoded.decode()
+            found.append(decoded)
+        return found
+
+    def dump_raw(self, message: bytes) -> Iterator[bytes]:
+        """The messages that answer a DUMP request, header included. Raises OSError."""
         patched = bytearray(message)
         sequence = self._sequence
         _SEQUENCE.pack_into(patched, 8, sequence)
         self._sequence = (self._sequence + 1) & 0x7FFFFFFF
         self._socket.send(patched)
-        found: list[Any] = []
         while True:
             data = self._socket.recv(_RECEIVE)
             for offset, length, message_type, _flags, number in _messages(data):
@@ -154,10 +163,8 @@ class RouteSocket:
                     code = _ERROR.unpack_from(data, offset + 16)[0] if length >= 20 else 0
                     if code < 0:
                         raise OSError(-code, os.strerror(-code))
-                    return found
-                decoded = kind(data[offset : offset + length])
-                decoded.decode()
-                found.append(decoded)
+                    return
+                yield data[offset : offset + length]
 
     def index(self, name: str) -> int:
         """Interface index of ``name`` in the socket's namespace, without taking the rtnl lock.

@@ -14,7 +14,7 @@ from minikubelet.network.links import (
     host_link_name,
     pod_mac,
 )
-from minikubelet.network.rtnetlink import Slot, Template, _failure
+from minikubelet.network.netlink import Slot, Template, _failure
 
 BRIDGE = BridgeFacts("mk-abc123", 7, ipaddress.IPv4Network("10.1.0.0/22"), "10.1.0.1", 1400)
 
