@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import itertools
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 
 from minikubelet.images.documents import bad_content
@@ -78,8 +79,11 @@ class BlobStore:
         for folder in (self._blobs, f"{self._blobs}/sha256", f"{self._blobs}/sha512", self._ingest):
             os.makedirs(folder, mode=0o700, exist_ok=True)
         for name in os.listdir(self._ingest):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(f"{self._ingest}/{name}")
+            path = f"{self._ingest}/{name}"
+            if os.path.isdir(path):
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)
 
     def path(self, digest: str) -> str:
         """Where ``digest`` (checked by the caller) is or would be."""
@@ -120,6 +124,16 @@ class BlobStore:
             self.commit(ingest, "the store")
         finally:
             ingest.close()
+
+    def adopt(self, path: str, digest: str) -> None:
+        """Put a file whose digest was computed as it was written in its place. Raises OSError."""
+        os.rename(path, self.path(digest))
+
+    def scratch(self) -> str:
+        """A new folder for spooling; ``start`` removes it if the caller can't. Raises OSError."""
+        folder = f"{self._ingest}/{next(self._numbers)}-{os.getpid()}.d"
+        os.mkdir(folder, 0o700)
+        return folder
 
     def remove(self, digest: str) -> None:
         """Remove a blob; missing is fine."""

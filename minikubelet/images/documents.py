@@ -5,6 +5,7 @@ Sources: OCI image-spec (manifest.md, image-index.md, config.md), Docker image m
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, TypeVar
 
 import msgspec
@@ -135,6 +136,11 @@ class ImageConfig(msgspec.Struct, frozen=True):
     architecture: str = ""
     variant: str = ""
     created: str = ""
+
+
+def sha256(data: bytes) -> str:
+    """Digest of ``data`` as descriptors have it."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 def bad_content(message: str) -> NodeError:

@@ -35,6 +35,8 @@ CONCURRENT = 4
 """Layers that are downloaded and unpacked at the same time."""
 _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
 _FS_TOPDIR_FL = 0x00020000
+_BOOT_MARK = "trusted.minikubelet.boot"
+"""On complete layer folders: the boot they were unpacked in."""
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _CREDENTIAL_CODES = (Code.UNAUTHENTICATED, Code.PERMISSION_DENIED, Code.NOT_FOUND)
 
@@ -76,7 +78,8 @@ def chain_specs(
 class Layers:
     """The folders under ``ROOT/layers`` and the work that fills them."""
 
-    def __init__(self, root: str, records: Records, blobs: BlobStore, leases: Leases) -> None:
+    def __init__(self, root: str, records: Records, blobs: BlobStore, leases: Leases, boot: str) -> None:
+        self._boot = boot
         self.folder = f"{root}/layers"
         self._records = records
         self._blobs = blobs
@@ -95,7 +98,14 @@ class Layers:
         _spread(self.folder)
         known = self._records.known_layers()
         orphans = [name for name in os.listdir(self.folder) if name not in known]
-        numbers = [int(name, 36) for name in known | set(orphans) if name.isalnum() and name.isascii()]
+        if orphans and not known:
+            # The database is new although layers are there: it was lost. Pods may run on them until a reboot.
+            kept = [name for name in orphans if _mark(self.path(name)) == self._boot]
+            if kept:
+                log.warning("%d layers that no record knows are kept until the next boot", len(kept))
+            orphans = [name for name in orphans if name not in kept]
+        names = known | set(os.listdir(self.folder))
+        numbers = [int(name, 36) for name in names if name.isalnum() and name.isascii()]
         if numbers:
             self._records.raise_layer_number(max(numbers) + 1)
         return orphans
@@ -183,6 +193,7 @@ class Layers:
             report = await self._run_worker(spec, folder)
             if report.opaque:
                 await asyncio.to_thread(mark_opaque, folder, report.opaque)
+            os.setxattr(folder, _BOOT_MARK, self._boot.encode())
         except BaseException:
             await self._drop_folder(name)
             raise
@@ -263,6 +274,13 @@ def base36(number: int) -> str:
         number, rest = divmod(number, 36)
         digits = _DIGITS[rest] + digits
     return digits or "0"
+
+
+def _mark(path: str) -> str:
+    try:
+        return os.getxattr(path, _BOOT_MARK, follow_symlinks=False).decode("ascii", "replace")
+    except OSError:
+        return ""
 
 
 def _spread(folder: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -114,7 +113,7 @@ class RegistryClient:
         if expected is not None and len(data) != expected.size:
             raise bad_content(f"{what} sent {len(data)} bytes of {selector}, which has {expected.size}")
         if not is_digest(digest):
-            digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+            digest = documents.sha256(data)
         verify_bytes(data, digest, what)
         if (
             is_digest(promised)

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import re
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 
 from minikubelet.base.database import Database
-from minikubelet.base.errors import NodeError, invalid, not_found
+from minikubelet.base.errors import Code, NodeError, StepError, invalid, not_found
+from minikubelet.images.archive import Archive, unpack_archive
 from minikubelet.images.auth import check_credentials
-from minikubelet.images.blobs import BlobStore
+from minikubelet.images.blobs import BlobStore, Ingest
 from minikubelet.images.documents import MAX_CONFIG, ImageConfig, parse_config
+from minikubelet.images.durability import Durability
 from minikubelet.images.flights import Flights
 from minikubelet.images.hosts import load_hosts
-from minikubelet.images.layers import Layers, remove_folder
+from minikubelet.images.layers import Layers, chain_specs, remove_folder
 from minikubelet.images.leases import Leases
+from minikubelet.images.load import LoadedImage, images_of
 from minikubelet.images.models import (
     Credentials,
     FsUsage,
@@ -28,17 +33,15 @@ from minikubelet.images.models import (
     SaveFormat,
     host_platform,
 )
-from minikubelet.images.pull import Pull, Resolved
+from minikubelet.images.pull import Pull, Resolved, all_of
 from minikubelet.images.records import LayerRow, NewImage, Records
 from minikubelet.images.reference import Reference, parse_reference
 from minikubelet.images.registry import RegistryClient
+from minikubelet.images.save import Saved, save_archive
 from minikubelet.images.transport import Transport
-from minikubelet.linux.sync import boot_id, sync_filesystem
 
 log = logging.getLogger(__name__)
 
-SYNC_DELAY = 0.5
-"""Seconds after a pull until its files are written out, so that pulls in a row share one syncfs(2)."""
 PullKey = tuple[str, Platform, Credentials | None]
 _ID = re.compile(r"(?:sha256:)?([0-9a-f]{3,64})\Z")
 
@@ -63,14 +66,12 @@ class ImageStore:
         self._records = Records(db)
         self._blobs = BlobStore(root)
         self._leases = Leases()
-        self._layers = Layers(root, self._records, self._blobs, self._leases)
+        self._durability = Durability(root, self._records)
+        self._layers = Layers(root, self._records, self._blobs, self._leases, self._durability.boot)
         self._transport = Transport()
         self._pulls: Flights[PullKey, Image] = Flights()
         self._listeners: dict[PullKey, list[Callable[[PullEvent], None]]] = {}
         self._images: dict[str, Image] = {}
-        self._boot = boot_id()
-        self._unsynced: set[str] = set()
-        self._syncing: asyncio.Task[None] | None = None
         self._background: set[asyncio.Future[None]] = set()
         self.layers_dir = self._layers.folder
 
@@ -80,10 +81,8 @@ class ImageStore:
         orphans = self._layers.start()
         for row in self._records.images():
             try:
-                if row["unsynced_boot"] not in ("", self._boot):
-                    raise NodeError(invalid("", "").code, "the machine went down before it was on the disk")
-                if row["unsynced_boot"]:
-                    self._unsynced.add(row["id"])
+                if not self._durability.survived(row["id"], row["unsynced_boot"]):
+                    raise NodeError(Code.INTERNAL, "the machine went down before it was on the disk")
                 self._images[row["id"]] = self._load(row["id"])
             except (NodeError, OSError) as exc:
                 log.error("image %s is dropped: %s", row["id"], exc)
@@ -94,17 +93,11 @@ class ImageStore:
         known = self._records.known_blobs()
         for digest in [digest for digest in self._blobs.digests() if digest not in known]:
             self._blobs.remove(digest)
-        if self._unsynced:
-            self._sync_soon()
 
     async def close(self) -> None:
         """End connections and write out what is not on the disk yet."""
         await self._transport.close()
-        if self._syncing is not None:
-            self._syncing.cancel()
-            await asyncio.wait([self._syncing])
-        if self._unsynced:
-            await self._sync()
+        await self._durability.close()
         if self._background:
             await asyncio.wait(self._background)
 
@@ -161,7 +154,9 @@ class ImageStore:
                 image = self._commit(reference, resolved, rows)
             finally:
                 candidates = set(lease.digests)
-        await self._collect(candidates)
+                lease.digests.clear()
+                lease.diff_ids.clear()
+                await self._collect(candidates)
         return image
 
     async def _current(
@@ -184,7 +179,9 @@ class ImageStore:
         if reference.tag:
             names[str(reference)] = resolved.target
         image_id = manifest.config.digest
-        self.commit_image(NewImage(image_id, resolved.manifest_digest, names, blobs, rows, self._boot))
+        self.commit_image(
+            NewImage(image_id, resolved.manifest_digest, names, blobs, rows, self._durability.boot)
+        )
         return self._images[image_id]
 
     def commit_image(self, new: NewImage) -> None:
@@ -192,9 +189,8 @@ class ImageStore:
         moved = [known[0] for name in new.names if (known := self._records.target(name))]
         self._records.commit(new)
         self._layers.committed(new.layers)
-        self._unsynced.add(new.id)
+        self._durability.committed(new.id)
         self._reload({new.id, *moved})
-        self._sync_soon()
 
     def _reload(self, image_ids: Iterable[str]) -> None:
         for image_id in image_ids:
@@ -254,7 +250,7 @@ class ImageStore:
         blobs = set(self._records.blobs(image.id))
         self._records.remove_image(image.id)
         self._images.pop(image.id, None)
-        self._unsynced.discard(image.id)
+        self._durability.removed(image.id)
         await self._collect(blobs)
 
     async def _collect(self, blobs: Iterable[str]) -> None:
@@ -294,33 +290,104 @@ class ImageStore:
     async def load(
         self, stream: AsyncIterator[bytes], progress: Callable[[PullEvent], None] | None = None
     ) -> list[Image]:
-        """Images of an OCI layout tar or docker archive, of any compression."""
-        raise NotImplementedError
+        """Images of an OCI layout tar or docker archive, plain or compressed with gzip or zstd.
+
+        They keep the names the archive gives them and survive a power cut once this returns. ``progress`` is
+        called in the event loop. Raises NodeError(FAILED_PRECONDITION) for what is no good archive.
+        """
+        folder = self._blobs.scratch()
+        try:
+            archive = await self._spool(stream, folder)
+            loaded = await asyncio.to_thread(images_of, archive, host_platform())
+            images = [await self._load_one(image, progress) for image in loaded]
+        except OSError as exc:
+            raise StepError("load images", exc.errno or errno.EIO, exc.filename or "") from exc
+        finally:
+            await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, True))
+        await self._durability.sync()
+        return [self._images.get(image.id, image) for image in images]
+
+    async def _spool(self, stream: AsyncIterator[bytes], folder: str) -> Archive:
+        """Let a thread take the archive apart while the event loop brings its bytes."""
+        loop = asyncio.get_running_loop()
+
+        async def some() -> bytes:
+            async for chunk in stream:
+                if chunk:
+                    return bytes(chunk)
+            return b""
+
+        def read(_: int) -> bytes:
+            return asyncio.run_coroutine_threadsafe(some(), loop).result()
+
+        return await asyncio.to_thread(unpack_archive, read, folder)
+
+    async def _load_one(self, loaded: LoadedImage, progress: Callable[[PullEvent], None] | None) -> Image:
+        with self._leases.take(progress) as lease:
+            lease.digests |= {*loaded.documents, *loaded.blobs}
+            lease.diff_ids |= set(loaded.config.diff_ids)
+            try:
+                for digest, data in loaded.documents.items():
+                    await asyncio.to_thread(self._blobs.put, digest, data)
+                for digest, member in loaded.blobs.items():
+                    if not self._blobs.has(digest, member.size):
+                        self._blobs.adopt(member.path, digest)
+                specs = chain_specs(loaded.manifest.layers, loaded.config.diff_ids, lambda _: _no_source)
+                rows = await all_of([self._layers.ensure(spec) for spec in specs])
+                image = self._commit_loaded(loaded, rows)
+            finally:
+                candidates = set(lease.digests)
+                lease.digests.clear()
+                lease.diff_ids.clear()
+                await self._collect(candidates)
+        return image
+
+    def _commit_loaded(self, loaded: LoadedImage, rows: list[LayerRow]) -> Image:
+        image_id = loaded.manifest.config.digest
+        blobs = {digest: len(data) for digest, data in loaded.documents.items()}
+        blobs |= {layer.digest: layer.size for layer in loaded.manifest.layers}
+        names = dict(loaded.names)
+        self.commit_image(
+            NewImage(image_id, loaded.manifest_digest, names, blobs, rows, self._durability.boot)
+        )
+        return self._images[image_id]
 
     def save(self, references: Sequence[str], format: SaveFormat = SaveFormat.OCI) -> AsyncIterator[bytes]:
-        """An archive of images."""
-        raise NotImplementedError
+        """An archive of images; an image named by ID is saved under all its tags.
+
+        Raises NodeError(NOT_FOUND) at once, FAILED_PRECONDITION while iterating if the store is damaged.
+        """
+        saved: dict[str, Saved] = {}
+        for text in references:
+            image = self.find(text)
+            if image is None:
+                raise not_found("image", text)
+            names = [name for name in image.repo_tags if name == _tagged(text)] or image.repo_tags
+            known = saved.get(image.id)
+            merged = dict.fromkeys([*(known.names if known else ()), *names])
+            saved[image.id] = Saved(image, tuple(merged))
+        return self._save(list(saved.values()), format)
+
+    async def _save(self, images: list[Saved], form: SaveFormat) -> AsyncIterator[bytes]:
+        with self._leases.take() as lease:
+            for saved in images:
+                lease.digests |= set(self._records.blobs(saved.image.id))
+            async for chunk in save_archive(self._blobs, images, form):
+                yield chunk
+        await self._collect(lease.digests)
 
     def list(self) -> list[Image]:
         """All images, oldest first."""
         return sorted(self._images.values(), key=lambda image: (image.created_at, image.id))
 
-    def _sync_soon(self) -> None:
-        if self._syncing is None or self._syncing.done():
-            self._syncing = asyncio.ensure_future(self._sync_after(SYNC_DELAY))
 
-    async def _sync_after(self, delay: float) -> None:
-        while self._unsynced:
-            await asyncio.sleep(delay)
-            await self._sync()
+def _tagged(text: str) -> str:
+    """``text`` in full, or "" if it is no reference."""
+    try:
+        return str(parse_reference(text))
+    except NodeError:
+        return ""
 
-    async def _sync(self) -> None:
-        """Write out the file system; the images committed before are safe from power cuts then."""
-        images = set(self._unsynced)
-        try:
-            await asyncio.to_thread(sync_filesystem, self._root)
-        except OSError as exc:
-            log.warning("sync of %s: %s", self._root, exc)
-            return
-        self._records.mark_synced(images)
-        self._unsynced -= images
+
+async def _no_source(ingest: Ingest, _: Callable[[], None]) -> str:
+    raise NodeError(Code.INTERNAL, f"blob {ingest.digest} of a loaded image is gone")

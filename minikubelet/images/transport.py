@@ -34,8 +34,9 @@ _BUFFER = 1 << 20
 class Unreachable(Exception):
     """An attempt failed in a way that another one may mend; ``after`` are seconds the server asked for."""
 
-    def __init__(self, message: str, *, status: int = 0, after: float = 0.0) -> None:
+    def __init__(self, message: str, *, status: int = 0, after: float = 0.0, refused: bool = False) -> None:
         super().__init__(message)
+        self.refused = refused
         self.status = status
         self.after = after
 
@@ -64,7 +65,7 @@ class Patience:
 
     async def pause(self, failure: Unreachable) -> bool:
         """Wait before the next attempt; False if there shall be none."""
-        self._failures += 1
+        self._failures += 3 if failure.refused else 1  # who isn't there seldom comes back in seconds
         wait = max(failure.after, min(0.2 * 2**self._failures, 5.0) * random.uniform(0.5, 1.0))
         if self._failures >= self._attempts or wait >= self.left():
             return False
@@ -162,7 +163,8 @@ class Transport:
                 proxy=_proxy(url),
             )
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as exc:
-            raise Unreachable(explain(exc), status=_permanent(exc)) from exc
+            refused = isinstance(exc, aiohttp.ClientConnectorError)
+            raise Unreachable(explain(exc), status=_permanent(exc), refused=refused) from exc
 
 
 def explain(exc: BaseException) -> str:

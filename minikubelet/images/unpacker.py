@@ -24,6 +24,8 @@ from minikubelet.images.plainstream import Bounds, GrowingFile, HashedChunks, St
 from minikubelet.images.tarheader import TarError
 
 WAKE_FD, REPORT_FD, ROOT_FD, BLOB_FD = 0, 1, 3, 4
+NICE = 5
+"""Below the daemon, which has calls to answer while layers are unpacked."""
 KEPT_CAPABILITIES = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_MKNOD", "CAP_SETFCAP")
 
 
@@ -69,6 +71,7 @@ def enter_jail(root_fd: int, keep: list[int]) -> None:
 
 def unpack(job: Job) -> dict[str, Any]:
     """Jail this process, unpack, and say what came of it: the report, or an error with its kind."""
+    os.nice(NICE)
     _load_everything(job)
     enter_jail(ROOT_FD, [WAKE_FD, REPORT_FD, 2, BLOB_FD])
     os.umask(0)
