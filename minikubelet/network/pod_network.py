@@ -10,23 +10,22 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
 
 from minikubelet.base.config import NetworkConfig
 from minikubelet.base.database import Database
 from minikubelet.base.errors import NodeError, StepError, precondition
 from minikubelet.base.ids import short
 from minikubelet.base.undo import UndoStack
-from minikubelet.linux.nftables import Nftables, NftablesError
 from minikubelet.network import bridge as bridges
 from minikubelet.network import rules
-from minikubelet.network.conntrack import forget_udp
 from minikubelet.network.ipam import MIGRATIONS, Leases, Settings, parse_subnet
 from minikubelet.network.links import BridgeFacts, PodLink, PodLinks
 from minikubelet.network.port_maps import PortMapping, PortTable, normalise
+from minikubelet.network.ruleset import Ruleset
+from minikubelet.network.threads import in_thread
 
 __all__ = ["POD_SYSCTLS", "Attachment", "PodNetwork", "PortMapping"]
 
@@ -40,8 +39,6 @@ POD_SYSCTLS = {
 """To be set in a pod's netns before :meth:`PodNetwork.attach`: no pod believes a neighbour's router
 advertisement (CVE-2020-10749). A host without IPv6 has none of these files."""
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True)
 class Attachment:
@@ -53,88 +50,6 @@ class Attachment:
     interface: str = "eth0"
 
 
-async def _in_thread(executor: Executor, function: Callable[[], T]) -> T:
-    """Run a blocking call to its end even when the waiting task is cancelled: it uses the caller's fds."""
-    future = asyncio.get_running_loop().run_in_executor(executor, function)
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        while not future.done():
-            try:
-                await asyncio.wait([future])
-            except asyncio.CancelledError:
-                continue
-        if not future.cancelled():
-            future.exception()  # seen: the cancellation is what the caller gets
-        raise
-
-
-class _Rules:
-    """The nftables table, in a thread of its own. Only its latest wanted state matters."""
-
-    def __init__(self, facts: rules.TableFacts, ports: Callable[[], list[rules.HostPort]]) -> None:
-        self._facts = facts
-        self._ports = ports
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="nftables")
-        self._nft: Nftables | None = None
-        self._waiting: asyncio.Future[None] | None = None
-        self._lock = asyncio.Lock()
-
-    async def install(self) -> None:
-        """Make the table anew. Raises StepError."""
-        await self._run("install nftables table", rules.replace_table(self._facts, self._ports()))
-
-    async def sync(self) -> None:
-        """Return when the maps hold what the port table held at the call, or later. Raises StepError."""
-        if self._waiting is None:
-            self._waiting = asyncio.ensure_future(self._sync_once())
-        await asyncio.shield(self._waiting)
-
-    async def _sync_once(self) -> None:
-        async with self._lock:
-            self._waiting = None  # from here on the ports are read; who comes later needs the next run
-            text = rules.replace_ports(self._facts, self._ports())
-            try:
-                await self._run("set host ports", text)
-            except StepError:  # somebody flushed the ruleset: make the table anew
-                await self._run("set host ports", rules.replace_table(self._facts, self._ports()))
-
-    async def forget_udp(self, ports: Sequence[rules.HostPort]) -> None:
-        """Make UDP clients of ``ports`` begin anew; a failure is logged only (kernel without ctnetlink)."""
-        numbers = {port.host_port for port in ports if port.protocol == "udp"}
-        if numbers:
-            try:
-                await _in_thread(self._executor, lambda: forget_udp(numbers))
-            except OSError as exc:
-                log.warning("tracked UDP flows to ports %s can't be deleted: %s", sorted(numbers), exc)
-
-    async def delete(self) -> None:
-        """Remove the table. Raises StepError."""
-        await self._run("remove nftables table", rules.delete_table(self._facts))
-
-    async def _run(self, step: str, text: str) -> None:
-        try:
-            await _in_thread(self._executor, lambda: self._call(text))
-        except NftablesError as exc:
-            raise StepError(step, exc.errno or 0, self._facts.table, exc.strerror or "") from exc
-
-    def _call(self, text: str) -> None:
-        if self._nft is None:
-            self._nft = Nftables()
-        self._nft.run(text)
-
-    async def close(self) -> None:
-        if self._waiting is not None:
-            await asyncio.wait([self._waiting])
-
-        def free() -> None:
-            if self._nft is not None:
-                self._nft.close()
-
-        await _in_thread(self._executor, free)
-        self._executor.shutdown(wait=False)
-
-
 @dataclass
 class _Live:
     """What exists once the network has started."""
@@ -142,7 +57,7 @@ class _Live:
     bridge: BridgeFacts
     leases: Leases
     links: PodLinks
-    rules: _Rules
+    rules: Ruleset
 
 
 class PodNetwork:
@@ -181,10 +96,10 @@ class PodNetwork:
         self._settings.set("bridge", bridge.name)
         self._settings.set("subnet", str(bridge.subnet))
         facts = rules.TableFacts(self._instance, bridge.name, str(bridge.subnet))
-        table = _Rules(facts, self._ports.all)
+        table = Ruleset(facts, self._ports.all)
         try:
             await table.install()
-            links = await _in_thread(self._executor, lambda: PodLinks(bridge))
+            links = await in_thread(self._executor, lambda: PodLinks(bridge))
         except BaseException:
             await table.close()
             raise
@@ -215,12 +130,12 @@ class PodNetwork:
             )
 
         try:
-            return await _in_thread(self._executor, lambda: ensure(subnet))
+            return await in_thread(self._executor, lambda: ensure(subnet))
         except NodeError:
             if config.subnet or leased or subnet is None:
                 raise
             log.warning("the subnet used before, %s, is no longer free; choosing another", subnet)
-            return await _in_thread(self._executor, lambda: ensure(None))
+            return await in_thread(self._executor, lambda: ensure(None))
 
     async def close(self) -> None:
         """Stop the threads and close the sockets; bridge, table and pods stay."""
@@ -242,7 +157,7 @@ class PodNetwork:
         live = self._live
         if live is not None:
             await live.rules.delete()
-            await _in_thread(self._executor, lambda: bridges.remove(live.bridge.name))
+            await in_thread(self._executor, lambda: bridges.remove(live.bridge.name))
         await self.close()
 
     def status(self) -> tuple[bool, str, str]:
@@ -277,7 +192,7 @@ class PodNetwork:
                 undo.push("host ports", lambda: self._ports.release(sandbox_id))
             pod = PodLink(sandbox_id, address, netns_fd, netlink_fd, hairpin=bool(wanted))
             try:
-                await _in_thread(self._executor, lambda: live.links.add(pod))
+                await in_thread(self._executor, lambda: live.links.add(pod))
             except asyncio.CancelledError:  # the thread has done its work nevertheless
                 await self._remove_link(live, sandbox_id)
                 raise
@@ -296,7 +211,7 @@ class PodNetwork:
         return self._live
 
     async def _remove_link(self, live: _Live, sandbox_id: str) -> None:
-        await _in_thread(self._executor, lambda: live.links.remove(sandbox_id))
+        await in_thread(self._executor, lambda: live.links.remove(sandbox_id))
 
     async def _withdraw(self, live: _Live, sandbox_id: str) -> None:
         if self._ports.release(sandbox_id):

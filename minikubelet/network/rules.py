@@ -45,9 +45,15 @@ class HostPort:
     container_port: int
 
 
-def replace_table(facts: TableFacts, ports: Iterable[HostPort]) -> str:
-    """Make the table anew with ``ports`` in it, in one transaction, whether or not it was there."""
-    return f"add table {facts.table}\ndelete table {facts.table}\n{_table(facts)}{_elements(facts, ports)}"
+def replace_table(facts: TableFacts, ports: Iterable[HostPort], *, closed: bool = False) -> str:
+    """Make the table anew with ``ports`` in it, in one transaction, whether or not it was there.
+
+    With ``closed``, what comes from outside reaches a pod through host ports only.
+    """
+    text = _table(facts)
+    if closed:
+        text += f'add rule {facts.table} forward iifname != "{facts.bridge}" oifname "{facts.bridge}" drop\n'
+    return f"add table {facts.table}\ndelete table {facts.table}\n{text}{_elements(facts, ports)}"
 
 
 def replace_ports(facts: TableFacts, ports: Iterable[HostPort]) -> str:

@@ -329,3 +329,42 @@ async def test_sctp_host_ports_are_taken(path: str) -> None:
         "nft", "list", "map", "inet", "minikubelet_abc123", "ports_of_address"
     )
     await net.close()
+
+
+@own_host
+async def test_a_firewall_that_drops_forwarding_lets_pods_through(path: str) -> None:
+    other = outside()
+    other.run("ip", "route", "add", "10.85.0.0/22", "via", "198.51.100.1")
+    sh("iptables", "-P", "FORWARD", "DROP")
+    net = network(path)
+    await net.start()
+    pod, attachment = await attach(net, 1, PortMapping("tcp", 80, 8080))
+    with other.listen(9000) as server:
+        exchange(pod.socket(), server, ("198.51.100.2", 9000))
+    with pod.listen(80) as server:
+        exchange(other.socket(), server, ("198.51.100.1", 8080))
+        exchange(socket.socket(), server, (attachment.ips[0], 80))
+        assert not can_connect(other.socket(), (attachment.ips[0], 80)), "the host's policy no longer holds"
+    assert sh("iptables", "-S", "FORWARD").count("mk-abc123") == 2
+    await net.close()
+    net = network(path)
+    await net.start()
+    assert sh("iptables", "-S", "FORWARD").count("mk-abc123") == 2
+    await net.detach(sandbox(1))
+    await net.teardown()
+    assert sh("iptables", "-S", "FORWARD").split() == ["-P", "FORWARD", "DROP"]
+
+
+@own_host
+async def test_a_flushed_ruleset_comes_back(path: str) -> None:
+    net = network(path)
+    await net.start()
+    pod, _ = await attach(net, 1, PortMapping("tcp", 80, 8080))
+    sh("nft", "flush", "ruleset")
+    for _ in range(100):
+        if "minikubelet_abc123" in sh("nft", "list", "tables"):
+            break
+        await asyncio.sleep(0.1)
+    with pod.listen(80) as server:
+        exchange(socket.socket(), server, ("127.0.0.1", 8080))
+    await net.close()
