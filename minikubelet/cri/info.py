@@ -40,7 +40,7 @@ def sandbox(source: Runtime, item: Sandbox) -> dict[str, str]:
     return _text(
         {
             "pid": item.status.pid,
-            "monitorPid": monitor.pid if monitor is not None and not monitor.gone else 0,
+            "monitorPid": item.status.monitor_pid if monitor is not None and not monitor.gone else 0,
             "cgroup": source.cgroup_folder(item.cgroup),
             "runtimeHandler": item.runtime_handler,
             "message": item.status.message,

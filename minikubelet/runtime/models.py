@@ -173,7 +173,10 @@ class SandboxStatus(msgspec.Struct, kw_only=True, omit_defaults=True):
     """0: half made; recovery undoes it."""
     stopped_at: int = 0
     pid: int = 0
+    """Of pause."""
     start_ticks: int = 0
+    monitor_pid: int = 0
+    monitor_ticks: int = 0
     ips: tuple[str, ...] = ()
     message: str = ""
     """Why it is not ready, when nobody asked for it."""

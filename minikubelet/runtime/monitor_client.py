@@ -25,10 +25,8 @@ class MonitorClient:
         sock: socket.socket,
         on_event: Callable[[wire.Event], None],
         on_gone: Callable[[], None],
-        pid: int = 0,
     ) -> None:
         self.sandbox_id = sandbox_id
-        self.pid = pid
         self._peer = Peer(f"monitor of sandbox {sandbox_id[:13]}", sock, on_event, on_gone)
 
     @property
@@ -143,9 +141,7 @@ def connect(
             sock.connect(f"/proc/self/fd/{folder}/{SOCKET_NAME}")
         finally:
             os.close(folder)
-        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        pid = int.from_bytes(credentials[:4], "little")
-        return MonitorClient(sandbox_id, sock, on_event, on_gone, pid)
+        return MonitorClient(sandbox_id, sock, on_event, on_gone)
     except BaseException:
         sock.close()
         raise

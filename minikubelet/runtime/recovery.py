@@ -9,6 +9,7 @@ import signal
 import stat
 
 from minikubelet.base.errors import NodeError
+from minikubelet.linux import pidfd
 from minikubelet.runtime import lifecycle
 from minikubelet.runtime.context import Context
 from minikubelet.runtime.models import Container, Sandbox
@@ -63,6 +64,7 @@ async def _recover(context: Context, sandbox: Sandbox) -> None:
         await _undo(context, sandbox, monitor)
         return
     if monitor is None:
+        _kill_monitor(sandbox)
         if not sandbox.status.stopped_at or _unfinished(sandbox):
             lifecycle.lose(context, sandbox, "the pod's monitor has ended")
         return
@@ -78,6 +80,17 @@ def _connect(context: Context, sandbox: Sandbox) -> MonitorClient | None:
     except OSError as exc:
         log.debug("no monitor answers for pod sandbox %s: %s", sandbox.id, exc)
         return None
+
+
+def _kill_monitor(sandbox: Sandbox) -> None:
+    """A monitor that lives but can't be reached (its folder is gone) holds the pod's namespaces for ever."""
+    try:
+        fd = pidfd.open_exact(sandbox.status.monitor_pid, sandbox.status.monitor_ticks)
+    except OSError:
+        return
+    log.warning("the monitor of pod sandbox %s can't be reached and is killed", sandbox.id)
+    pidfd.kill(fd)
+    os.close(fd)
 
 
 def _unfinished(sandbox: Sandbox) -> bool:
@@ -139,12 +152,12 @@ async def _remove_strays(context: Context) -> None:
     for name in os.listdir(runs):
         if name not in context.sandboxes and _is_folder(f"{runs}/{name}"):
             await _remove_stray_pod(context, name)
+    context.empty_trash()
     folder = f"{context.config.root}/containers"
     for name in os.listdir(folder):
         if name not in context.containers:
             context.discard(f"{folder}/{name}")
             context.images.release(name)
-    context.empty_trash()
 
 
 async def _remove_stray_pod(context: Context, sandbox_id: str) -> None:

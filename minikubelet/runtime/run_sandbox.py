@@ -86,7 +86,9 @@ async def _make(context: Context, sandbox: Sandbox, undo: UndoStack) -> None:
     spawned = await context.spawner.spawn(sandbox.id, run_dir)
     os.close(spawned.pidfd)
     on_event, on_gone = watch(context, sandbox)
-    monitor = MonitorClient(sandbox.id, spawned.control, on_event, on_gone, spawned.pid)
+    monitor = MonitorClient(sandbox.id, spawned.control, on_event, on_gone)
+    sandbox.status.monitor_pid = spawned.pid
+    sandbox.status.monitor_ticks = spawned.start_ticks
     sandbox.monitor = monitor
     undo.push("monitor", lambda: _end_monitor(context, sandbox, monitor))
     starting = monitor.begin_sandbox(request)

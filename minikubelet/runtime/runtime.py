@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -9,6 +10,7 @@ from collections.abc import AsyncIterator, Iterable
 
 from minikubelet.base.config import DaemonConfig
 from minikubelet.base.database import Database
+from minikubelet.base.errors import NodeError
 from minikubelet.images.store import ImageStore
 from minikubelet.linux.cgroup import core
 from minikubelet.linux.host import HostFacts, detect
@@ -73,9 +75,17 @@ class Runtime:
             log.error("the cgroup %s can't be made: %s", self._context.config.cgroup_root, exc)
 
     async def close(self) -> None:
-        """Let go of everything; pods run on."""
+        """Let go of everything; pods run on. Where there are none, bridge, rules and cgroup go, too."""
         await self._context.drain(_DRAIN_SECONDS)
         self._context.close()
+        if self._context.sandboxes:
+            return
+        try:
+            await self.network.teardown()
+        except NodeError as exc:
+            log.warning("the pod network stays: %s", exc)
+        with contextlib.suppress(OSError):
+            os.rmdir(self.cgroup_folder(self._context.config.cgroup_root))
 
     # --- sandboxes ---
 
