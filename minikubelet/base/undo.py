@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
@@ -50,5 +52,9 @@ class UndoStack:
 
     async def __aexit__(self, kind: type[BaseException] | None, exc: object, tb: object) -> None:
         if kind is not None:
-            await self.unwind()
+            # A second cancellation (a stopping daemon) must not leave the rest undone.
+            work = asyncio.ensure_future(self.unwind())
+            while not work.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.shield(work)
         self.keep()

@@ -13,6 +13,7 @@ import ipaddress
 import logging
 import socket
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
@@ -20,6 +21,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from minikubelet.base.errors import StepError
+from minikubelet.base.ids import short
 from minikubelet.network.netlink import (
     ACK,
     CREATE,
@@ -114,6 +116,16 @@ class PodLinks:
         except BaseException:
             self._try_to_remove(name)
             raise
+
+    def adopt(self, sandbox_ids: Iterable[str]) -> None:
+        """Make the pods' links ports of the bridge again, if it was made anew. Missing ones are fine."""
+        for sandbox_id in sandbox_ids:
+            attrs = [("IFLA_IFNAME", host_link_name(sandbox_id)), ("IFLA_MASTER", self._bridge.index)]
+            try:
+                self._host.request(encode(ifinfmsg, NEWLINK, ACK, attrs))
+            except OSError as exc:
+                if exc.errno != errno.ENODEV:
+                    log.warning("link of pod sandbox %s: %s", short(sandbox_id), exc)
 
     def remove(self, sandbox_id: str) -> None:
         """Delete the pair by its host end (16 ms in the kernel; only for undoing). A missing one is fine."""

@@ -84,6 +84,9 @@ class PodNetwork:
         network need none of this.
         """
         async with self._starting:
+            if self._live is not None and not bridges.present(self._live.bridge.name):
+                log.warning("bridge %s has been removed; making it anew", self._live.bridge.name)
+                await self._stop("its bridge has been removed")
             if self._live is None:
                 try:
                     await self._start()
@@ -103,7 +106,9 @@ class PodNetwork:
         except BaseException:
             await table.close()
             raise
-        self._live = _Live(bridge, Leases(self._db, bridge.subnet), links, table)
+        leases = Leases(self._db, bridge.subnet)
+        await in_thread(self._executor, lambda: links.adopt(leases.holders()))
+        self._live = _Live(bridge, leases, links, table)
         log.info("pod network: bridge %s, subnet %s, mtu %d", bridge.name, bridge.subnet, bridge.mtu)
 
     async def _ensure_bridge(self) -> BridgeFacts:
@@ -139,12 +144,15 @@ class PodNetwork:
 
     async def close(self) -> None:
         """Stop the threads and close the sockets; bridge, table and pods stay."""
+        await self._stop("the pod network has been closed")
+        self._executor.shutdown(wait=False)
+
+    async def _stop(self, why: str) -> None:
         live, self._live = self._live, None
-        self._problem = "the pod network has been closed"
+        self._problem = why
         if live is not None:
             await live.rules.close()
-            live.links.close()
-        self._executor.shutdown(wait=False)
+            await in_thread(self._executor, live.links.close)
 
     async def teardown(self) -> None:
         """Remove table and bridge, then :meth:`close`. ``ip_forward`` stays on: others may rely on it.
@@ -166,7 +174,7 @@ class PodNetwork:
             return False, "NetworkNotReady", self._problem
         name = self._live.bridge.name
         if not bridges.present(name):
-            return False, "BridgeMissing", f"bridge {name} has been removed; restart minikubelet"
+            return False, "BridgeMissing", f"bridge {name} has been removed; the next pod makes it anew"
         return True, "", ""
 
     # --- pods ---
@@ -204,7 +212,7 @@ class PodNetwork:
         return Attachment((address,), live.leases.gateway)
 
     async def _ready(self) -> _Live:
-        if self._live is None:
+        if self._live is None or not bridges.present(self._live.bridge.name):
             await self.start()
         if self._live is None:
             raise precondition(f"the pod network is not ready: {self._problem}")

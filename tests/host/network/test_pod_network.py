@@ -368,3 +368,18 @@ async def test_a_flushed_ruleset_comes_back(path: str) -> None:
     with pod.listen(80) as server:
         exchange(socket.socket(), server, ("127.0.0.1", 8080))
     await net.close()
+
+
+@own_host
+async def test_a_removed_bridge_comes_back_with_its_pods(path: str) -> None:
+    net = network(path)
+    await net.start()
+    one, first = await attach(net, 1)
+    sh("ip", "link", "del", "mk-abc123")
+    assert net.status()[:2] == (False, "BridgeMissing")
+    two, _ = await attach(net, 2)
+    assert net.status()[0]
+    with one.listen(80) as server:
+        exchange(two.socket(), server, (first.ips[0], 80))
+        exchange(socket.socket(), server, (first.ips[0], 80))
+    await net.close()

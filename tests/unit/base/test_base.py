@@ -141,3 +141,26 @@ def test_ids_are_exact() -> None:
 def test_instances_differ_by_state_folder() -> None:
     assert DaemonConfig(root="/a").instance != DaemonConfig(root="/b").instance
     assert DaemonConfig(listen="unix:///x/y.sock").socket_path == "/x/y.sock"
+
+
+async def test_a_second_cancellation_does_not_stop_the_undoing() -> None:
+    undone: list[str] = []
+
+    async def slow() -> None:
+        await asyncio.sleep(0.05)
+        undone.append("slow")
+
+    async def operation() -> None:
+        async with UndoStack("test") as undo:
+            undo.push("first", lambda: undone.append("first"))
+            undo.push("slow", slow)
+            await asyncio.sleep(60)
+
+    task = asyncio.create_task(operation())
+    await asyncio.sleep(0)
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0.01)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert undone == ["slow", "first"]
