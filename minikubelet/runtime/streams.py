@@ -7,7 +7,7 @@ import errno
 import os
 import socket
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +78,7 @@ async def open_exec(
     if wanted.tty:
         master = received[0]
         ours = [os.dup(master) if wanted.stdin else -1, master, -1]
+    _make_non_blocking(ours)
     return OpenStreams(
         wait=lambda: _exit_code(container, ended),
         resize=lambda width, height: monitor.resize_tty(exec_id, width, height),
@@ -127,6 +128,7 @@ async def open_attach(context: Context, identifier: str, wanted: Wanted) -> Open
     if wanted.stdin and not container.config.stdin:
         raise invalid("stdin", f"container {container.id} was made without stdin")
     fds = await monitor.attach(container.id, stdin=wanted.stdin, stdout=wanted.stdout, stderr=wanted.stderr)
+    _make_non_blocking(fds.values())
 
     async def wait() -> None:
         await container.exited.wait()
@@ -142,6 +144,13 @@ async def open_attach(context: Context, identifier: str, wanted: Wanted) -> Open
         stdout=fds.get("stdout", -1),
         stderr=fds.get("stderr", -1),
     )
+
+
+def _make_non_blocking(fds: Iterable[int]) -> None:
+    """They are used on the event loop, where one blocking read would stop everything."""
+    for fd in fds:
+        if fd >= 0:
+            os.set_blocking(fd, False)
 
 
 def _close(fds: list[int]) -> None:

@@ -6,6 +6,8 @@ isn't built: it is never dropped silently.
 
 from __future__ import annotations
 
+import functools
+import os
 import re
 
 from minikubelet.base.errors import invalid, unimplemented
@@ -37,6 +39,12 @@ _IPC_SYSCTLS = frozenset(
     }
 )  # fmt: skip
 """Kernel parameters of the IPC namespace (ipc_namespaces(7)); with fs.mqueue.* they are all of them."""
+
+
+@functools.cache
+def selinux_enabled() -> bool:
+    """Whether this kernel runs with SELinux."""
+    return os.path.exists("/sys/fs/selinux/enforce")
 
 
 def check_sandbox(config: SandboxConfig) -> None:
@@ -142,7 +150,8 @@ def _check_profile(field: str, profile: SecurityProfile | None) -> None:
 
 
 def _check_selinux(field: str, options: SELinux | None) -> None:
-    if options is not None and options != SELinux():
+    """Without SELinux in the kernel labels mean nothing, and are left alone as by other runtimes."""
+    if options is not None and options != SELinux() and selinux_enabled():
         raise unimplemented(field)
 
 
@@ -198,7 +207,7 @@ def _check_mount(field: str, mount: MountConfig) -> None:
         raise invalid(f"{field}.image_sub_path", "is for image volumes")
     if mount.uid_mappings or mount.gid_mappings:
         raise unimplemented(f"{field}: an idmapped mount")
-    if mount.selinux_relabel:
+    if mount.selinux_relabel and selinux_enabled():
         raise unimplemented(f"{field}.selinux_relabel")
     for number, option in enumerate(mount.options):
         checks.one_of(f"{field}.mount_options[{number}]", option, _MOUNT_OPTIONS)
