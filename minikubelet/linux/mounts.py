@@ -170,13 +170,12 @@ def unmount(target: str, flags: int = MNT_DETACH) -> None:
 def pivot_into(new_root_fd: int) -> None:
     """Make ``new_root_fd`` (a mount of this namespace) the root and detach the old one.
 
-    pivot_root(2) with both arguments ``.`` puts the old root on top of the new one, from where it is unmounted:
-    no folder for it is needed in the image.
+    pivot_root(2) with both arguments ``.`` puts the old root on top of the new one, from where it is
+    unmounted: no folder for it is needed in the image. The caller has made the old one's mounts slaves or
+    private before, so that the unmounting stays here.
     """
     os.fchdir(new_root_fd)
     check(_pivot_root(b".", b"."), "/")
-    # The old root must not carry this unmount to its peers on the host.
-    set_attributes(AT_FDCWD, ".", propagation=MS_SLAVE, recursive=True)
     unmount(".")
     os.chdir("/")
 

@@ -16,6 +16,8 @@ RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 
 _ATTEMPTS = 128
+_MAX_LINKS = 40
+_FOLDER = os.O_PATH | os.O_DIRECTORY
 
 
 class _OpenHow(ctypes.Structure):
@@ -55,35 +57,61 @@ def make_folder_in_root(rootfd: int, path: str, mode: int = 0o755, resolve: int 
     """Open the folder ``path`` inside ``rootfd`` (O_PATH), making what is missing. Raises OSError.
 
     What exists is resolved as in :func:`open_in_root`; new folders are made one by one below the descriptor
-    just opened, so that nothing swapped in between is followed.
+    just opened, so that nothing swapped in between is followed. A dangling link on the way (``/var/run`` →
+    ``/run`` in an image without ``/run``) gets its target made, inside the root like everything else.
     """
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    if ".." in parts:
+    if ".." in path.split("/"):
         raise OSError(errno.EINVAL, "path has a '..' element", path)
-    flags = os.O_PATH | os.O_DIRECTORY
-    fd, missing = _deepest(rootfd, parts, flags, resolve)
-    for part in missing:
+    for _ in range(_MAX_LINKS):
+        fd, done, missing = _deepest(rootfd, path, resolve)
+        fd, count = _make_below(fd, missing, mode)
+        if count == len(missing):
+            return fd
+        try:
+            link = os.readlink(missing[count], dir_fd=fd)
+        finally:
+            os.close(fd)
+        if resolve & RESOLVE_NO_SYMLINKS:
+            break
+        before = [] if link.startswith("/") else [*done, *missing[:count]]
+        path = "/".join([*before, link, *missing[count + 1 :]])
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+
+
+def _deepest(rootfd: int, path: str, resolve: int) -> tuple[int, list[str], list[str]]:
+    """The deepest folder on ``path`` that exists, the parts that lead to it, and those that are missing."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    for count in range(len(parts), -1, -1):
+        try:
+            fd = open_in_root(rootfd, "/".join(parts[:count]) or ".", _FOLDER, resolve=resolve)
+        except FileNotFoundError:
+            if count == 0:
+                raise
+        else:
+            return fd, parts[:count], parts[count:]
+    raise AssertionError("unreachable")
+
+
+def _make_below(fd: int, missing: list[str], mode: int) -> tuple[int, int]:
+    """Make the folders ``missing`` one below the other; stops at a symbolic link.
+
+    Returns the innermost folder (``fd`` is closed unless it is that) and how many there are.
+    """
+    for count, part in enumerate(missing):
         try:
             try:
                 os.mkdir(part, mode, dir_fd=fd)
             except FileExistsError:
                 pass
-            child = open_beneath(fd, part, flags)
-        finally:
+            child = open_beneath(fd, part, _FOLDER)
+        except OSError as exc:
+            if exc.errno == errno.ELOOP:
+                return fd, count
             os.close(fd)
+            raise
+        os.close(fd)
         fd = child
-    return fd
-
-
-def _deepest(rootfd: int, parts: list[str], flags: int, resolve: int) -> tuple[int, list[str]]:
-    for count in range(len(parts), -1, -1):
-        path = "/".join(parts[:count]) or "."
-        try:
-            return open_in_root(rootfd, path, flags, resolve=resolve), parts[count:]
-        except FileNotFoundError:
-            if count == 0:
-                raise
-    raise AssertionError("unreachable")
+    return fd, len(missing)
 
 
 def make_file_in_root(rootfd: int, path: str, mode: int = 0o644) -> int:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TypeVar
 
-from minikubelet.linux import capabilities, interpreter
+from minikubelet.linux import interpreter, pidfd
 from minikubelet.spawner import cgroups
 from minikubelet.wire import channel
 from minikubelet.wire import messages as m
@@ -66,7 +66,7 @@ class Connection:
             if not isinstance(message, m.Reply):
                 self.events.append(message)
                 continue
-            assert message.id == request.id  # type: ignore[attr-defined]
+            assert message.id == request.id
             self.fds = got
             if isinstance(message.body, m.Failure):
                 raise RequestFailed(message.body)
@@ -91,17 +91,14 @@ class Connection:
 class Spawner:
     """A real spawner process, started as the daemon does it."""
 
-    def __init__(self) -> None:
+    def __init__(self, boot: str = "") -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         binary = interpreter.protected_interpreter()
         fd = theirs.fileno()
-        command = [sys.executable, "-I", "-m", "minikubelet.spawner", "--fd", str(fd)]
-        environment = dict(os.environ)
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-c", _BOOT, *command[3:]],
+            [sys.executable, "-I", "-c", _PATH + boot + _BOOT, "minikubelet.spawner", "--fd", str(fd)],
             executable=f"/proc/self/fd/{binary}",
             pass_fds=(fd, binary),
-            env=environment,
         )
         os.close(binary)
         theirs.close()
@@ -121,10 +118,8 @@ class Spawner:
 
 
 # The package may be run from a checkout that is not installed; -I keeps the current folder off the path.
-_BOOT = (
-    "import sys; sys.path.insert(0, %r); sys.argv[0] = 'spawner'; "
-    "from minikubelet.spawner.__main__ import main; sys.exit(main(sys.argv[2:]))"
-) % str(Path(__file__).resolve().parents[3])
+_PATH = f"import sys; sys.path.insert(0, {str(Path(__file__).resolve().parents[3])!r}); "
+_BOOT = "from minikubelet.spawner.__main__ import main; sys.exit(main(sys.argv[2:]))"
 
 
 def make_image(folder: Path) -> Path:
@@ -192,6 +187,7 @@ class Pod:
         self.name = name
         self.folder = folder
         self.layers = layers
+        self.ended = False
         self.run_dir = folder / "run"
         self.run_dir.mkdir(parents=True, mode=0o700)
         self.cgroup = f"/minikubelet-test-{os.getpid()}/{name}"
@@ -236,7 +232,7 @@ class Pod:
 
     def log(self, name: str) -> str:
         """The content of the log without time stamps and tags."""
-        lines = (self.folder / f"{name}.log").read_text().splitlines()
+        lines = (self.folder / f"{name}.log").read_text(errors="surrogateescape").splitlines()
         return "\n".join(line.split(" ", 3)[3] for line in lines)
 
     def output(self, name: str, *args: str | bytes, **settings: object) -> str:
@@ -279,6 +275,7 @@ class Pod:
 
     def shutdown(self) -> None:
         """End the pod and see that the monitor is gone."""
+        self.ended = True
         self.done(m.Shutdown(id=self.control.next_id()))
         self.control.close()
         wait_until(lambda: not is_alive(self.spawned.pid, self.spawned.start_ticks), "the monitor to end")
@@ -289,9 +286,13 @@ class Pod:
 
 
 def is_alive(pid: int, ticks: int) -> bool:
-    from minikubelet.linux import pidfd
-
-    return pidfd.start_ticks(pid) == ticks
+    """Whether the very process is there and no zombie."""
+    if pidfd.start_ticks(pid) != ticks:
+        return False
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def wait_until(condition: object, what: str, seconds: float = TIMEOUT) -> None:
@@ -301,7 +302,3 @@ def wait_until(condition: object, what: str, seconds: float = TIMEOUT) -> None:
     while not condition():
         assert time.monotonic() < end, f"waited {seconds} s for {what}"
         time.sleep(0.005)
-
-
-def capability_mask(names: list[str]) -> int:
-    return capabilities.mask(names)
