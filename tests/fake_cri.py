@@ -83,6 +83,8 @@ class FakeCri:
         """Every call: the method's name and its request."""
         self.fail_next: dict[str, list[CriError]] = {}
         """Errors for the next calls of a method."""
+        self.now_ns: Callable[[], int] = time.time_ns
+        """The clock of its time stamps."""
         self.has_events = True
         self.gate: dict[str, asyncio.Event] = {}
         """A method in here waits for its event before it does anything."""
@@ -185,7 +187,7 @@ class FakeCri:
         event = api.ContainerEventResponse(
             container_id=identifier,
             container_event_type=kind,
-            created_at=time.time_ns(),
+            created_at=self.now_ns(),
             pod_sandbox_status=sandbox.status if sandbox else None,
             containers_statuses=[each.status for each in self._inside(sandbox_id)],
         )
@@ -232,7 +234,7 @@ class FakeCri:
             id=identifier,
             metadata=meta,
             state=api.SANDBOX_READY,
-            created_at=time.time_ns(),
+            created_at=self.now_ns(),
             network=api.PodSandboxNetworkStatus(ip="" if host else f"10.1.0.{number % 250 + 1}"),
             labels=request.config.labels,
             annotations=request.config.annotations,
@@ -306,7 +308,7 @@ class FakeCri:
             id=identifier,
             metadata=meta,
             state=api.CONTAINER_CREATED,
-            created_at=time.time_ns(),
+            created_at=self.now_ns(),
             image=api.ImageSpec(image=request.config.image.user_specified_image),
             image_ref=request.config.image.image,
             image_id=request.config.image.image,
@@ -327,7 +329,7 @@ class FakeCri:
         if container.status.state != api.CONTAINER_CREATED:
             raise CriError(Status.FAILED_PRECONDITION, f"container {container.status.id} is not created")
         behaviour = self._behaviour(container)
-        container.status.started_at = time.time_ns()
+        container.status.started_at = self.now_ns()
         if behaviour.start_error:
             self._end(container, 128, "StartError", behaviour.start_error)
             raise CriError(Status.UNKNOWN, behaviour.start_error)
@@ -396,7 +398,7 @@ class FakeCri:
             return
         status.state = api.CONTAINER_EXITED
         status.exit_code = code
-        status.finished_at = time.time_ns()
+        status.finished_at = self.now_ns()
         status.reason = reason or ("Completed" if code == 0 else "Error")
         status.message = message
         container.ended.set()

@@ -57,10 +57,10 @@ class Wanted:
 
 def normalized(image: str) -> str:
     """``image`` with ``:latest`` where it has neither tag nor digest. Raises ValueError."""
+    if _IMAGE_ID.match(image):
+        return image
     match = _REFERENCE.match(image) if len(image) <= _LONGEST else None
     if match is None:
-        if _IMAGE_ID.match(image):
-            return image
         raise ValueError("invalid reference format")
     return image if match["tag"] or match["digest"] else f"{image}:latest"
 

@@ -79,6 +79,8 @@ class ObservedContainer:
     grace_period: int | None = None
     finished: float = 0.0
     """When it ended on the monotonic clock, for backoffs."""
+    seen: float = field(default=0.0, compare=False)
+    """When it was last told of, on the monotonic clock."""
     detailed: bool = False
     """Whether it comes from a ContainerStatus; lists know less."""
 
@@ -232,11 +234,16 @@ class RuntimeCache:
                 return False
             if old.has_exited:
                 new.finished, new.message = old.finished, old.message
+        new.seen = self._clock.monotonic()
         if new.has_exited and not new.finished:
-            age = max(0.0, (self._clock.now_ns() - new.finished_at) / 1e9) if new.finished_at else 0.0
-            new.finished = self._clock.monotonic() - age
+            new.finished = new.seen - self._age(new, old)
         self._containers[new.id] = new
         return new != old
+
+    def _age(self, new: ObservedContainer, old: ObservedContainer | None) -> float:
+        """Seconds since a container ended: since it was last seen alive at most, however the clock jumps."""
+        age = max(0.0, (self._clock.now_ns() - new.finished_at) / 1e9) if new.finished_at else 0.0
+        return min(age, new.seen - old.seen) if old is not None else age
 
     def remove(self, identifier: str) -> str:
         """Forget a removed container, or a sandbox with its containers; the pod's UID or empty."""

@@ -88,6 +88,7 @@ class Harness:
         self.folder = folder
         self.cri = FakeCri(str(folder / "cri.sock"))
         self.clock = FakeClock()
+        self.cri.now_ns = self.clock.now_ns
         self.source = ListSource()
         self.config = KubeletConfig(
             container_runtime_endpoint=self.cri.endpoint,

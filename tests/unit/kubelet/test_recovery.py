@@ -1,0 +1,161 @@
+"""The kubelet, the runtime and the manifests come and go; pods don't notice."""
+
+from __future__ import annotations
+
+from minikubelet.criapi import api_pb2 as api
+from tests.fake_cri import Behaviour
+from tests.unit.kubelet.harness import Harness, make_pod
+
+
+async def test_a_restarted_kubelet_starts_nothing_twice(harness: Harness) -> None:
+    pod = make_pod(initContainers=[{"name": "init"}, {"name": "side", "restartPolicy": "Always"}])
+    harness.cri.behaviours["init"] = Behaviour(exit_at_once=0)
+    async with harness.running():
+        harness.source.set(pod)
+        await harness.ready()
+        before = harness.pod().status
+    calls = len(harness.cri.calls)
+    async with harness.running():
+        harness.source.set(pod)
+        await harness.ready()
+        await harness.settle()
+        after = harness.pod().status
+    made = [name for name, _ in harness.cri.calls[calls:]]
+    assert not {"RunPodSandbox", "CreateContainer", "StartContainer", "StopContainer"} & set(made)
+    assert after.container_statuses == before.container_statuses
+    assert after.init_container_statuses == before.init_container_statuses
+    assert after.start_time == before.start_time
+
+
+async def test_restart_counts_and_backoff_outlive_the_kubelet(harness: Harness) -> None:
+    harness.cri.behaviours["app"] = Behaviour(exit_at_once=1)
+    pod = make_pod()
+    async with harness.running():
+        harness.source.set(pod)
+        await harness.until(lambda: harness.waiting() == "CrashLoopBackOff")
+        assert harness.container().restart_count == 1
+    async with harness.running():
+        harness.source.set(pod)
+        await harness.until(lambda: harness.waiting() == "CrashLoopBackOff")
+        await harness.settle()
+        assert len(harness.cri.called("StartContainer")) == 2
+        waiting = harness.container().state.waiting
+        assert waiting is not None and waiting.message.startswith("back-off 10s restarting")
+        harness.clock.advance(10)
+        await harness.until(lambda: harness.container().restart_count == 2)
+        await harness.until(lambda: "back-off 20s" in (harness.container().state.waiting or waiting).message)
+
+
+async def test_restart_counts_outlive_the_containers(harness: Harness) -> None:
+    harness.cri.behaviours["app"] = Behaviour(exit_at_once=1)
+    pod = make_pod()
+    async with harness.running():
+        harness.source.set(pod)
+        await harness.until(lambda: harness.waiting() == "CrashLoopBackOff")
+    harness.cri.sandboxes.clear()
+    harness.cri.containers.clear()
+    async with harness.running():
+        harness.source.set(pod)
+        await harness.until(lambda: harness.container().restart_count == 2)
+
+
+async def test_a_container_left_between_create_and_start_is_made_anew(harness: Harness) -> None:
+    pod = make_pod()
+    async with harness.running():
+        harness.source.set(pod)
+        await harness.ready()
+    left = harness.cri.newest("app")
+    left.status.state = api.CONTAINER_CREATED
+    async with harness.running():
+        harness.source.set(pod)
+        await harness.ready()
+        assert harness.cri.newest("app").status.id != left.status.id
+        assert left.status.id not in harness.cri.containers
+        assert harness.container().restart_count == 0
+
+
+async def test_pods_without_a_manifest_are_removed_at_start_with_their_hooks(harness: Harness) -> None:
+    commands: list[list[str]] = []
+
+    async def hook(command: list[str]) -> tuple[int, bytes]:
+        commands.append(command)
+        return 0, b""
+
+    harness.cri.behaviours["app"] = Behaviour(exec=hook)
+    app = {"name": "app", "lifecycle": {"preStop": {"exec": {"command": ["drain"]}}}}
+    async with harness.running():
+        harness.source.set(make_pod("web", app, terminationGracePeriodSeconds=7))
+        await harness.ready()
+    async with harness.running():
+        harness.source.set()
+        await harness.until(lambda: not harness.cri.sandboxes)
+        assert commands == [["drain"]]
+        await harness.until(lambda: not list((harness.folder / "root" / "pods").iterdir()))
+        assert not list((harness.folder / "logs").iterdir())
+
+
+async def test_other_peoples_sandboxes_are_left_alone(harness: Harness) -> None:
+    pod = make_pod()
+    async with harness.running():
+        harness.source.set(pod)
+        await harness.ready()
+    (sandbox,) = harness.cri.sandboxes.values()
+    del sandbox.status.annotations["kubernetes.io/config.source"]
+    async with harness.running():
+        harness.source.set()
+        await harness.settle()
+        assert harness.cri.sandboxes and harness.cri.running() == ["app"]
+
+
+async def test_the_runtime_may_restart(harness: Harness) -> None:
+    async with harness.running():
+        harness.source.set(make_pod())
+        await harness.ready()
+        await harness.cri.stop()
+        harness.cri.exit("app", 1)  # nobody is told
+        await harness.settle()
+        await harness.cri.start()
+        await harness.until(lambda: harness.container().restart_count == 1)
+        await harness.ready()
+        harness.cri.exit("app", 1)  # events flow again
+        await harness.until(lambda: harness.waiting() == "CrashLoopBackOff")
+
+
+async def test_the_kubelet_may_be_there_before_the_runtime(harness: Harness) -> None:
+    await harness.cri.stop()
+    async with harness.running():
+        harness.source.set(make_pod())
+        await harness.settle()
+        await harness.cri.start()
+        await harness.ready()
+
+
+async def test_a_runtime_without_events_is_listed_each_second(harness: Harness) -> None:
+    harness.cri.has_events = False
+    async with harness.running():
+        harness.source.set(make_pod())
+        await harness.ready()
+        harness.cri.exit("app", 1)
+        await harness.until(lambda: harness.container().restart_count == 1)
+
+
+async def test_nothing_is_asked_of_a_runtime_with_events_while_nothing_happens(harness: Harness) -> None:
+    import asyncio
+
+    async with harness.running():
+        harness.source.set(make_pod())
+        await harness.ready()
+        await asyncio.sleep(1.2)  # the one relist after the stream is up
+        calls = len(harness.cri.calls)
+        await asyncio.sleep(1.5)
+        assert len(harness.cri.calls) == calls
+
+
+async def test_stop_pods_on_exit_leaves_nothing(harness: Harness) -> None:
+    harness.config.stop_pods_on_exit = True
+    async with harness.running():
+        harness.source.set(make_pod("one"), make_pod("two"))
+        await harness.ready("one")
+        await harness.ready("two")
+    assert not harness.cri.sandboxes and not harness.cri.containers
+    assert not list((harness.folder / "root" / "pods").iterdir())
