@@ -11,12 +11,9 @@ import socket
 from dataclasses import dataclass, field
 from typing import Any
 
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
-
 from minikubelet.base.errors import Code, NodeError, StepError, invalid, precondition
 from minikubelet.network.links import BridgeFacts
+from minikubelet.network.messages import ifaddrmsg, ifinfmsg, rtmsg
 from minikubelet.network.netlink import ACK, CREATE, DUMP, EXCLUSIVE, NetlinkSocket, encode
 
 log = logging.getLogger(__name__)

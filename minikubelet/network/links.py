@@ -16,12 +16,9 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
-
 from minikubelet.base.errors import StepError
 from minikubelet.base.ids import short
+from minikubelet.network.messages import ifaddrmsg, ifinfmsg, rtmsg
 from minikubelet.network.netlink import (
     ACK,
     CREATE,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import struct
+import subprocess
+import sys
 
 import pytest
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from minikubelet.network.links import (
     BridgeFacts,
@@ -14,6 +15,7 @@ from minikubelet.network.links import (
     host_link_name,
     pod_mac,
 )
+from minikubelet.network.messages import ifinfmsg
 from minikubelet.network.netlink import Slot, Template, _failure
 
 BRIDGE = BridgeFacts("mk-abc123", 7, ipaddress.IPv4Network("10.1.0.0/22"), "10.1.0.1", 1400)
@@ -60,3 +62,16 @@ def test_the_kernels_words_are_in_the_error() -> None:
     failure = _failure(message, -22, 0x200)
     assert failure.errno == 22
     assert failure.strerror == "Invalid argument: Something specific"
+
+
+def test_only_the_messages_of_pyroute2_are_loaded() -> None:
+    script = """
+import sys
+from minikubelet.network import messages
+assert not [name for name in sys.modules if name.startswith("pyroute2")]
+import pyroute2
+assert pyroute2.IPRoute and pyroute2.netlink.rtnl.ifinfmsg.ifinfmsg is not messages.ifinfmsg
+sys.modules.pop("minikubelet.network.messages")
+from minikubelet.network import messages as again
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
