@@ -1,0 +1,109 @@
+"""The kubelet's local API from the command line: HTTP over a unix socket with the standard library alone."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from minikubelet.cli.options import CommandError
+
+_CONNECT_TIMEOUT = 5.0
+Json = dict[str, Any]
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost")
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = connect(self._path)
+
+
+def connect(path: str) -> socket.socket:
+    """A connection to the kubelet. Raises CommandError that says what to do."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        sock.settimeout(_CONNECT_TIMEOUT)
+        sock.connect(path)
+        sock.settimeout(None)
+        return sock
+    except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+        raise not_running(path) from None
+    except PermissionError:
+        raise CommandError(f"no permission to use {path}: only its owner may; try sudo") from None
+    except OSError as exc:
+        raise CommandError(f"{path}: {exc.strerror or exc}") from None
+    finally:
+        if sock.gettimeout() is not None:
+            sock.close()
+
+
+def not_running(path: str) -> CommandError:
+    """Nobody answers on a socket."""
+    return CommandError(
+        f"no minikubelet daemon answers on {path}; start one with 'sudo minikubelet daemon', "
+        "or name the folder of one that runs with --run DIR"
+    )
+
+
+class ApiClient:
+    """One request a call; each opens a connection of its own."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def pods(self) -> list[Json]:
+        """All pods of the node."""
+        return list(json.loads(self._get("/pods").read())["items"])
+
+    def events(self, uid: str = "") -> list[Json]:
+        """Events, oldest first; with ``uid`` those of one pod."""
+        return list(json.loads(self._get("/events", uid=uid).read())["items"])
+
+    def watch(self, path: str, **query: str) -> Iterator[Json]:
+        """The lines of a watch as they come; ends when the kubelet does."""
+        response = self._get(path, watch="1", **query)
+        try:
+            while line := response.readline():
+                yield json.loads(line)
+        except (http.client.IncompleteRead, ConnectionError):
+            return
+
+    def logs(self, namespace: str, pod: str, container: str, query: dict[str, str]) -> Iterator[bytes]:
+        """A log in pieces as they come."""
+        path = "/containerLogs/" + "/".join(quote(word, safe="") for word in (namespace, pod, container))
+        response = self._get(path, **query)
+        try:
+            while piece := response.read1(65536):
+                yield piece
+        except (http.client.IncompleteRead, ConnectionError) as exc:
+            raise CommandError(f"the connection to the kubelet broke off: {exc}") from None
+
+    def find_pod(self, namespace: str, name: str) -> Json:
+        """One pod. Raises CommandError in kubectl's words."""
+        for pod in self.pods():
+            if pod["metadata"]["name"] == name and pod["metadata"]["namespace"] == namespace:
+                return pod
+        raise not_found(name)
+
+    def _get(self, path: str, **query: str) -> http.client.HTTPResponse:
+        words = urlencode({name: value for name, value in query.items() if value})
+        connection = _UnixConnection(self.path)
+        try:
+            connection.request("GET", f"{path}?{words}" if words else path)
+            response = connection.getresponse()
+        except (http.client.HTTPException, ConnectionError) as exc:
+            raise CommandError(f"{self.path} does not answer as a kubelet: {exc}") from None
+        if response.status != 200:
+            raise CommandError(response.read(65536).decode("utf-8", "replace").strip() or response.reason)
+        return response
+
+
+def not_found(name: str) -> CommandError:
+    """kubectl's words for a pod that isn't there."""
+    return CommandError(f'pods "{name}" not found')

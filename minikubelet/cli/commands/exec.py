@@ -1,0 +1,60 @@
+"""``exec``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from urllib.parse import quote, urlencode
+
+from minikubelet.cli import options
+from minikubelet.cli.api_client import ApiClient
+from minikubelet.cli.commands.logs import choose_container, one_pod
+from minikubelet.cli.options import CommandError
+
+_EXAMPLES = """
+# One command; its exit code becomes this one's
+minikubelet exec web -- ls /site
+
+# A shell
+minikubelet exec -it web -c server -- sh
+
+# With input
+minikubelet exec -i web -- sh -c 'cat > /tmp/file' < file
+"""
+
+
+def parser() -> options.Parser:
+    """See :mod:`minikubelet.cli.commands`."""
+    usage = "POD [-c CONTAINER] [-it] -- COMMAND [ARG...]"
+    made = options.Parser("exec", "Execute a command in a container.", usage, _EXAMPLES)
+    made.add_argument("pod", metavar="POD")
+    made.add_argument("command", metavar="COMMAND", nargs="*", help="what to run, after --")
+    made.add_argument("-c", "--container", metavar="NAME", help="default: the first container")
+    made.add_argument("-i", "--stdin", action="store_true", help="pass this command's input on")
+    made.add_argument("-t", "--tty", action="store_true", help="give the command a terminal")
+    made.add_argument("-q", "--quiet", action="store_true", help="only the command's own output")
+    options.add_namespace(made)
+    options.add_sockets(made)
+    return made
+
+
+def run(args: argparse.Namespace) -> int:
+    """See :mod:`minikubelet.cli.commands`."""
+    if not args.command:
+        raise CommandError("you must specify at least one command for the container, after --", usage=True)
+    socket = options.kubelet_socket(args)
+    pod = one_pod(ApiClient(socket), args.namespace, args.pod)
+    container = choose_container(pod, args.container)
+    tty = args.tty
+    if tty and not (args.stdin and sys.stdin.isatty()):
+        print("Unable to use a TTY - input is not a terminal or the right kind of file", file=sys.stderr)
+        tty = False
+    query = [("command", word) for word in args.command]
+    query += [("stdout", "1"), ("stderr", "0" if tty else "1"), ("tty", str(int(tty)))]
+    query += [("stdin", str(int(args.stdin)))]
+    names = (args.namespace, pod["metadata"]["name"], container)
+    path = "/exec/" + "/".join(quote(name, safe="") for name in names) + "?" + urlencode(query)
+    from minikubelet.cli.exec_session import Session
+
+    return asyncio.run(Session(socket, path, stdin=args.stdin, tty=tty).run())

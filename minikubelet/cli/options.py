@@ -1,0 +1,125 @@
+"""Parsers that print help as kubectl does, and the options that commands share."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import textwrap
+from typing import NoReturn
+
+from minikubelet.base.errors import Code, NodeError
+
+DEFAULT_RUN = "/run/minikubelet"
+
+
+class CommandError(NodeError):
+    """What a person is told in one line; ``usage`` when the command was typed wrongly."""
+
+    def __init__(self, message: str, *, usage: bool = False) -> None:
+        super().__init__(Code.INVALID_ARGUMENT if usage else Code.FAILED_PRECONDITION, message)
+        self.usage = usage
+
+
+class Parser(argparse.ArgumentParser):
+    """Help in kubectl's order: what it does, examples, options, usage."""
+
+    def __init__(self, command: str, description: str, usage: str, examples: str = "") -> None:
+        super().__init__(
+            prog=f"minikubelet {command}",
+            description=description,
+            usage=usage,
+            add_help=False,
+            allow_abbrev=False,
+        )
+        self.examples = textwrap.dedent(examples).strip("\n")
+        self.add_argument("-h", "--help", action="help", help="show this help")
+
+    def format_help(self) -> str:
+        """See :class:`argparse.ArgumentParser`."""
+        parts = [textwrap.dedent(self.description or "").strip() + "\n"]
+        if self.examples:
+            parts.append("Examples:\n" + textwrap.indent(self.examples, "  ") + "\n")
+        formatter = argparse.HelpFormatter(self.prog, max_help_position=34, width=110)
+        for group in self._action_groups:
+            formatter.start_section(group.title and group.title[0].upper() + group.title[1:])
+            formatter.add_arguments(group._group_actions)
+            formatter.end_section()
+        parts.append(formatter.format_help())
+        parts.append(f"Usage:\n  {self.prog} {self.usage}\n")
+        return "\n".join(parts)
+
+    def error(self, message: str) -> NoReturn:
+        """One line, and where help is."""
+        print(f"error: {message}", file=sys.stderr)
+        print(f"See '{self.prog} --help' for usage.", file=sys.stderr)
+        sys.exit(2)
+
+
+def add_sockets(parser: argparse.ArgumentParser, *, inherit: bool = False) -> None:
+    """``--run`` and ``--listen``: where the daemon is. A verb's parser inherits what stood before the verb."""
+    group = parser.add_argument_group("global options")
+    group.add_argument(
+        "--run",
+        metavar="DIR",
+        default=argparse.SUPPRESS if inherit else os.environ.get("MINIKUBELET_RUN") or DEFAULT_RUN,
+        help=f"folder of the daemon's sockets (MINIKUBELET_RUN; default {DEFAULT_RUN})",
+    )
+    group.add_argument(
+        "--listen",
+        metavar="URL",
+        default=argparse.SUPPRESS if inherit else os.environ.get("CONTAINER_RUNTIME_ENDPOINT") or None,
+        help="the CRI socket (CONTAINER_RUNTIME_ENDPOINT; default unix://RUN/minikubelet.sock)",
+    )
+
+
+def add_namespace(parser: argparse.ArgumentParser) -> None:
+    """``-n``."""
+    parser.add_argument("-n", "--namespace", metavar="NAME", default="default", help="default: default")
+
+
+def kubelet_socket(options: argparse.Namespace) -> str:
+    """The kubelet's local API."""
+    return os.path.join(os.path.abspath(options.run), "kubelet.sock")
+
+
+def cri_endpoint(options: argparse.Namespace) -> str:
+    """The CRI socket as a URL. Raises CommandError for what isn't one."""
+    listen = options.listen or f"unix://{os.path.abspath(options.run)}/minikubelet.sock"
+    return unix_url(listen, "--listen")
+
+
+def unix_url(text: str, option: str) -> str:
+    """``unix:///PATH``, also from a bare path. Raises CommandError."""
+    path = text.removeprefix("unix://") if text.startswith("unix://") else text.removeprefix("unix:")
+    if "://" in path or not path.startswith("/"):
+        raise CommandError(f"{option}: {text!r} is not a unix socket (unix:///PATH)", usage=True)
+    if len(os.fsencode(path)) > 107:
+        raise CommandError(
+            f"{option}: {path!r} is longer than a unix socket's path may be (107 bytes)", usage=True
+        )
+    return f"unix://{path}"
+
+
+def absolute(path: str) -> str:
+    """The path from the root on."""
+    return os.path.abspath(path)
+
+
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?\Z")
+
+
+def seconds(text: str) -> float:
+    """A duration as Go writes it: ``90s``, ``1h30m``; for argparse's ``type``."""
+    match = _DURATION.match(text)
+    if not text or match is None or not any(match.groups()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration like 30s, 5m or 1h30m")
+    hours, minutes, whole, millis = (float(part) if part else 0.0 for part in match.groups())
+    return hours * 3600 + minutes * 60 + whole + millis / 1000
+
+
+def need_root(why: str) -> None:
+    """Raises CommandError unless the process is root's."""
+    if os.geteuid() != 0:
+        raise CommandError(f"needs root: {why}; try sudo")
