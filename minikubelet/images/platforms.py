@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from minikubelet.images.documents import Descriptor
 from minikubelet.images.models import Platform
 
-_ARM_VARIANTS = {"arm": ("v8", "v7", "v6", "v5"), "amd64": ("v4", "v3", "v2", "v1", "")}
+_VARIANTS = {"arm": ("v8", "v7", "v6", "v5"), "amd64": ("v4", "v3", "v2", "v1")}
+"""Newest first: a machine runs its own and what follows."""
+_DEFAULT_VARIANT = {"arm": "v7", "amd64": "v1"}
 _ALIASES = {"x86_64": "amd64", "aarch64": "arm64", "i386": "386", "armhf": "arm"}
 
 
@@ -39,14 +41,12 @@ def variant_rank(architecture: str, variant: str, wanted: str) -> int | None:
     """0 for the wanted variant, larger for one that also runs, None for one that doesn't."""
     if architecture == "arm64":
         return 0 if variant in ("", "v8", wanted) else None
-    order = _ARM_VARIANTS.get(architecture)
+    order = _VARIANTS.get(architecture)
     if order is None:
         return 0 if variant == wanted else 1
-    default = "v7" if architecture == "arm" else ""
+    default = _DEFAULT_VARIANT[architecture]
     variant, wanted = variant or default, wanted or default
     if variant not in order or wanted not in order:
         return 0 if variant == wanted else None
-    if architecture == "amd64":
-        variant, wanted = variant or "v1", wanted or "v1"
     distance = order.index(variant) - order.index(wanted)
     return distance if distance >= 0 else None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
+import socket
 import ssl
 import time
 import urllib.request
@@ -176,12 +178,19 @@ def explain(exc: BaseException) -> str:
     if isinstance(exc, aiohttp.ClientConnectorCertificateError):
         return f"certificate not accepted: {exc.certificate_error}"
     if isinstance(exc, aiohttp.ClientConnectorError):
-        return f"can't connect: {exc.os_error.strerror or exc.os_error}"
+        return f"can't connect: {_reason(exc.os_error)}"
     if isinstance(exc, aiohttp.ServerDisconnectedError):
         return "connection closed without an answer"
     if isinstance(exc, aiohttp.ClientPayloadError):
         return "connection closed before the end of the content"
     return f"{type(exc).__name__}: {exc}"[:300]
+
+
+def _reason(error: OSError) -> str:
+    """gaierror's own words (its numbers are no errno), else the errno's."""
+    if isinstance(error, socket.gaierror) or not error.errno:
+        return error.strerror or str(error)
+    return os.strerror(error.errno)
 
 
 def _permanent(exc: BaseException) -> int:
