@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import subprocess
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
@@ -12,7 +14,10 @@ from pathlib import Path
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 """critest asks its web servers through a proxy, if one is set."""
-RUN_SECONDS = 3600.0
+RUN_SECONDS = 900
+"""After these the suite interrupts the specs that still run, which fail then, and starts no other."""
+END_SECONDS = 60
+"""What it gets on top to do so."""
 
 
 class SuiteError(Exception):
@@ -117,7 +122,7 @@ class Suite:
         command = [str(self.program), f"--runtime-endpoint=unix://{self.socket}"]
         command += [f"--ginkgo.junit-report={junit}"]
         command += [f"--ginkgo.focus={each}" for each in self.focus]
-        command += ["--ginkgo.no-color"]
+        command += ["--ginkgo.no-color", f"--ginkgo.timeout={RUN_SECONDS}s"]
         command += [f"--parallel={self.parallel}"] if self.parallel > 1 else []
         if self.websocket:
             command += [f"--websocket-{each}" for each in ("exec", "attach", "portforward")]
@@ -135,18 +140,30 @@ class Suite:
         if self.ginkgo is not None:
             env["PATH"] = f"{self.ginkgo.parent}:{env['PATH']}"
         with open(log, "wb") as output:
-            done = subprocess.run(
+            critest = subprocess.Popen(
                 self.command(written),
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
                 cwd=self.scratch,
                 env=env,
-                check=False,
-                timeout=RUN_SECONDS,
+                start_new_session=True,
             )
+            status = _wait(critest)
         if not written.exists():
             tail = log.read_text(errors="replace").splitlines()[-15:]
-            raise SuiteError("\n".join([f"critest ended with {done.returncode} and left no report", *tail]))
+            raise SuiteError("\n".join([f"critest ended with {status} and left no report", *tail]))
         junit.write_bytes(written.read_bytes())
         return read_report(junit)
+
+
+def _wait(critest: subprocess.Popen[bytes]) -> int:
+    """Wait for it to end, and end what it started (in parallel runs ginkgo and the test processes)."""
+    try:
+        return critest.wait(RUN_SECONDS + END_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise SuiteError(f"critest still runs after {error.timeout:.0f} s") from error
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(critest.pid, signal.SIGKILL)
+        critest.wait()
