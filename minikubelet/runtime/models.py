@@ -178,6 +178,8 @@ class SandboxStatus(msgspec.Struct, kw_only=True, omit_defaults=True):
     monitor_pid: int = 0
     monitor_ticks: int = 0
     ips: tuple[str, ...] = ()
+    released: bool = False
+    """The network has its address and ports back."""
     message: str = ""
     """Why it is not ready, when nobody asked for it."""
 

@@ -9,7 +9,7 @@ from minikubelet.runtime.lifecycle import remove_cgroups, remove_parents
 from minikubelet.runtime.models import Sandbox
 from minikubelet.runtime.remove_container import forget
 from minikubelet.runtime.run_sandbox import remove_run_dir
-from minikubelet.runtime.stop_sandbox import stop_locked
+from minikubelet.runtime.stop_sandbox import release_network, stop_locked
 
 
 async def remove_sandbox(context: Context, identifier: str) -> None:
@@ -29,6 +29,7 @@ async def remove_locked(context: Context, sandbox: Sandbox) -> None:
     """Remove it; the caller holds its lock."""
     if not sandbox.status.stopped_at:
         await stop_locked(context, sandbox)
+    await release_network(context, sandbox)
     monitor = sandbox.monitor
     if monitor is not None and not monitor.gone:
         await monitor.shutdown()

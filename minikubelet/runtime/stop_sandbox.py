@@ -46,8 +46,17 @@ async def stop_locked(context: Context, sandbox: Sandbox) -> None:
         await _wait_for_exits(context, sandbox)
     elif not sandbox.status.stopped_at:
         lose(context, sandbox, "the pod's monitor has ended")
-    await context.network.detach(sandbox.id)
+    await release_network(context, sandbox)
     record_not_ready(context, sandbox)
+
+
+async def release_network(context: Context, sandbox: Sandbox) -> None:
+    """Give the pod's address and ports back, once."""
+    if not sandbox.status.released:
+        await context.network.detach(sandbox.id)
+        sandbox.status.released = True
+        if sandbox.status.stopped_at:  # else it is about to be recorded
+            context.store.save_sandbox(sandbox)
 
 
 async def _wait_for_exits(context: Context, sandbox: Sandbox) -> None:
