@@ -1,0 +1,166 @@
+"""What a test left on the machine (mounts, links, cgroups, tables, processes) and a daemon in its state."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sqlite3
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from minikubelet.base.config import DaemonConfig
+from minikubelet.linux.cgroup.mount import find_mount
+
+SECONDS = 10.0
+"""How long the kernel may take to let go of namespaces and their links, and cgroups of their last process."""
+PR_SET_CHILD_SUBREAPER = 36
+STRICT = bool(os.environ.get("CI"))
+"""Whether this machine is ours alone: else other programs' mounts and links may come and go meanwhile."""
+
+
+def become_subreaper() -> None:
+    """Make every process that our descendants leave behind our child: none can hide (prctl(2))."""
+    if ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError("prctl(PR_SET_CHILD_SUBREAPER) failed")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What can leak; the difference of two snapshots has."""
+
+    processes: frozenset[str] = field(default_factory=frozenset)
+    mounts: frozenset[str] = field(default_factory=frozenset)
+    links: frozenset[str] = field(default_factory=frozenset)
+    cgroups: frozenset[str] = field(default_factory=frozenset)
+    tables: frozenset[str] = field(default_factory=frozenset)
+
+    @classmethod
+    def take(cls) -> Snapshot:
+        if not STRICT:
+            return cls(processes=_processes())
+        return cls(_processes(), _mounts(), frozenset(os.listdir("/sys/class/net")), _cgroups(), _tables())
+
+    def since(self, before: Snapshot) -> list[str]:
+        """What is here and wasn't then, one line each."""
+        return [
+            f"{kind}: {each}"
+            for kind in vars(self)
+            for each in sorted(getattr(self, kind) - getattr(before, kind))
+        ]
+
+
+def wait_until_clean(before: Snapshot) -> list[str]:
+    """What is left since `before`, once the kernel had time to clean up."""
+    deadline = time.monotonic() + SECONDS
+    while True:
+        left = Snapshot.take().since(before)
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.05)
+
+
+def left_by_pods(config: DaemonConfig) -> list[str]:
+    """What pods of this daemon left although all of them are removed. The daemon may still run."""
+    deadline = time.monotonic() + SECONDS
+    while True:
+        left = [*_left_below(config), *_leases(config), *_ports(config)]
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.05)
+
+
+def _left_below(config: DaemonConfig) -> list[str]:
+    folders = {
+        "pod's run folder": f"{config.run}/pods",
+        "container's layer": f"{config.root}/containers",
+        "trash": f"{config.root}/trash",
+    }
+    left = [
+        f"{what}: {folder}/{name}"
+        for what, folder in folders.items()
+        if os.path.isdir(folder)
+        for name in os.listdir(folder)
+    ]
+    ours = (config.run + "/", config.root + "/")
+    return left + [f"mount: {each}" for each in _mounts() if each.startswith(ours)]
+
+
+def _leases(config: DaemonConfig) -> list[str]:
+    """Rows of every table about pods, as a reader beside the daemon sees them."""
+    left = []
+    with contextlib.closing(sqlite3.connect(f"file:{config.root}/state.db?mode=ro", uri=True)) as db:
+        names = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        pods = [n for n in names if any(w in n for w in ("lease", "sandbox", "container", "port", "hold"))]
+        assert any("lease" in name for name in pods), f"no table of leases among {names}"
+        for name in pods:
+            left += [f"row of {name}: {row}" for row in db.execute(f'SELECT * FROM "{name}"')]
+    return left
+
+
+def _ports(config: DaemonConfig) -> list[str]:
+    """Elements of the port maps."""
+    table = f"minikubelet_{config.instance}"
+    found = subprocess.run(
+        ["nft", "list", "table", "inet", table], capture_output=True, text=True, check=False
+    )
+    return [
+        f"host port: {line.strip()}"
+        for line in found.stdout.splitlines()
+        if line.strip().startswith("elements = ")
+    ]
+
+
+def remove_host_objects(config: DaemonConfig) -> None:
+    """Take away what a daemon keeps for its next start: its bridge, its nftables table, its cgroup."""
+    run = ("nft", "delete", "table", "inet", f"minikubelet_{config.instance}")
+    subprocess.run(run, capture_output=True, check=False)
+    subprocess.run(["ip", "link", "delete", f"mk-{config.instance}"], capture_output=True, check=False)
+    with contextlib.suppress(OSError):
+        os.rmdir(find_mount().path + config.cgroup_root)
+
+
+def _processes() -> frozenset[str]:
+    """Our descendants. Those that ended and are only ours to wait for are waited for."""
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.status() == psutil.STATUS_ZOMBIE:
+                if process.ppid() == os.getpid() and not _is_known(process.pid):
+                    with contextlib.suppress(ChildProcessError):
+                        os.waitpid(process.pid, os.WNOHANG)
+                continue
+            found.add(f"{process.pid} {' '.join(process.cmdline())[:200]}")
+    return frozenset(found)
+
+
+_known: set[int] = set()
+
+
+def know(pid: int) -> None:
+    """Say that a child is waited for by the test that started it."""
+    _known.add(pid)
+
+
+def _is_known(pid: int) -> bool:
+    return pid in _known
+
+
+def _mounts() -> frozenset[str]:
+    """Mount points and their sources (proc_pid_mountinfo(5))."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return frozenset(f"{line.split()[4]} {' '.join(line.partition(' - ')[2].split()[:2])}" for line in lines)
+
+
+def _cgroups() -> frozenset[str]:
+    mount = find_mount().path
+    return frozenset(path for path, _, _ in os.walk(mount)) if mount else frozenset()
+
+
+def _tables() -> frozenset[str]:
+    done = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False)
+    return frozenset(done.stdout.splitlines())
