@@ -82,12 +82,12 @@ def big_image() -> Image:
     return catalog.big(Path(os.environ.get("MINIKUBELET_PEERS", "/var/cache/minikubelet-peers")) / "images")
 
 
-def leftovers(home: Path) -> list[str]:
+def leftovers(home: Path, bridges: Sequence[str] = (BRIDGE,)) -> list[str]:
     """What the run should not have left on the machine."""
     with open("/proc/self/mountinfo") as mounts:
         found = [f"mount: {line.split()[4]}" for line in mounts if f" {home}/" in line]
     links = subprocess.check_output(["ip", "-o", "link"], text=True)
-    found += [f"link: {BRIDGE}"] if f"{BRIDGE}:" in links else []
+    found += [f"link: {bridge}" for bridge in bridges if f"{bridge}:" in links]
     found += [f"cgroup: {path}" for path in Path("/sys/fs/cgroup").glob(f"*/minikubelet-bench-{os.getpid()}")]
     for process in Path("/proc").glob("[0-9]*/cmdline"):
         try:

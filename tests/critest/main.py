@@ -154,7 +154,7 @@ def run_and_clean(options: Options) -> tuple[Report, list[str]]:
     with tempfile.TemporaryDirectory(prefix="mkcritest-") as scratch:
         os.chmod(scratch, 0o711)  # the users of a user namespace pass through to their root filesystem
         report = run(options, Path(scratch))
-        left = leftovers(Path(scratch))
+        left = leftovers(Path(scratch), [runtimes.bridge(options.runtime, Path(scratch) / "r")])
     return report, left
 
 

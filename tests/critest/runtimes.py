@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.bench.containerd import Containerd
+from minikubelet.base.config import DaemonConfig
+from tests.bench.containerd import BRIDGE, Containerd
 from tests.bench.contenders import ROOT, Contender, Minikubelet
 from tests.critest.images import SANDBOX_IMAGE
 
@@ -17,3 +18,10 @@ def runtime(name: str, home: Path, bin_dir: Path, certs_dir: Path) -> Contender:
     if name == "containerd":
         return Containerd(home, bin_dir, certs_dir, SANDBOX_IMAGE)
     return Minikubelet(home, PROGRAM, certs_dir)
+
+
+def bridge(name: str, home: Path) -> str:
+    """The link that the runtime makes for its pods and has to take away."""
+    if name == "containerd":
+        return BRIDGE
+    return f"mk-{DaemonConfig(root=str(home / 'root')).instance}"
