@@ -339,13 +339,15 @@ def _resources(check: _Checker, at: Path, resources: ResourceRequirements) -> No
     for group in ("limits", "requests"):
         amounts: dict[str, Quantity] = getattr(resources, group)
         for name, amount in amounts.items():
+            limit = resources.limits.get(name)
+            if group == "requests" and limit == amount:
+                continue  # a default taken from the limit, which was looked at already
             try:
                 if parse(amount) < 0:
                     check.invalid((*at, group, name), amount, "must be greater than or equal to 0")
             except ValueError as exc:
                 check.invalid((*at, group, name), amount, str(exc))
                 continue
-            limit = resources.limits.get(name)
             if group == "requests" and limit is not None:
                 _below(check, (*at, group), name, amount, limit)
     if resources.claims:

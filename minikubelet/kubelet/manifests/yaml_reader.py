@@ -95,6 +95,8 @@ class _Builder:
         before = self._nodes
         if isinstance(event, yaml.ScalarEvent):
             value: Any = _scalar(event, line)
+        elif event.tag and not event.implicit:
+            raise ManifestError(f"tag {event.tag} is not allowed", line=line)
         elif isinstance(event, yaml.SequenceStartEvent):
             value = self._sequence(path, depth)
         else:

@@ -70,6 +70,8 @@ class FolderSource:
         self._changed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._clashes: set[tuple[str, str]] = set()
+        self._said: list[tuple[ManifestError, str]] = []
+        """Problems found by the reading thread, to be reported from the event loop."""
 
     async def watch(self) -> AsyncIterator[list[Pod]]:
         """See :class:`PodSource`."""
@@ -80,8 +82,10 @@ class FolderSource:
             while True:
                 self._changed.clear()
                 self._place_watch()
-                pods = await asyncio.to_thread(self._scan)
-                pods = self._unique(pods)
+                pods = self._unique(await asyncio.to_thread(self._scan))
+                for problem, level in self._said:
+                    self._report(problem, level)
+                self._said.clear()
                 uids = sorted(f"{pod.uid} {pod.metadata.annotations}" for pod in pods)
                 if uids != last:
                     last = uids
@@ -174,31 +178,35 @@ class FolderSource:
             if not isinstance(exc, FileNotFoundError):
                 self._problem(file, ManifestError(exc.strerror or str(exc), file=name))
             return
-        with os.fdopen(fd, "rb") as stream:
+        try:
             status = os.fstat(fd)
             signature = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
             if signature == file.signature:
                 return
             file.signature = signature
-            try:
-                file.pods = self._parse(name, status, stream.read(MAX_BYTES + 1))
-                file.problem = ""
-            except ManifestError as exc:
-                exc.file = exc.file or name
-                self._problem(file, exc)
+            file.pods = self._parse(name, fd, status)
+            file.problem = ""
+        except ManifestError as exc:
+            exc.file = exc.file or name
+            self._problem(file, exc)
+        except OSError as exc:
+            self._problem(file, ManifestError(exc.strerror or str(exc), file=name))
+        finally:
+            os.close(fd)
 
     def _problem(self, file: _File, error: ManifestError) -> None:
         if file.problem != str(error):
             file.problem = str(error)
-            self._report(error, "error")
+            self._said.append((error, "error"))
 
-    def _parse(self, name: str, status: os.stat_result, text: bytes) -> list[Pod]:
+    def _parse(self, name: str, fd: int, status: os.stat_result) -> list[Pod]:
         if stat.S_ISDIR(status.st_mode):
             raise ManifestError("a folder; manifests in sub-folders are not read")
         if not stat.S_ISREG(status.st_mode):
             raise ManifestError("not a regular file")
+        with os.fdopen(fd, "rb", closefd=False) as stream:
+            found = decode_pods(stream.read(MAX_BYTES + 1), name)
         pods = []
-        found = decode_pods(text, name)
         if not found:
             raise ManifestError("holds no pod")
         for pod, document in found:
@@ -211,7 +219,7 @@ class FolderSource:
                 raise _joined(problems)
             for warning in warnings_for(pod):
                 warning.file, warning.line = name, document.line(warning.path)
-                self._report(warning, "warning")
+                self._said.append((warning, "warning"))
             pods.append(pod)
         return pods
 
@@ -229,7 +237,7 @@ class FolderSource:
             uids.add(pod.uid)
         for name, key in sorted(clashes - self._clashes):
             message = f"pod {key} is defined twice; the first definition counts"
-            self._report(ManifestError(message, file=name), "error")
+            self._said.append((ManifestError(message, file=name), "error"))
         self._clashes = clashes
         return list(kept.values())
 

@@ -33,6 +33,7 @@ async def test_a_crash_loop_backs_off_from_10_seconds_to_5_minutes(harness: Harn
             assert len(harness.cri.called("StartContainer")) == round_ + 2
             harness.clock.advance(1)
             await crash(harness, round_ + 3)
+        await harness.until(lambda: harness.waiting() == "CrashLoopBackOff")
         last = harness.container().last_state.terminated
         assert last is not None and last.exit_code == 1 and last.reason == "Error"
         assert harness.pod().status.phase == "Running" and harness.condition("Ready") == "False"

@@ -1,0 +1,203 @@
+"""Pods that can't be run are refused with the field and upstream's words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from minikubelet.kubelet.defaults import apply_defaults
+from minikubelet.kubelet.manifests.static import make_static
+from minikubelet.kubelet.objects import Pod
+from minikubelet.kubelet.validation import validate_pod, warnings_for
+
+
+def built(spec: dict[str, Any], **meta: Any) -> Pod:
+    whole = {"containers": [{"name": "a", "image": "b"}], **spec}
+    plain = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", **meta}, "spec": whole}
+    pod = msgspec.convert(plain, Pod)
+    make_static(pod, "node", "f")
+    apply_defaults(pod)
+    return pod
+
+
+def one(**fields: Any) -> dict[str, Any]:
+    return {"containers": [{"name": "a", "image": "b", **fields}]}
+
+
+def test_a_plain_pod_is_valid() -> None:
+    assert validate_pod(built({})) == []
+    assert warnings_for(built({})) == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "field", "message"),
+    [
+        ({"containers": []}, "spec.containers", "Required value"),
+        ({"containers": [{"image": "b"}]}, "spec.containers[0].name", "Required value"),
+        (
+            {"containers": [{"name": "A", "image": "b"}]},
+            "spec.containers[0].name",
+            'Invalid value: "A": a lowercase RFC 1123',
+        ),
+        ({"containers": [{"name": "a"}]}, "spec.containers[0].image", "Required value"),
+        (
+            {"containers": [{"name": "a", "image": "b"}, {"name": "a", "image": "b"}]},
+            "spec.containers[1].name",
+            'Duplicate value: "a"',
+        ),
+        ({"initContainers": [{"name": "a", "image": "b"}]}, "spec.initContainers[0].name", "Duplicate value"),
+        (
+            {"initContainers": [{"name": "i", "image": "b", "readinessProbe": {"exec": {"command": ["x"]}}}]},
+            "spec.initContainers[0].readinessProbe",
+            "Forbidden: may not be set for init containers without restartPolicy=Always",
+        ),
+        (
+            {"restartPolicy": "Sometimes"},
+            "spec.restartPolicy",
+            'Unsupported value: "Sometimes": supported values: "Always", "OnFailure", "Never"',
+        ),
+        ({"dnsPolicy": "None"}, "spec.dnsConfig.nameservers", "Required value"),
+        ({"hostAliases": [{"ip": "1.2.3"}]}, "spec.hostAliases[0].ip", 'Invalid value: "1.2.3"'),
+        (
+            {"hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a\nb"]}]},
+            "spec.hostAliases[0].hostnames[0]",
+            "Invalid value",
+        ),
+        ({"hostname": "a.b"}, "spec.hostname", "Invalid value"),
+        ({"hostUsers": False}, "spec.hostUsers", "Forbidden"),
+        (
+            {"terminationGracePeriodSeconds": -1},
+            "spec.terminationGracePeriodSeconds",
+            "must be greater than or equal to 0",
+        ),
+        (
+            {"securityContext": {"sysctls": [{"name": "kernel.core_pattern\nx"}]}},
+            "spec.securityContext.sysctls[0].name",
+            "Invalid value",
+        ),
+        (
+            {"securityContext": {"runAsUser": 4294967295}},
+            "spec.securityContext.runAsUser",
+            "must be between 0 and 2147483647",
+        ),
+        (
+            {"volumes": [{"name": "v", "hostPath": {"path": "/a/../b"}}]},
+            "spec.volumes[0].hostPath.path",
+            "must not contain '..'",
+        ),
+        (
+            {"volumes": [{"name": "v", "emptyDir": {}, "hostPath": {"path": "/"}}]},
+            "spec.volumes[0]",
+            "Forbidden: may not specify more than 1 volume type",
+        ),
+        (one(imagePullPolicy="Maybe"), "spec.containers[0].imagePullPolicy", "Unsupported value"),
+        (one(ports=[{"containerPort": 0}]), "spec.containers[0].ports[0].containerPort", "Required value"),
+        (
+            one(ports=[{"containerPort": 70000}]),
+            "spec.containers[0].ports[0].containerPort",
+            "must be between 1 and 65535, inclusive",
+        ),
+        (
+            one(ports=[{"containerPort": 1, "hostPort": 5}, {"containerPort": 2, "hostPort": 5}]),
+            "spec.containers[0].ports[1].hostPort",
+            "Duplicate value",
+        ),
+        (
+            one(ports=[{"containerPort": 1, "name": "UP"}]),
+            "spec.containers[0].ports[0].name",
+            "Invalid value",
+        ),
+        (one(env=[{"name": "a=b"}]), "spec.containers[0].env[0].name", "Invalid value"),
+        (
+            one(env=[{"name": "a", "valueFrom": {}}]),
+            "spec.containers[0].env[0].valueFrom",
+            "must specify exactly one source",
+        ),
+        (
+            one(env=[{"name": "a", "valueFrom": {"fieldRef": {"fieldPath": "spec.nope"}}}]),
+            "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath",
+            "Invalid value",
+        ),
+        (
+            one(resources={"limits": {"cpu": "lots"}}),
+            "spec.containers[0].resources.limits.cpu",
+            "not a quantity",
+        ),
+        (
+            one(resources={"limits": {"cpu": "1"}, "requests": {"cpu": "2"}}),
+            "spec.containers[0].resources.requests",
+            "must be less than or equal to cpu limit of 1",
+        ),
+        (
+            one(volumeMounts=[{"name": "v", "mountPath": "/v"}]),
+            "spec.containers[0].volumeMounts[0].name",
+            'Not found: "v"',
+        ),
+        (
+            one(livenessProbe={}),
+            "spec.containers[0].livenessProbe",
+            "Required value: must specify a handler type",
+        ),
+        (
+            one(livenessProbe={"exec": {"command": ["x"]}, "successThreshold": 2}),
+            "spec.containers[0].livenessProbe.successThreshold",
+            "must be 1",
+        ),
+        (
+            one(readinessProbe={"httpGet": {"port": 0}}),
+            "spec.containers[0].readinessProbe.httpGet.port",
+            "must be between 1 and 65535",
+        ),
+        (
+            one(lifecycle={"preStop": {"exec": {"command": ["x"]}, "sleep": {"seconds": 1}}}),
+            "spec.containers[0].lifecycle.preStop",
+            "may not specify more than 1 handler type",
+        ),
+        (
+            one(securityContext={"privileged": True, "allowPrivilegeEscalation": False}),
+            "spec.containers[0].securityContext",
+            "cannot set",
+        ),
+        (
+            one(securityContext={"seccompProfile": {"type": "Localhost"}}),
+            "spec.containers[0].securityContext.seccompProfile.localhostProfile",
+            "Required value",
+        ),
+        (
+            one(securityContext={"seccompProfile": {"type": "Localhost", "localhostProfile": "../x"}}),
+            "spec.containers[0].securityContext.seccompProfile.localhostProfile",
+            "must be a relative path without '..'",
+        ),
+        (
+            one(securityContext={"seccompProfile": {"type": "unconfined"}}),
+            "spec.containers[0].securityContext.seccompProfile.type",
+            "Unsupported value",
+        ),
+    ],
+)
+def test_problems(spec: dict[str, Any], field: str, message: str) -> None:
+    problems = validate_pod(built(spec))
+    assert [p.field for p in problems] == [field], problems
+    assert message in problems[0].message
+
+
+@pytest.mark.parametrize("name", ["", "Web", "a_b", "-a", "a" * 300, "a/b", "a..b"])
+def test_bad_names(name: str) -> None:
+    assert any(p.field == "metadata.name" for p in validate_pod(built({}, name=name)))
+
+
+@pytest.mark.parametrize("uid", ["../../etc", "a/b", ".", "a\n"])
+def test_uids_that_could_not_be_a_folder(uid: str) -> None:
+    assert [p.field for p in validate_pod(built({}, uid=uid))] == ["metadata.uid"]
+
+
+def test_a_namespace_must_be_a_label() -> None:
+    assert [p.field for p in validate_pod(built({}, namespace="a.b"))] == ["metadata.namespace"]
+
+
+def test_fields_without_effect_are_warned_of() -> None:
+    pod = built({"nodeSelector": {"a": "b"}, "imagePullSecrets": [{"name": "x"}]})
+    assert validate_pod(pod) == []
+    assert sorted(w.field for w in warnings_for(pod)) == ["spec.imagePullSecrets", "spec.nodeSelector"]
