@@ -86,8 +86,9 @@ class ApiClient:
 
     def find_pod(self, namespace: str, name: str) -> Json:
         """One pod. Raises CommandError in kubectl's words."""
-        for pod in self.pods():
-            if pod["metadata"]["name"] == name and pod["metadata"]["namespace"] == namespace:
+        here = [pod for pod in self.pods() if pod["metadata"].get("namespace") == namespace]
+        for pod in here:
+            if pod["metadata"]["name"] == full_name(here, name):
                 return pod
         raise not_found(name)
 
@@ -102,6 +103,17 @@ class ApiClient:
         if response.status != 200:
             raise CommandError(response.read(65536).decode("utf-8", "replace").strip() or response.reason)
         return response
+
+
+def full_name(pods: list[Json], name: str) -> str:
+    """The name of the pod that is meant: a manifest's pod is called NAME-NODE, and NAME will do for it."""
+    names = {pod["metadata"]["name"]: pod for pod in pods}
+    if name in names:
+        return name
+    for full, pod in names.items():
+        if full == f"{name}-{pod.get('spec', {}).get('nodeName', '').lower()}":
+            return full
+    return name
 
 
 def not_found(name: str) -> CommandError:

@@ -58,7 +58,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_sockets(parser: argparse.ArgumentParser, *, inherit: bool = False) -> None:
-    """``--run`` and ``--listen``: where the daemon is. A verb's parser inherits what stood before the verb."""
+    """``--run`` and ``--listen``: where the daemon is. A verb inherits what stood before it."""
     group = parser.add_argument_group("global options")
     group.add_argument(
         "--run",

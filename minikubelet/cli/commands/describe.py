@@ -7,7 +7,7 @@ import sys
 import time
 
 from minikubelet.cli import options
-from minikubelet.cli.api_client import ApiClient, not_found
+from minikubelet.cli.api_client import ApiClient, full_name, not_found
 from minikubelet.cli.commands.get import pod_names
 from minikubelet.cli.describe_pod import describe
 
@@ -36,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
     client = ApiClient(options.kubelet_socket(args))
     pods = [pod for pod in client.pods() if pod["metadata"].get("namespace") == args.namespace]
     if names:
+        names = [full_name(pods, name) for name in names]
         chosen = [pod for name in names for pod in pods if pod["metadata"]["name"] == name]
     else:
         chosen = pods

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from collections.abc import Sequence
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from minikubelet.cli import options
@@ -24,10 +26,21 @@ minikubelet exec -i web -- sh -c 'cat > /tmp/file' < file
 """
 
 
+class _Parser(options.Parser):
+    """Everything after ``--`` is the command, whatever it looks like."""
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        words = list(args or [])
+        split = words.index("--") if "--" in words else len(words)
+        parsed = super().parse_args(words[:split], namespace)
+        parsed.command += words[split + 1 :]
+        return parsed
+
+
 def parser() -> options.Parser:
     """See :mod:`minikubelet.cli.commands`."""
     usage = "POD [-c CONTAINER] [-it] -- COMMAND [ARG...]"
-    made = options.Parser("exec", "Execute a command in a container.", usage, _EXAMPLES)
+    made = _Parser("exec", "Execute a command in a container.", usage, _EXAMPLES)
     made.add_argument("pod", metavar="POD")
     made.add_argument("command", metavar="COMMAND", nargs="*", help="what to run, after --")
     made.add_argument("-c", "--container", metavar="NAME", help="default: the first container")

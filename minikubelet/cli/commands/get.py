@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from minikubelet.cli import options, pod_row, selectors
-from minikubelet.cli.api_client import ApiClient, Json, not_found
+from minikubelet.cli.api_client import ApiClient, Json, full_name, not_found
 from minikubelet.cli.options import CommandError
 from minikubelet.cli.text import Table
 
@@ -62,9 +62,12 @@ def run(args: argparse.Namespace) -> int:
     names = pod_names(args.kind, args.names)
     if names and args.all_namespaces:
         raise CommandError("a pod can't be named together with --all-namespaces", usage=True)
-    matches = _filter(args, names)
     client = ApiClient(options.kubelet_socket(args))
-    pods = [pod for pod in client.pods() if matches(pod)]
+    every = client.pods()
+    here = [pod for pod in every if pod["metadata"].get("namespace") == args.namespace]
+    names = [full_name(here, name) for name in names]
+    matches = _filter(args, names)
+    pods = [pod for pod in every if matches(pod)]
     found = {pod["metadata"]["name"] for pod in pods}
     missing = [name for name in names if name not in found]
     printer = _Printer(args, single=len(names) == 1)

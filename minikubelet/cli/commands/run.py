@@ -1,0 +1,72 @@
+"""``run``: pods from manifests in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+
+from minikubelet.cli import options
+
+ROOT = "/var/lib/minikubelet-run"
+RUN = "/run/minikubelet-run"
+
+_EXAMPLES = """
+# Run a pod until Ctrl-C
+sudo minikubelet run my-pod.yaml
+
+# Without network: its images come from a tar
+sudo minikubelet run --load images.tar my-pod.yaml
+
+# Meanwhile, in another terminal
+sudo minikubelet --run /run/minikubelet-run get pods
+"""
+
+
+def parser() -> options.Parser:
+    """See :mod:`minikubelet.cli.commands`."""
+    made = options.Parser(
+        "run",
+        "Run pods from manifests in the foreground: a runtime and a kubelet of their own, until Ctrl-C.\n"
+        "Then the pods are stopped gracefully and nothing but pulled images is left. Ends by itself when\n"
+        "all pods have ended; the exit code is then 1 if one has failed.",
+        "FILE... [options]",
+        _EXAMPLES,
+    )
+    made.add_argument("files", metavar="FILE", nargs="+", help="manifests, YAML or JSON")
+    made.add_argument(
+        "--load", metavar="TAR", action="append", default=[], help="first load images, may be repeated"
+    )
+    made.add_argument("--root", metavar="DIR", default=ROOT, help="image store (default %(default)s)")
+    made.add_argument("--run", metavar="DIR", default=RUN, help="sockets and live pods (default %(default)s)")
+    made.add_argument(
+        "--unenforced-limits",
+        choices=("refuse", "allow"),
+        default="refuse",
+        help="containers with limits that this host can't enforce (default %(default)s)",
+    )
+    made.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        default="error",
+        help="what the daemon says beside the pods' events (default %(default)s)",
+    )
+    return made
+
+
+def run(args: argparse.Namespace) -> int:
+    """See :mod:`minikubelet.cli.commands`."""
+    from minikubelet.cli import foreground
+
+    settings = foreground.Settings(
+        root=options.absolute(args.root),
+        run=options.absolute(args.run),
+        load=[options.absolute(path) for path in args.load],
+        unenforced_limits=args.unenforced_limits,
+        log_level=args.log_level,
+    )
+    pods = foreground.read_manifests([os.path.abspath(path) for path in args.files])
+    options.need_root("pods need namespaces, mounts and network links")
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    return asyncio.run(foreground.Foreground(settings, pods).run())
