@@ -32,7 +32,7 @@ class ObjectReference(
     field_path: str = ""
 
 
-class EventSource(Object):
+class EventSource(Object, omit_defaults=False):
     """core/v1 EventSource."""
 
     component: str = "kubelet"
