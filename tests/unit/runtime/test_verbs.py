@@ -57,17 +57,17 @@ async def test_a_pods_life(node: FakeNode) -> None:
     sandbox_id, container_id = await running(node)
     sandbox = node.context.sandbox(sandbox_id)
     container = node.context.container(container_id)
-    assert sandbox.state is SandboxState.READY
+    assert sandbox.state == SandboxState.READY
     assert sandbox.status.ips == ("10.0.0.2",)
-    assert container.state is ContainerState.RUNNING
+    assert container.state == ContainerState.RUNNING
     assert container.status.user == wire.ResolvedUser(uid=7)
     assert node.images.held == {container_id: IMAGE_ID}
     await stop_container(node.context, container_id, 0)
-    assert container.state is ContainerState.EXITED
     assert (container.status.exit_code, container.status.reason) == (137, "Error")
+    assert node.context.container(container_id).state is ContainerState.EXITED
     await remove_container(node.context, container_id)
     await stop_sandbox(node.context, sandbox_id)
-    assert sandbox.state is SandboxState.NOT_READY
+    assert node.context.sandbox(sandbox_id).state is SandboxState.NOT_READY
     assert not node.network.attached
     await remove_sandbox(node.context, sandbox_id)
     nothing_is_left(node)
