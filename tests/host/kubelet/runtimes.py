@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import subprocess
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import grpc
+
+from minikubelet.criapi import node_pb2 as node
+from minikubelet.criapi import services
 from tests.bench.containerd import Containerd, cni_folder
 from tests.images import catalog
 from tests.images.layout import oci_archive
@@ -42,7 +49,16 @@ class TestContainerd(Containerd):
         """Import an OCI archive into the namespace that CRI uses."""
         file = self.home / f"{name}.tar"
         file.write_bytes(archive)
-        command = [str(self.bin_dir / "ctr"), "-a", str(self.socket), "-n", "k8s.io", "image", "import", str(file)]
+        command = [
+            str(self.bin_dir / "ctr"),
+            "-a",
+            str(self.socket),
+            "-n",
+            "k8s.io",
+            "image",
+            "import",
+            str(file),
+        ]
         subprocess.run(command, check=True, capture_output=True)
 
 
@@ -56,3 +72,43 @@ def containerd(home: Path, bin_dir: Path) -> Iterator[str]:
         yield f"unix://{runtime.socket}"
     finally:
         runtime.stop()
+
+
+@contextlib.contextmanager
+def minikubelet(home: Path) -> Iterator[str]:
+    """This project's own runtime, without its kubelet, with the test image loaded; its CRI endpoint."""
+    home.mkdir(parents=True)
+    socket = home / "cri.sock"
+    command = [sys.executable, "-m", "minikubelet.cli.main", "daemon", "--no-kubelet"]
+    command += ["--root", str(home / "root"), "--run", str(home / "run"), "--listen", f"unix://{socket}"]
+    command += ["--unenforced-limits=allow"]
+    with open(home / "daemon.log", "wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    try:
+        _wait_for(socket, process, home / "daemon.log")
+        asyncio.run(_load(str(socket), oci_archive({IMAGE: catalog.busybox()})))
+        yield f"unix://{socket}"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _wait_for(socket: Path, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 30
+    while not socket.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise AssertionError(f"the daemon does not serve:\n{log.read_text()}")
+        time.sleep(0.05)
+
+
+async def _load(socket: str, archive: bytes) -> None:
+    """Load an archive through the node's own image service."""
+    async with grpc.aio.insecure_channel(f"unix:{socket}") as channel:
+        store = services.IMAGE_STORE.connect(channel)
+
+        async def pieces() -> AsyncIterator[node.LoadChunk]:
+            for start in range(0, len(archive), 1 << 20):
+                yield node.LoadChunk(data=archive[start : start + (1 << 20)])
+
+        async for _ in store.Load(pieces()):
+            pass
