@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import select
 from collections.abc import Callable
 
 from minikubelet.linux import tty
@@ -53,6 +54,7 @@ class Output:
 
     def add_reader(self) -> int:
         """The read end of a new pipe that gets what comes from now on. Raises OSError EUSERS when too many."""
+        self._drop_abandoned()
         if len(self._sinks) >= MAX_ATTACHED:
             raise OSError(errno.EUSERS, f"{MAX_ATTACHED} readers are attached already", self.name)
         reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -61,6 +63,15 @@ class Output:
             fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, _ATTACH_PIPE)
         self._sinks.append(writer)
         return reader
+
+    def _drop_abandoned(self) -> None:
+        """Close the pipes that nobody reads any more (poll(2): POLLERR on the write end)."""
+        poll = select.poll()
+        for sink in self._sinks:
+            poll.register(sink, 0)
+        for sink, _ in poll.poll(0):
+            self._sinks.remove(sink)
+            os.close(sink)
 
     def _fan_out(self, chunk: bytes) -> None:
         for sink in list(self._sinks):

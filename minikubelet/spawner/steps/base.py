@@ -20,6 +20,8 @@ class Scene:
         """The cgroup folder to be born in."""
         self.shm = -1
         """Detached mount of the pod's /dev/shm."""
+        self.shm_fetched = False
+        """Whether it is this process's own copy."""
         self.pause = -1
         """The pause binary."""
         self.empty = -1

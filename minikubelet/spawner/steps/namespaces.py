@@ -145,6 +145,7 @@ class FetchShm(Step):
     def execute(self, scene: Scene) -> None:
         namespaces.join(scene.namespaces, namespaces.CLONE_NEWNS)
         scene.shm = mounts.clone_tree("/" + SHM)
+        scene.shm_fetched = True
         namespaces.join(scene.host_mounts, namespaces.CLONE_NEWNS)
         namespaces.leave(namespaces.CLONE_NEWNS)
 

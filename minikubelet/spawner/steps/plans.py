@@ -46,6 +46,9 @@ def init_plan(request: StartContainer, machine: Machine, shared: int, fetch_shm:
     """
     for mount in request.mounts:
         _check(mount)
+    for device in request.devices:
+        if device.kind not in rootfs.DEVICE_KINDS or not device.path.startswith("/"):
+            raise StepError("make the device", errno.EINVAL, device.path, f"kind {device.kind!r}, or no absolute path")
     binds = [(index, mount) for index, mount in enumerate(request.mounts) if mount.kind == "bind"]
     plan: list[Step] = [ns.JoinNamespaces(shared, "the pod")]
     if fetch_shm:

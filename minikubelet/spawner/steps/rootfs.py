@@ -28,6 +28,9 @@ _STANDARD_LINKS = (
     ("ptmx", "pts/ptmx"),
 )
 
+DEVICE_KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+"""File types by the letter that mknod(1) has for them."""
+
 
 class OpenSources(Step):
     """Copy the trees of all bind mounts before this namespace is cut off from the host's.
@@ -128,7 +131,8 @@ class AttachMount(Step):
         if mount.kind == "bind":
             tree = scene.sources.pop(self._index, -1)
         elif mount.kind == "shm":
-            tree = mounts.clone_tree("", dirfd=scene.shm)
+            # Made by fsmount(2), so that it may be copied from any mount namespace; fetched, it is a copy already.
+            tree = os.dup(scene.shm) if scene.shm_fetched else mounts.clone_tree("", dirfd=scene.shm)
         else:
             return mounts.new_filesystem(mount.kind, mount.data, self._attributes, mount.source)
         if tree >= 0 and mount.flags:
@@ -162,9 +166,8 @@ class MakeDevice(Step):
     """A device node beyond the standard ones."""
 
     def __init__(self, device: Device) -> None:
-        kinds = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
         self._device = device
-        self._mode = kinds[device.kind] | device.mode & 0o7777
+        self._mode = DEVICE_KINDS[device.kind] | device.mode & 0o7777
 
     def describe(self) -> str:
         return "make the device"

@@ -110,12 +110,15 @@ def test_a_request_that_cannot_be_served_is_a_failure(make_pod: MakePod) -> None
 
 def test_descriptors_sent_without_need_are_closed(make_pod: MakePod) -> None:
     pod = make_pod()
+    state(pod.control)
     before = len(os.listdir(f"/proc/{pod.spawned.pid}/fd"))
     null = os.open("/dev/null", os.O_RDWR)
     for _ in range(50):
         pod.control.ask(m.GetState(id=pod.control.next_id()), m.State, [null] * 4)
     os.close(null)
-    assert len(os.listdir(f"/proc/{pod.spawned.pid}/fd")) == before
+    wait_until(
+        lambda: len(os.listdir(f"/proc/{pod.spawned.pid}/fd")) == before, "the descriptors to be closed"
+    )
 
 
 def test_many_lives_leak_no_descriptor(make_pod: MakePod) -> None:
