@@ -17,6 +17,11 @@ from minikubelet.kubelet.probes.worker import INITIAL, Clock, Kind, Result, Sett
 
 log = logging.getLogger(__name__)
 
+BREATH = 0.05
+"""Seconds that a container gets to open its port where the manifest has no delay: a miss costs a whole period.
+
+Upstream's first probe comes at a random point of the first period.
+"""
 UNHEALTHY = "Unhealthy"
 PROBE_WARNING = "ProbeWarning"
 
@@ -202,7 +207,8 @@ class ProbeManager:
     def _start(self, group: _Group, worker: Worker) -> None:
         if worker.on_hold:
             return
-        first = max(group.started_at + worker.settings.initial_delay, self._clock.time())
+        delay = worker.settings.initial_delay or BREATH
+        first = max(group.started_at + delay, self._clock.time())
         if group.started_at < self._born:
             # Containers found at start would all be probed at once; upstream spreads them over a period too.
             first += random.random() * worker.settings.period

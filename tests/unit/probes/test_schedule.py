@@ -14,6 +14,7 @@ import pytest
 from minikubelet.base import clock as wall
 from minikubelet.base.errors import Code, NodeError
 from minikubelet.kubelet.objects.containers import Container, EnvVar, ExecAction, HTTPGetAction, Probe
+from minikubelet.kubelet.probes import manager
 from minikubelet.kubelet.probes.manager import ProbeEvent, ProbeManager, ProbeUpdate, Target
 from minikubelet.kubelet.probes.worker import Kind, Result
 
@@ -110,7 +111,8 @@ class Node:
 
 
 @pytest.fixture
-async def node() -> Node:
+async def node(monkeypatch: pytest.MonkeyPatch) -> Node:
+    monkeypatch.setattr(manager, "BREATH", 0)
     return Node()
 
 
@@ -123,6 +125,14 @@ async def test_first_probe_after_the_delay_then_every_period(node: Node) -> None
     await node.clock.run_for(15)
     assert node.times("l") == [5, 8, 11, 14]
     assert node.updates == []  # liveness starts out as success
+
+
+async def test_without_a_delay_a_container_gets_a_moment(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manager, "BREATH", 0.05)
+    node.add(readiness_probe=probe("r", period_seconds=2))
+    node.add("old", readiness_probe=probe("r", period_seconds=2))
+    await node.clock.run_for(3)
+    assert node.times("r") == [0.05, 2.05]
 
 
 async def test_defaults_are_upstreams(node: Node) -> None:
@@ -288,10 +298,10 @@ async def test_commands_see_the_manifests_variables(node: Node) -> None:
         seen.append(command)
         return SimpleNamespace(stdout=b"", stderr=b"", exit_code=0)
 
-    manager = ProbeManager(exec_sync, node.on_result, clock=node.clock)
+    probes = ProbeManager(exec_sync, node.on_result, clock=node.clock)
     words = ["$(A)", "x$(A)y", "$$(A)", "$(B)", "$A", "$"]
     check = Probe(exec=ExecAction(command=words))
     container = Container(name="app", env=[EnvVar(name="A", value="1")], liveness_probe=check)
-    manager.add(Target("uid", container, "c", "127.0.0.1"))
+    probes.add(Target("uid", container, "c", "127.0.0.1"))
     await node.clock.run_for(1)
     assert seen == [["1", "x1y", "$(A)", "$(B)", "$A", "$"]]
