@@ -107,7 +107,7 @@ class ApiClient:
 
 def full_name(pods: list[Json], name: str) -> str:
     """The name of the pod that is meant: a manifest's pod is called NAME-NODE, and NAME will do for it."""
-    names = {pod["metadata"]["name"]: pod for pod in pods}
+    names: dict[str, Json] = {pod["metadata"]["name"]: pod for pod in pods}
     if name in names:
         return name
     for full, pod in names.items():

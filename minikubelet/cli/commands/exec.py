@@ -29,10 +29,12 @@ minikubelet exec -i web -- sh -c 'cat > /tmp/file' < file
 class _Parser(options.Parser):
     """Everything after ``--`` is the command, whatever it looks like."""
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> argparse.Namespace:
         words = list(args or [])
         split = words.index("--") if "--" in words else len(words)
-        parsed = super().parse_args(words[:split], namespace)
+        parsed: argparse.Namespace = super().parse_args(words[:split], namespace)
         parsed.command += words[split + 1 :]
         return parsed
 
@@ -58,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError("you must specify at least one command for the container, after --", usage=True)
     socket = options.kubelet_socket(args)
     pod = one_pod(ApiClient(socket), args.namespace, args.pod)
-    container = choose_container(pod, args.container)
+    container = choose_container(pod, args.container, quiet=args.quiet)
     tty = args.tty
     if tty and not (args.stdin and sys.stdin.isatty()):
         print("Unable to use a TTY - input is not a terminal or the right kind of file", file=sys.stderr)

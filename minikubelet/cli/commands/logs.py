@@ -46,7 +46,7 @@ def parser() -> options.Parser:
     return made
 
 
-def choose_container(pod: Json, wanted: str | None) -> str:
+def choose_container(pod: Json, wanted: str | None, *, quiet: bool = False) -> str:
     """The container asked for, or the default one (said when there are several). Raises CommandError."""
     spec, name = pod["spec"], pod["metadata"]["name"]
     kinds = ("containers", "initContainers", "ephemeralContainers")
@@ -57,7 +57,7 @@ def choose_container(pod: Json, wanted: str | None) -> str:
         return wanted
     noted = pod["metadata"].get("annotations", {}).get(_DEFAULT_CONTAINER, "")
     chosen: str = noted if noted in every else every[0]
-    if len(every) > 1 and not noted:
+    if len(every) > 1 and not noted and not quiet:
         print(f'Defaulted container "{chosen}" out of: {", ".join(every)}', file=sys.stderr)
     return chosen
 
