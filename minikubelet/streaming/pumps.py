@@ -54,8 +54,16 @@ async def _ready(fd: int, *, writing: bool) -> None:
             loop.remove_reader(fd)
 
 
-def close_fd(fd: int) -> None:
-    """Close a descriptor that may be absent (-1)."""
-    if fd >= 0:
-        with contextlib.suppress(OSError):
-            os.close(fd)
+class Descriptor:
+    """A descriptor that is closed once: a number closed twice may be another connection's by then."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        """-1 when absent or closed."""
+
+    def close(self) -> None:
+        """Close it, if it is there and open."""
+        number, self.number = self.number, -1
+        if number >= 0:
+            with contextlib.suppress(OSError):
+                os.close(number)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from minikubelet.base.errors import NodeError
-from minikubelet.streaming.pumps import close_fd, read_fd, write_fd
+from minikubelet.streaming.pumps import Descriptor, read_fd, write_fd
 from minikubelet.streaming.sessions import Streams
 
 log = logging.getLogger(__name__)
@@ -92,6 +92,7 @@ async def _send(channels: Channels, status: dict[str, Any]) -> None:
 
 async def _run(channels: Channels, streams: Streams) -> None:
     activity = _Activity()
+    stdin = Descriptor(streams.stdin)
     outputs = [
         asyncio.create_task(_output(channels, name, fd, activity))
         for name, fd in (("stdout", streams.stdout), ("stderr", streams.stderr))
@@ -99,7 +100,7 @@ async def _run(channels: Channels, streams: Streams) -> None:
     ]
     inputs = [asyncio.create_task(_resizes(channels, streams))]
     if streams.stdin >= 0:
-        inputs.append(asyncio.create_task(_stdin(channels, streams.stdin)))
+        inputs.append(asyncio.create_task(_stdin(channels, stdin)))
     ended = asyncio.ensure_future(streams.wait())
     gone = asyncio.create_task(channels.gone.wait())
     try:
@@ -113,8 +114,8 @@ async def _run(channels: Channels, streams: Streams) -> None:
                 await asyncio.shield(asyncio.ensure_future(streams.cancel()))
         finally:
             await _cancel([*outputs, *inputs, gone, ended])
-            for fd in {streams.stdin, streams.stdout, streams.stderr}:
-                close_fd(fd)
+            for descriptor in (stdin, Descriptor(streams.stdout), Descriptor(streams.stderr)):
+                descriptor.close()
 
 
 def _status_of(ended: asyncio.Future[int | None]) -> dict[str, Any]:
@@ -155,17 +156,17 @@ async def _output(channels: Channels, name: str, fd: int, activity: _Activity) -
             activity.touch()
 
 
-async def _stdin(channels: Channels, fd: int) -> None:
+async def _stdin(channels: Channels, descriptor: Descriptor) -> None:
     try:
         while data := await channels.read_stdin():
-            await write_fd(fd, data)
+            await write_fd(descriptor.number, data)
     except OSError:
         log.debug("stdin of a session is no longer read")
         while await channels.read_stdin():
             pass
     finally:
         if not channels.gone.is_set():
-            close_fd(fd)
+            descriptor.close()
 
 
 async def _resizes(channels: Channels, streams: Streams) -> None:

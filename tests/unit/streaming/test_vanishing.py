@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 
 from minikubelet.streaming import watch
+from minikubelet.streaming.pumps import Descriptor
 from minikubelet.streaming.server import StreamingServer
 from minikubelet.streaming.sessions import ExecRequest
-from tests.unit.streaming.peers import FakeRuntime, spdy
+from tests.unit.streaming.peers import FakeRuntime, read_all, spdy
 
 BLOCK = bytes(32768)
 
@@ -145,3 +147,33 @@ async def test_unknown_websocket_protocols_are_refused(server: StreamingServer) 
         with pytest.raises(aiohttp.WSServerHandshakeError) as error:
             await session.ws_connect(url, protocols=["v9.channel.k8s.io"])
     assert error.value.status == 400
+
+
+async def _echo(server: StreamingServer, text: bytes) -> bytes:
+    await asyncio.sleep(int(text) * 0.03)
+    client = await spdy(server.url(_exec("sh", "-c", "cat; sleep 0.2", stdin=True, stderr=False)))
+    assert client.connection is not None
+    streams = {t: client.connection.open({"streamType": t}) for t in ("error", "stdin", "stdout")}
+    await streams["stdin"].write(text)
+    streams["stdin"].finish()
+    output = await read_all(streams["stdout"])
+    await client.connection.lost.wait()
+    return output
+
+
+async def test_sessions_never_close_each_others_descriptors(server: StreamingServer) -> None:
+    """stdin is closed before the rest: its number belongs to somebody else when the session ends."""
+    texts = [str(number).encode() for number in range(30)]
+    assert await asyncio.gather(*(_echo(server, text) for text in texts)) == texts
+
+
+def test_a_descriptor_is_closed_once() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    descriptor = Descriptor(write)
+    descriptor.close()
+    again, other = os.pipe()
+    descriptor.close()
+    os.close(again)
+    os.close(other)
+    assert write in (again, other), "the number was not used again: this test tells nothing"
