@@ -221,8 +221,8 @@ class ContainerStarter:
             log.warning("%s: status of %s: %s", self._state.pod.title, container_id, exc)
 
     async def _prune(self, container: Container) -> None:
-        """Keep the newest dead container of each name, for its logs and last state; remove older ones."""
-        for dead in [each for each in self._all(container) if each.has_exited][1:]:
+        """Keep the one before the newest, for its logs and last state; remove what is older and dead."""
+        for dead in [each for each in self._all(container)[2:] if each.has_exited]:
             await self._terminator.remove_container(dead)
 
 
