@@ -28,16 +28,17 @@ def describe(pod: Json, events: list[Json], now: float) -> str:
         lines += ["Readiness Gates:", "  Type\tStatus"]
         for gate in spec["readinessGates"]:
             kind = gate["conditionType"]
-            lines.append(f"  {kind} \t{conditions.get(kind, '<none>')} ")
+            lines.append(f"  {kind} \t{conditions.get(kind, '<none>')}")
     if conditions:
         lines += ["Conditions:", "  Type\tStatus"]
-        lines += [f"  {kind} \t{value} " for kind, value in conditions.items()]
+        lines += [f"  {kind} \t{value}" for kind, value in conditions.items()]
     lines += volumes(spec.get("volumes", []))
     lines.append(f"QoS Class:\t{status.get('qosClass') or _qos(spec)}")
     lines += pairs("Node-Selectors", spec.get("nodeSelector", {}), "=")
     lines += _tolerations(spec.get("tolerations", []))
     # Upstream flushes its columns before the events, so that these have columns of their own.
-    return text.tabulate("\n".join(lines)) + "\n" + text.tabulate("\n".join(_events(events, now))) + "\n"
+    whole = text.tabulate("\n".join(lines)) + "\n" + text.tabulate("\n".join(_events(events, now)))
+    return "".join(f"{line.rstrip()}\n" for line in whole.split("\n"))
 
 
 def _head(pod: Json, now: float) -> list[str]:

@@ -1,0 +1,165 @@
+"""Commands against the kubelet's real API on a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from minikubelet.cli.main import main
+from minikubelet.criapi import api_pb2 as api
+from minikubelet.kubelet.api.app import Backend
+from minikubelet.kubelet.api.server import LocalApi
+from minikubelet.kubelet.events import NORMAL, EventRecorder
+from minikubelet.kubelet.objects import Container, ContainerStatus, ObjectMeta, Pod, PodSpec, PodStatus
+from minikubelet.kubelet.objects.podstatus import ContainerState, ContainerStateRunning
+from minikubelet.kubelet.sinks import MemorySink
+
+
+def make_pod(name: str, namespace: str = "default", uid: str = "") -> Pod:
+    running = ContainerState(running=ContainerStateRunning(started_at="2026-01-02T03:04:05Z"))
+    status = ContainerStatus(
+        name="app", state=running, ready=True, restart_count=0, image="i", image_id="", container_id="mk://c1"
+    )
+    return Pod(
+        metadata=ObjectMeta(name=name, namespace=namespace, uid=uid or name, labels={"app": name}),
+        spec=PodSpec(node_name="n1", containers=[Container(name="app", image="i")]),
+        status=PodStatus(phase="Running", container_statuses=[status], pod_ip="10.0.0.5"),
+    )
+
+
+class Runtime:
+    def __init__(self, log: Path) -> None:
+        self._log = log
+
+    async def container_status(self, container_id: str) -> api.ContainerStatus:
+        return api.ContainerStatus(log_path=str(self._log))
+
+    async def exec(self, request: api.ExecRequest) -> str:
+        return "http://127.0.0.1:1/nobody"
+
+
+class Served:
+    """The API in a thread of its own: commands block."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.log = folder / "log"
+        self.log.write_text("".join(f"2026-01-02T03:04:0{n}Z stdout F line {n}\n" for n in range(4)))
+        self.pods = MemorySink()
+        self.events = EventRecorder("n1")
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._server: LocalApi | None = None
+
+    def __enter__(self) -> Served:
+        self._thread.start()
+        self.call(self._start())
+        return self
+
+    async def _start(self) -> None:
+        backend = Backend(self.pods, self.events, Runtime(self.log))
+        self._server = LocalApi(backend, str(self.folder / "kubelet.sock"))
+        await self._server.start()
+
+    def call(self, work: object) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)  # type: ignore[arg-type]
+
+    def __exit__(self, *exc: object) -> None:
+        assert self._server is not None
+        self.call(self._server.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def run(self, *words: str) -> int:
+        return main(["--run", str(self.folder), *words])
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    with Served(tmp_path) as served:
+        served.pods.update(make_pod("web-n1"))
+        served.pods.update(make_pod("db"))
+        served.pods.update(make_pod("dns", "kube-system"))
+        yield served
+
+
+Capture = pytest.CaptureFixture[str]
+
+
+def test_get_pods(served: Served, capsys: Capture) -> None:
+    assert served.run("get", "pods") == 0
+    assert [line.split()[:3] for line in capsys.readouterr().out.splitlines()] == [
+        ["NAME", "READY", "STATUS"],
+        ["db", "1/1", "Running"],
+        ["web-n1", "1/1", "Running"],
+    ]
+    assert served.run("get", "po", "-A", "-o", "wide", "--no-headers") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines] == [
+        ["default", "db"],
+        ["default", "web-n1"],
+        ["kube-system", "dns"],
+    ]
+    assert lines[0].split()[-2:] == ["10.0.0.5", "n1"]
+
+
+def test_get_by_name_label_and_in_other_formats(served: Served, capsys: Capture) -> None:
+    assert served.run("get", "pod/web", "-o", "json") == 0  # web-n1: the name in the manifest will do
+    assert json.loads(capsys.readouterr().out)["metadata"]["name"] == "web-n1"
+    assert served.run("get", "pods", "-l", "app=db", "-o", "yaml") == 0
+    listed = yaml.safe_load(capsys.readouterr().out)
+    assert listed["kind"] == "List"
+    assert [(item["kind"], item["metadata"]["name"]) for item in listed["items"]] == [("Pod", "db")]
+    assert served.run("get", "pods", "-o", "name") == 0
+    assert capsys.readouterr().out == "pod/db\npod/web-n1\n"
+    assert served.run("get", "pods", "-l", "app=none") == 0
+    assert capsys.readouterr().err == "No resources found in default namespace.\n"
+
+
+def test_get_what_is_not_there(served: Served, capsys: Capture) -> None:
+    assert served.run("get", "pods", "db", "nope") == 1
+    output = capsys.readouterr()
+    assert output.err == 'error: pods "nope" not found\n'
+    assert "db " in output.out
+
+
+def test_describe_shows_events(served: Served, capsys: Capture) -> None:
+    served.events.pod(make_pod("db"), NORMAL, "Started", "Started it", "app")
+    assert served.run("describe", "pod", "db") == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("Name:         db\n")
+    assert shown.splitlines()[-1].split() == [
+        "Normal",
+        "Started",
+        "0s",
+        "kubelet",
+        "spec.containers{app}:",
+        "Started",
+        "it",
+    ]
+    assert served.run("describe", "pods", "nope") == 1
+
+
+def test_logs(served: Served, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert served.run("logs", "web", "--tail", "2") == 0
+    assert capfdbinary.readouterr().out == b"line 2\nline 3\n"
+    assert served.run("logs", "pod/db", "app", "--timestamps", "--limit-bytes", "27") == 0
+    assert capfdbinary.readouterr().out == b"2026-01-02T03:04:00Z line 0"
+    assert served.run("logs", "db", "--previous") == 1
+    expected = b'error: previous terminated container "app" in pod "db" not found\n'
+    assert capfdbinary.readouterr().err == expected
+
+
+def test_exec_errors(served: Served, capsys: Capture) -> None:
+    assert served.run("exec", "nope", "--", "ls") == 1
+    assert capsys.readouterr().err == 'error: pods "nope" not found\n'
+    assert served.run("exec", "db", "-n", "kube-system", "--", "ls") == 1
+    assert served.run("exec", "db", "--", "ls") == 1
+    assert "the runtime's streaming server" in capsys.readouterr().err
