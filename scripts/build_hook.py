@@ -19,20 +19,20 @@ except ImportError:  # run by hand, without the build backend
 SOURCE = Path("minikubelet/spawner/pause.c")
 BINARY = Path("minikubelet/spawner/pause")
 FLAGS = (
-    "-std=gnu11 -Os -Wall -Wextra -Werror -static -nostdlib -ffreestanding -fno-stack-protector -fno-pie -no-pie "
-    "-fno-asynchronous-unwind-tables -fcf-protection=none -Wl,--build-id=none -Wl,-z,noexecstack -s"
+    "-std=gnu11 -Os -Wall -Wextra -Werror -static -nostdlib -ffreestanding -fno-stack-protector -fno-pie "
+    "-no-pie -fno-asynchronous-unwind-tables -fcf-protection=none -Wl,--build-id=none -Wl,-z,noexecstack -s"
 )
 
 
 def build_pause(root: Path) -> Path:
-    """Compile ``pause`` below ``root`` unless it is newer than its source. Raises SystemExit with what to do."""
+    """Compile ``pause`` below ``root`` unless it is newer than its source. SystemExit says what to do."""
     source, binary = root / SOURCE, root / BINARY
     if binary.exists() and binary.stat().st_mtime >= source.stat().st_mtime:
         return binary
     compiler = _compiler()
     if compiler is None:
         raise SystemExit(
-            f"building {BINARY} needs a C compiler and found none: install one (Debian, Ubuntu: apt install gcc), "
+            f"building {BINARY} needs a C compiler and found none: install one (Debian: apt install gcc), "
             "name one in $CC, or install a ready-made wheel"
         )
     temporary = binary.with_name(f".pause.{os.getpid()}")
@@ -64,7 +64,7 @@ def _flags() -> list[str]:
     return flags
 
 
-class BuildHook(BuildHookInterface):  # type: ignore[misc,unused-ignore]
+class BuildHook(BuildHookInterface):  # type: ignore[misc,type-arg,unused-ignore]
     """Called by hatchling before it collects the files of a wheel (also of an editable one)."""
 
     PLUGIN_NAME = "custom"

@@ -26,7 +26,8 @@ def system_call(number: int, *argument_types: Any) -> Callable[..., int]:
     function = libc["syscall"]
     function.restype = ctypes.c_long
     function.argtypes = (ctypes.c_long, *argument_types)
-    return functools.partial(function, number)
+    call: Callable[..., int] = functools.partial(function, number)
+    return call
 
 
 def function(name: str, *argument_types: Any) -> Callable[..., int]:
@@ -57,4 +58,4 @@ def filesystem_type(fd: int, what: str | None = None) -> int:
     """The magic number of the file system ``fd`` is on, see statfs(2). Raises OSError."""
     buffer = _StatFs()
     check(_fstatfs(fd, ctypes.byref(buffer)), what)
-    return buffer.f_type & 0xFFFFFFFF
+    return int(buffer.f_type) & 0xFFFFFFFF

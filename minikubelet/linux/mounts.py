@@ -1,4 +1,4 @@
-"""Mounts by descriptor: fsopen(2), open_tree(2), move_mount(2), mount_setattr(2), and mount(2) for overlay."""
+"""Mounts by descriptor: fsopen(2), open_tree(2), move_mount(2), mount_setattr(2); mount(2) for overlay."""
 
 from __future__ import annotations
 
@@ -89,7 +89,8 @@ _pivot_root = libc.function("pivot_root", _str, _str)
 def clone_tree(path: str, *, recursive: bool = False, dirfd: int = AT_FDCWD) -> int:
     """A detached copy of the mount at ``path``, or at ``dirfd`` itself when empty; gone when closed.
 
-    Needs CAP_SYS_ADMIN; the mount must belong to the caller's mount namespace (or, since Linux 6.15, be detached).
+    Needs CAP_SYS_ADMIN; the mount must belong to the caller's mount namespace or, since Linux 6.15, have come
+    from fsmount(2) and be attached nowhere.
     """
     flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC
     flags |= AT_RECURSIVE if recursive else 0
@@ -112,7 +113,7 @@ def set_attributes(
     propagation: int = 0,
     recursive: bool = False,
 ) -> None:
-    """mount_setattr(2) on ``path`` relative to ``fd``, or on ``fd``'s own mount when empty. Raises OSError."""
+    """mount_setattr(2) on ``path`` relative to ``fd``, or on ``fd`` itself when empty. Raises OSError."""
     attributes = _MountAttr(add, remove, propagation, 0)
     flags = (AT_RECURSIVE if recursive else 0) | (0 if path else AT_EMPTY_PATH)
     result = _mount_setattr(fd, os.fsencode(path), flags, ctypes.byref(attributes), ctypes.sizeof(attributes))
@@ -149,7 +150,7 @@ def _configure(context: int, kind: str, name: str, value: str | None) -> None:
 
 def _raise_explained(context: int, what: str) -> None:
     number = ctypes.get_errno()
-    messages = []
+    messages: list[str] = []
     with contextlib.suppress(OSError):
         while len(messages) < 8 and (text := os.read(context, 4096)):
             messages.append(text.decode(errors="replace").strip().removeprefix("e "))

@@ -30,7 +30,7 @@ _openat2 = libc.system_call(437, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_
 def open_at(dirfd: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
     """openat2(2) with O_CLOEXEC. Raises OSError.
 
-    A scoped lookup that meets a concurrent rename answers EAGAIN; it is tried again a bounded number of times.
+    A scoped lookup that meets a concurrent rename answers EAGAIN; it is tried again, but not for ever.
     """
     how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
     name = os.fsencode(path)
@@ -137,8 +137,8 @@ def make_file_in_root(rootfd: int, path: str, mode: int = 0o644) -> int:
 def read_regular_in_root(rootfd: int, procfd: int, path: str, limit: int) -> bytes:
     """Content of a regular file inside ``rootfd``, at most ``limit`` bytes. Raises OSError.
 
-    The file is looked at (O_PATH) before it is opened, so that a device, FIFO or socket planted there is never
-    touched; ``procfd`` is a verified /proc, through which the very same inode is reopened.
+    The file is looked at (O_PATH) before it is opened, so that a device, FIFO or socket planted there is
+    never touched; ``procfd`` is a verified /proc, through which the very same inode is reopened.
     """
     handle = open_in_root(rootfd, path)
     try:

@@ -83,7 +83,7 @@ class SeccompFilter:
         self._program = _Program(len(program) // _INSTRUCTION_SIZE, program)
 
     def install(self) -> None:
-        """Filter this process's system calls from now on. Needs no_new_privs or CAP_SYS_ADMIN. Raises OSError."""
+        """Filter system calls from now on. Needs no_new_privs or CAP_SYS_ADMIN. Raises OSError."""
         libc.check(self._call(_SECCOMP_SET_MODE_FILTER, 0, ctypes.byref(self._program)), "seccomp")
 
 

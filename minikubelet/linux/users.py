@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 MAX_ID = 2**31 - 1
-"""Highest user or group ID accepted; larger ones wrap or mean "leave alone" in some interface (CVE-2024-40635)."""
+"""Highest ID accepted; larger ones wrap or mean "leave alone" in some interface (CVE-2024-40635)."""
 
 
 class UserError(ValueError):
@@ -80,8 +80,9 @@ def resolve(
 ) -> Credentials:
     """The credentials for ``user`` (``name|uid[:group|gid]``, empty for root). Raises :class:`UserError`.
 
-    A number that is also a name in passwd means the name, as upstream runtimes have it. ``gid`` overrides the primary
-    group unless negative. With ``merge`` the groups that list the user in group(5) are added to ``supplemental``.
+    A number that is also a name in passwd means the name, as upstream runtimes have it. ``gid`` overrides the
+    primary group unless negative. With ``merge`` the groups that list the user in group(5) are added to
+    ``supplemental``.
     """
     name, colon, group = user.partition(":")
     account = _account(name, passwd)

@@ -24,7 +24,7 @@ def mount_point(mountinfo: str = "/proc/self/mountinfo") -> str:
 
 
 class Cgroup:
-    """One cgroup by path. All writing goes through names below a mount that only the host's root can change."""
+    """One cgroup by path: names below a mount that only the host's root can change."""
 
     def __init__(self, mount: str, path: str) -> None:
         parts = path.split("/")

@@ -156,7 +156,7 @@ class Container:
         if self.streams is not None:
             self.streams.hang_up()
             if not self.streams.drain():
-                # Somebody outside still holds the pipe; what comes later than this is not the container's any more.
+                # Somebody outside still holds the pipe; what comes later is not the container's any more.
                 grace = self._request.exit_grace_ms / 1000 or _DRAIN_GRACE
                 self._pod.loop.call_later(grace, self._finish)
                 return

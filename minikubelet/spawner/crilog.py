@@ -1,7 +1,7 @@
 """The CRI log format: ``RFC3339Nano stream P|F content``, one record a line.
 
 A line longer than :data:`MAX_LINE` is cut into records tagged P (partial), the last one F (full); a last line
-without newline is P, so that joining the contents gives back every byte. Same as containerd's and CRI-O's files.
+without newline is P, so that joining the contents gives back every byte. containerd's files are the same.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Framer:
         return stamp + self._partial + rest + b"\n" if rest else b""
 
     def _frame(self, lines: bytes, stamp: bytes) -> bytes:
-        """Records of whole ``lines`` (without the last newline): one replace for all unless one is too long."""
+        """Records of ``lines`` (without the last newline): one replace for all unless one is too long."""
         prefix = stamp + self._full
         if _all_short(lines):
             return prefix + lines.replace(b"\n", b"\n" + prefix) + b"\n"

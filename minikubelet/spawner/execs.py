@@ -75,7 +75,10 @@ class Exec:
             fds = [launch.master]
             self._slave = tty.open_slave(launch.master)
         body = ContainerStarted(
-            pid=launch.pid, start_ticks=self._start_ticks, started_at=self._started_at, user=resolved(launch.user)
+            pid=launch.pid,
+            start_ticks=self._start_ticks,
+            started_at=self._started_at,
+            user=resolved(launch.user),
         )
         if self._answer is not None:
             answer, self._answer = self._answer, None

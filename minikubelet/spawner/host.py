@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-
 from minikubelet.base.errors import StepError
 from minikubelet.linux import capabilities, interpreter, mounts, namespaces
 from minikubelet.spawner import cgroups

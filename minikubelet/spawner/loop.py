@@ -1,4 +1,4 @@
-"""A small epoll loop: descriptors, timers, children. One thread, no asyncio (its import alone outweighs a monitor)."""
+"""A small epoll loop: descriptors, timers, children. Not asyncio, whose import alone outweighs a monitor."""
 
 from __future__ import annotations
 
@@ -97,11 +97,11 @@ class Loop:
 
 
 def settle_signals() -> None:
-    """Handle what must not end spawner and monitors by doing nothing, and SIGCHLD so that wakeups are written.
+    """Handle what must not end spawner and monitors by doing nothing, SIGCHLD so that wakeups are written.
 
     Called once, in the spawner: what monitors inherit they need not set, which keeps memory shared. Handlers
-    rather than SIG_IGN, because execve(2) sets them back to the default and leaves what is ignored ignored: the
-    programs of containers start with all signals at their defaults, without a call.
+    rather than SIG_IGN, because execve(2) sets them back to the default and leaves what is ignored ignored:
+    the programs of containers start with all signals at their defaults, without a call.
     """
     for number in (
         signal.SIGCHLD,

@@ -1,4 +1,4 @@
-"""The monitor: one process a pod that owns its children, streams and exits, whatever becomes of the daemon."""
+"""The monitor: the process that owns a pod's children, streams and exits, whatever becomes of the daemon."""
 
 from __future__ import annotations
 
@@ -236,7 +236,9 @@ class Monitor:
         """Go on with what waits for the end of all processes."""
         if not self._when_ended or not self._sandbox.ended:
             return
-        if any(not c.ended for c in self._containers.values()) or any(not e.reaped for e in self._execs.values()):
+        if any(not c.ended for c in self._containers.values()) or any(
+            not e.reaped for e in self._execs.values()
+        ):
             return
         waiting, self._when_ended = self._when_ended, []
         for then in waiting:

@@ -14,7 +14,7 @@ from minikubelet.wire import channel
 from minikubelet.wire.messages import AnyMessage, Message
 
 MAX_QUEUE = 256
-"""Messages waiting for a daemon that doesn't read; then the connection is dropped (it comes back and asks)."""
+"""Messages waiting for a daemon that doesn't read; beyond, the connection is dropped (it comes back)."""
 
 _BATCH = 16
 

@@ -36,11 +36,12 @@ class Sandbox:
         self._pod = pod
         self._netns = -1
         self._first_network: list[int] = []
+        self._prepare_error: OSError | StepError | None = None
         self._cgroups: list[Cgroup] = []
         self._launch: Launch | None = None
 
     def start(self, request: StartSandbox, answer: Answer) -> None:
-        """Make cgroups, namespaces and pause. Raises StepError or OSError; later failures go to ``answer``."""
+        """Make cgroups, namespaces, pause. Raises StepError, OSError; later failures go to ``answer``."""
         if self._launch is not None or self.exit is not None:
             raise StepError("start the sandbox", errno.EEXIST, detail="it has been started before")
         if request.uid_mappings or request.gid_mappings:
@@ -80,9 +81,9 @@ class Sandbox:
             if self.shared & namespaces.CLONE_NEWNET:
                 self._netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
                 self._first_network = self.network(first=True)
-        except BaseException:
-            self.stop()
-            raise
+        except (OSError, StepError) as exc:
+            # Perhaps because pause has failed already: what it reports is the reason then.
+            self._prepare_error = exc
 
     def _make_cgroups(self, request: StartSandbox) -> None:
         for settings in request.cgroups:
@@ -94,6 +95,8 @@ class Sandbox:
         try:
             if launch.failure is not None:
                 raise launch.failure
+            if self._prepare_error is not None:
+                raise self._prepare_error
             if self.stopping:
                 raise StepError("start the sandbox", errno.ECANCELED, detail="it was stopped on the way")
             self.pid = launch.pid

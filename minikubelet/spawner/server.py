@@ -138,7 +138,7 @@ class Server:
 
 
 def check_fit_to_fork() -> None:
-    """Raises StepError unless this process has one thread and never imported grpc: forking it is safe only then."""
+    """Raises StepError unless this process has one thread and never imported grpc: only then it may fork."""
     threads = len(os.listdir("/proc/self/task"))
     if threads != 1:
         raise StepError("check the spawner", 0, detail=f"it has {threads} threads")

@@ -53,7 +53,7 @@ class Output:
         return False
 
     def add_reader(self) -> int:
-        """The read end of a new pipe that gets what comes from now on. Raises OSError EUSERS when too many."""
+        """The read end of a new pipe that gets what comes from now on. Raises OSError EUSERS: too many."""
         self._drop_abandoned()
         if len(self._sinks) >= MAX_ATTACHED:
             raise OSError(errno.EUSERS, f"{MAX_ATTACHED} readers are attached already", self.name)
@@ -122,7 +122,7 @@ class Streams:
     def set_terminal(self, master: int, stdin: bool) -> None:
         """Drain the terminal ``master`` (now owned) as stdout.
 
-        A slave is kept open, so that a container that closes all of its own for a moment is not taken for ended.
+        A slave is kept open: a container that closes all of its own for a moment has not ended.
         """
         self._master = master
         self._slave = tty.open_slave(master)

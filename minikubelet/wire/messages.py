@@ -76,7 +76,7 @@ class Rlimit(msgspec.Struct, kw_only=True):
 
 
 class Capabilities(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """Exact capability sets, names as ``CAP_CHOWN`` (capabilities(7)). Inheritable is always empty unless ambient."""
+    """Exact capability sets, names as ``CAP_CHOWN`` (capabilities(7)). Inheritable equals ambient."""
 
     bounding: list[str] = []
     permitted: list[str] = []
@@ -224,7 +224,7 @@ class StartContainer(Message, kw_only=True):
     id: int
     container_id: str
     lowerdirs: list[str]
-    """Layer folders, uppermost first, short and relative to ``layers_dir`` (mount(2) options end at a page)."""
+    """Layer folders, uppermost first, short, relative to ``layers_dir`` (mount(2) options end at a page)."""
     layers_dir: str
     upperdir: str
     workdir: str
@@ -272,8 +272,9 @@ class RemoveContainer(Message, kw_only=True):
 class StartExec(Message, kw_only=True):
     """Run a program in a running container, in a cgroup of its own below the container's.
 
-    fds of the request, without ``process.tty``: [stdin, stdout, stderr] given by the daemon; with tty: none, and
-    the reply's fds are [pty master]. Reply: :class:`ContainerStarted`. The end is told by :class:`ExecExited`.
+    fds of the request, without ``process.tty``: [stdin, stdout, stderr] given by the daemon; with tty: none,
+    and the reply's fds are [pty master]; closing it hangs up. Reply: :class:`ContainerStarted`. The end, told by
+    :class:`ExecExited`, is the program's: what it has left behind lives on until :class:`KillExec`.
     """
 
     id: int
@@ -293,8 +294,8 @@ class AttachContainer(Message, kw_only=True):
     """Join a container's streams. Reply: :class:`Attached`; fds: [stream sockets, see Attached.fds].
 
     stdout and stderr are pipes that get what the container writes from now on (a reader that stays behind
-    more than its pipe is cut off, it never blocks the container). stdin is a pipe into the container; closing it closes the
-    container's stdin when ``stdin_once``. With tty: one stream, stdout.
+    more than its pipe is cut off, it never blocks the container). stdin is a pipe into the container; closing
+    it closes the container's stdin when ``stdin_once``. With tty: one stream, stdout.
     """
 
     id: int
@@ -326,7 +327,7 @@ class ReopenLog(Message, kw_only=True):
 
 
 class GetState(Message, kw_only=True):
-    """Reply: :class:`State`: what is left after a daemon restart. Also subscribes this connection to events."""
+    """Reply: :class:`State`: what is left after a daemon restart. Subscribes the connection to events."""
 
     id: int
 
@@ -343,7 +344,7 @@ class State(Message, kw_only=True):
 
 
 class GetNetwork(Message, kw_only=True):
-    """Reply: :class:`Done`; fds: [netns, a new netlink route socket in it]; Failure ENOENT with host network."""
+    """Reply: :class:`Done`; fds: [netns, a new netlink route socket in it]; host network: Failure ENOENT."""
 
     id: int
 
@@ -396,15 +397,7 @@ class SandboxExited(Message, kw_only=True):
     status: ExitStatus
 
 
-Body = (
-    MonitorSpawned
-    | SandboxStarted
-    | ContainerStarted
-    | Attached
-    | State
-    | Done
-    | Failure
-)
+Body = MonitorSpawned | SandboxStarted | ContainerStarted | Attached | State | Done | Failure
 
 
 class Reply(Message, kw_only=True):

@@ -13,7 +13,7 @@ class Scene:
 
     def __init__(self, proc: int) -> None:
         self.proc = proc
-        """The host's /proc (O_PATH, verified): this child's own entries, whatever the container mounts there."""
+        """The host's /proc (O_PATH, verified): the child's own entries, whatever the container mounts."""
         self.namespaces = -1
         """pidfd of the process whose namespaces are joined."""
         self.cgroup = -1

@@ -85,12 +85,10 @@ class WriteSysctl(Step):
 
 
 def sysctl_path(name: str) -> str:
-    """``net.ipv4.conf.eth0/1.forwarding`` → ``net/ipv4/conf/eth0.1/forwarding``, by the rules of sysctl.d(5)."""
+    """``net.ipv4.conf.eth0/1.mtu`` → ``net/ipv4/conf/eth0.1/mtu``, by the rules of sysctl.d(5)."""
     dot, slash = name.find("."), name.find("/")
-    if slash >= 0 and (dot < 0 or slash < dot):
-        path = name
-    else:
-        path = name.translate(str.maketrans("./", "/."))
+    as_it_is = slash >= 0 and (dot < 0 or slash < dot)
+    path = name if as_it_is else name.translate(str.maketrans("./", "/."))
     if any(part in ("", ".", "..") for part in path.split("/")):
         raise OSError(errno.EINVAL, "not a sysctl name", name)
     return path

@@ -1,4 +1,4 @@
-"""The plans: which steps make a pause, a container's init and an exec. Pure: they can be read without running."""
+"""The plans: which steps make a pause, a container's init and an exec. Pure: to be read without running."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def init_plan(request: StartContainer, machine: Machine, shared: int, fetch_shm:
         _check(mount)
     for device in request.devices:
         if device.kind not in rootfs.DEVICE_KINDS or not device.path.startswith("/"):
-            raise StepError("make the device", errno.EINVAL, device.path, f"kind {device.kind!r}, or no absolute path")
+            raise StepError(
+                "make the device", errno.EINVAL, device.path, f"kind {device.kind!r}, or no absolute path"
+            )
     binds = [(index, mount) for index, mount in enumerate(request.mounts) if mount.kind == "bind"]
     plan: list[Step] = [ns.JoinNamespaces(shared, "the pod")]
     if fetch_shm:

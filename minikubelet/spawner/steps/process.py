@@ -14,7 +14,7 @@ import msgspec
 from minikubelet.linux import capabilities, libc, mounts, openat2, prctl, program, tty, users
 from minikubelet.linux.users import Credentials, UserError
 from minikubelet.spawner.steps.base import Scene, Step, write_own
-from minikubelet.wire.messages import Process, ResolvedUser, Rlimit, User
+from minikubelet.wire.messages import Process, Rlimit, User
 
 _DATABASE_LIMIT = 1 << 20
 _NULL_DEVICE = os.makedev(1, 3)
@@ -23,7 +23,7 @@ _encoder = msgspec.json.Encoder()
 
 
 class OpenTerminal(Step):
-    """A terminal of the container's own devpts as controlling terminal and 0, 1, 2; the master goes to the monitor.
+    """A terminal of the container's own devpts, controlling and as 0, 1, 2; the master goes to the monitor.
 
     With ``console`` it is /dev/console, too, bound by descriptor.
     """
@@ -185,7 +185,7 @@ class SecurityLabels(Step):
 
 
 class Become(Step):
-    """Take on the credentials: exact capability sets, groups, IDs. In the one order that works (credentials(7))."""
+    """Take on the credentials: exact capability sets, groups, IDs, in the one order that works."""
 
     def __init__(self, process: Process, last_capability: int, seccomp: prctl.SeccompFilter | None) -> None:
         wanted = process.capabilities
@@ -222,7 +222,7 @@ class Become(Step):
 
 
 def _give_streams(uid: int) -> None:
-    """Let the user open /dev/stdout and its like again; what isn't ours to give (/dev/null, sockets) stays."""
+    """Let the user open /dev/stdout and its like again; what isn't ours to give (/dev/null) stays."""
     for fd in (0, 1, 2):
         info = os.fstat(fd)
         if info.st_uid == uid or (info.st_rdev == _NULL_DEVICE and stat.S_ISCHR(info.st_mode)):

@@ -58,7 +58,7 @@ class OpenSources(Step):
 
 
 class CutFromHost(Step):
-    """Nothing mounted from here on reaches the host; what the host mounts still arrives, and unmounts with it."""
+    """Nothing mounted from here on reaches the host; what the host unmounts goes here, too."""
 
     def describe(self) -> str:
         return "cut the mount namespace from the host's"
@@ -131,7 +131,7 @@ class AttachMount(Step):
         if mount.kind == "bind":
             tree = scene.sources.pop(self._index, -1)
         elif mount.kind == "shm":
-            # Made by fsmount(2), so that it may be copied from any mount namespace; fetched, it is a copy already.
+            # fsmount(2) made it, so it may be copied from any mount namespace; fetched, it is a copy already.
             tree = os.dup(scene.shm) if scene.shm_fetched else mounts.clone_tree("", dirfd=scene.shm)
         else:
             return mounts.new_filesystem(mount.kind, mount.data, self._attributes, mount.source)
@@ -144,7 +144,7 @@ class AttachMount(Step):
     def _target(self, scene: Scene, tree: int) -> int:
         mount = self._mount
         if mount.kind in ("proc", "sysfs"):
-            # Files of these are trusted by name later on: no detour through a link of the image (CVE-2019-19921).
+            # Their files are trusted by name later on: no detour through links of the image (CVE-2019-19921).
             return openat2.make_folder_in_root(scene.root, mount.target, resolve=openat2.RESOLVE_NO_SYMLINKS)
         if stat.S_ISDIR(os.fstat(tree).st_mode):
             return openat2.make_folder_in_root(scene.root, mount.target)

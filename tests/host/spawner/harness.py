@@ -66,7 +66,7 @@ class Connection:
             if not isinstance(message, m.Reply):
                 self.events.append(message)
                 continue
-            assert message.id == request.id
+            assert message.id == getattr(request, "id")  # noqa: B009
             self.fds = got
             if isinstance(message.body, m.Failure):
                 raise RequestFailed(message.body)
@@ -78,7 +78,7 @@ class Connection:
         while True:
             for event in self.events:
                 if isinstance(event, kind) and all(getattr(event, k) == v for k, v in fields.items()):
-                    self.events.remove(event)  # type: ignore[arg-type]
+                    self.events.remove(event)
                     return event
             message, fds = channel.receive(self.sock)
             assert not fds

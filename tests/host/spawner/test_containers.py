@@ -64,7 +64,10 @@ def test_read_only_root(pod: Pod) -> None:
 
 
 def test_standard_devices_work_and_are_the_real_ones(pod: Pod) -> None:
-    script = "dd if=/dev/zero of=/dev/null count=1 2>/dev/null; ls -l /dev/stdin /dev/ptmx; head -c 4 /dev/urandom >/dev/null && echo x >/dev/full"
+    script = (
+        "dd if=/dev/zero of=/dev/null count=1 2>/dev/null; ls -l /dev/stdin /dev/ptmx; "
+        "head -c 4 /dev/urandom >/dev/null && echo x >/dev/full"
+    )
     pod.run("c", "sh", "-c", script)
     assert pod.exit_of("c").exit_code == 1  # no space on /dev/full
     assert "/dev/ptmx -> pts/ptmx" in pod.log("c")
@@ -92,7 +95,10 @@ def test_bind_mounts_of_files_and_folders(pod: Pod, tmp_path: Path) -> None:
         m.Mount(kind="bind", source=str(source), target="/data/ro", flags=["ro", "noexec"]),
         m.Mount(kind="bind", source=str(source / "file"), target="/etc/hosts"),
     ]
-    script = "cat /etc/hosts; echo more > /data/deep/rw/more; echo no > /data/ro/no || echo refused; grep /data/ro /proc/mounts"
+    script = (
+        "cat /etc/hosts; echo more > /data/deep/rw/more; echo no > /data/ro/no || echo refused; "
+        "grep /data/ro /proc/mounts"
+    )
     output = pod.output("c", "sh", "-c", script, mounts=mounts)
     assert output.startswith("content\n")
     assert "refused" in output
@@ -150,7 +156,10 @@ def test_propagation_to_the_host_and_back(pod: Pod, tmp_path: Path) -> None:
 
 
 def test_masked_and_read_only_paths(pod: Pod) -> None:
-    script = "ls /sys/firmware | head -3; cat /proc/keys; cat /proc/kcore; echo 1 > /proc/sys/kernel/domainname || echo refused"
+    script = (
+        "ls /sys/firmware | head -3; cat /proc/keys; cat /proc/kcore; "
+        "echo 1 > /proc/sys/kernel/domainname || echo refused"
+    )
     assert pod.output("c", "sh", "-c", script).split("\n")[-1:] == ["refused"]
     assert pod.output("d", "cat", "/proc/timer_list") == ""
 
@@ -374,7 +383,10 @@ def test_pid_namespaces(make_pod: MakePod) -> None:
 
 def test_orphans_are_reaped_by_pause(make_pod: MakePod) -> None:
     pod = make_pod(pid="pod")
-    script = "i=0; while [ $i -lt 50 ]; do (sleep 0.01 &) ; i=$((i+1)); done; sleep 0.3; grep -l zombie /proc/*/status; echo end"
+    script = (
+        "i=0; while [ $i -lt 50 ]; do (sleep 0.01 &) ; i=$((i+1)); done; sleep 0.3; "
+        "grep -l zombie /proc/*/status; echo end"
+    )
     assert pod.output("c", "sh", "-c", script, pid_namespace="pod") == "end"
 
 

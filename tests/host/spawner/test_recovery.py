@@ -28,7 +28,7 @@ def test_exits_while_the_daemon_is_away_are_kept(make_pod: MakePod) -> None:
     started = pod.run("long", "sleep", "1000")
     pod.run("short", "sh", "-c", "sleep 0.1; echo last words; exit 42")
     pod.control.close()
-    wait_until(lambda: (pod.run_dir / "exits/short").exists(), "the exit record")
+    wait_until((pod.run_dir / "exits/short").exists, "the exit record")
     recorded = msgspec.json.decode((pod.run_dir / "exits/short").read_bytes(), type=m.ExitStatus)
     assert recorded.exit_code == 42
     pod.control = pod.reconnect()

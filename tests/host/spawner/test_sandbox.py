@@ -62,7 +62,10 @@ def test_network_descriptors_belong_to_the_pods_namespace(make_pod: MakePod) -> 
 def test_loopback_is_up_and_sysctls_are_the_pods(make_pod: MakePod) -> None:
     before = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()
     pod = make_pod(sysctls={"net.ipv4.ip_unprivileged_port_start": "0", "kernel.shm_rmid_forced": "1"})
-    script = "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shm_rmid_forced; cat /sys/class/net/lo/flags"
+    script = (
+        "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shm_rmid_forced; "
+        "cat /sys/class/net/lo/flags"
+    )
     assert pod.output("c", "sh", "-c", script).split() == ["0", "1", "0x9"]
     assert Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text() == before
 

@@ -99,7 +99,7 @@ def test_rotation_loses_and_doubles_nothing(pod: Pod) -> None:
     script = "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done"
     pod.run("c", "sh", "-c", script)
     path = pod.folder / "c.log"
-    parts = []
+    parts: list[Path] = []
     while pod.control.ask(m.GetState(id=pod.control.next_id()), m.State).containers[0].exit is None:
         part = pod.folder / f"c.log.{len(parts)}"
         path.rename(part)
@@ -120,14 +120,17 @@ def test_a_full_disk_does_not_stop_the_container(pod: Pod, tmp_path: Path) -> No
     kernel.mount("tmpfs", str(small), "tmpfs", 0, "size=64k")
     try:
         log = small / "c.log"
-        script = "head -c 300000 /dev/zero; echo; echo full; while [ ! -e /go ]; do sleep 0.01; done; echo after; exit 6"
+        script = (
+            "head -c 300000 /dev/zero; echo; echo full; while [ ! -e /go ]; do sleep 0.01; done; "
+            "echo after; exit 6"
+        )
         pod.run("c", "sh", "-c", script, log_path=str(log))
         wait_until(lambda: log.stat().st_size > 32768, "the disk to fill")
         wait_until(lambda: "writing" in (pod.run_dir / "monitor.log").read_text(), "the error to be noted")
         log.rename(small / "old")
+        pod.done(m.ReopenLog(id=pod.control.next_id(), container_id="c"))
         before = records(small / "old")
         (small / "old").unlink()
-        pod.done(m.ReopenLog(id=pod.control.next_id(), container_id="c"))
         assert pod.execute("c", "sh", "-c", "> /go")[0] == 0
         assert pod.exit_of("c").exit_code == 6
         entries = before + records(log)
@@ -215,7 +218,7 @@ def test_too_many_readers_are_refused(pod: Pod) -> None:
 def test_a_terminal(pod: Pod) -> None:
     settings = {"tty": True, "stdin": True}
     script = (
-        "tty; ls -l /dev/console | head -c 1; echo; stty size; until stty size | grep 132; do sleep 0.01; done; "
+        "tty; ls -l /dev/console | head -c 1; echo; until stty size | grep 132; do sleep 0.01; done; "
         "read l; echo got $l; exit 9"
     )
     pod.run("c", "sh", "-c", script, process_settings=settings)
