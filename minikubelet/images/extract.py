@@ -29,6 +29,8 @@ from minikubelet.images.tarheader import (
 )
 
 MAX_ENTRIES = 1_000_000
+MAX_PATH = 4095
+"""Bytes of a name; no program could use a longer one (PATH_MAX, path_resolution(7))."""
 MAX_NOTED = 100_000
 """Implicit or opaque directories of a layer; they travel in the report."""
 _PREFIX = b".wh."
@@ -369,6 +371,8 @@ def clean(name: bytes) -> bytes:
         if b".." in parts:
             raise TarError(f"{show(name)} leaves the layer")
         path = b"/".join(parts)
+    if len(path) > MAX_PATH:
+        raise TarError(f"{show(name)} is longer than {MAX_PATH} bytes")
     if b"\0" in path:
         raise TarError(f"a name with a NUL byte: {show(name)}")
     return path

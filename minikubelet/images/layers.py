@@ -37,6 +37,8 @@ _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
 _FS_TOPDIR_FL = 0x00020000
 _BOOT_MARK = "trusted.minikubelet.boot"
 """On complete layer folders: the boot they were unpacked in."""
+_KEPT_MARK = "trusted.minikubelet.kept"
+"""On layer folders of a lost database: the boot until whose end they stay."""
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _CREDENTIAL_CODES = (Code.UNAUTHENTICATED, Code.PERMISSION_DENIED, Code.NOT_FOUND)
 
@@ -98,17 +100,22 @@ class Layers:
         _spread(self.folder)
         known = self._records.known_layers()
         orphans = [name for name in os.listdir(self.folder) if name not in known]
-        if orphans and not known:
-            # The database is new although layers are there: it was lost. Pods may run on them until a reboot.
-            kept = [name for name in orphans if _mark(self.path(name)) == self._boot]
-            if kept:
-                log.warning("%d layers that no record knows are kept until the next boot", len(kept))
-            orphans = [name for name in orphans if name not in kept]
+        if self._records.never_gave_a_number():
+            for name in orphans:
+                self._keep_until_reboot(name)
+        orphans = [name for name in orphans if _mark(self.path(name), _KEPT_MARK) != self._boot]
         names = known | set(os.listdir(self.folder))
         numbers = [int(name, 36) for name in names if name.isalnum() and name.isascii()]
         if numbers:
             self._records.raise_layer_number(max(numbers) + 1)
         return orphans
+
+    def _keep_until_reboot(self, name: str) -> None:
+        """The database is new although this layer is there: it was lost. Pods may still run on the layer."""
+        path = self.path(name)
+        if _mark(path, _BOOT_MARK) == self._boot:
+            log.warning("layer %s, which no record knows, is kept until the next boot", name)
+            os.setxattr(path, _KEPT_MARK, self._boot.encode())
 
     def path(self, name: str) -> str:
         """Folder of a layer."""
@@ -229,7 +236,8 @@ class Layers:
         folders = []
         below = spec.below
         while below is not None:
-            folders.append(self.path((await self.ensure(below)).name))
+            known = self.find(below) or await self.ensure(below)
+            folders.append(self.path(known.name))
             below = below.below
         await asyncio.to_thread(inherit_attributes, self.path(row.name), implicit, folders)
 
@@ -276,9 +284,9 @@ def base36(number: int) -> str:
     return digits or "0"
 
 
-def _mark(path: str) -> str:
+def _mark(path: str, mark: str) -> str:
     try:
-        return os.getxattr(path, _BOOT_MARK, follow_symlinks=False).decode("ascii", "replace")
+        return os.getxattr(path, mark, follow_symlinks=False).decode("ascii", "replace")
     except OSError:
         return ""
 

@@ -82,6 +82,10 @@ class Records:
         row = self._db.execute("UPDATE layer_numbers SET next = next + 1 RETURNING next - 1").fetchone()
         return int(row[0])
 
+    def never_gave_a_number(self) -> bool:
+        """Whether these tables are new."""
+        return bool(self._db.execute("SELECT next = 1 FROM layer_numbers").fetchone()[0])
+
     def raise_layer_number(self, least: int) -> None:
         """Give no number below ``least`` any more (folders exist that the tables don't know)."""
         self._db.execute("UPDATE layer_numbers SET next = max(next, ?)", (least,))

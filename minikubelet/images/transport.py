@@ -30,7 +30,8 @@ STALL_SECONDS = 15.0
 PATIENCE_SECONDS = 24.0
 """How long one object may make no progress, retries and pauses included, before the pull fails."""
 RETRY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
-_BUFFER = 1 << 20
+_BUFFER = 128 << 10
+"""Twice as much may wait in a connection, and is lost when that breaks."""
 
 
 class Unreachable(Exception):
@@ -46,8 +47,8 @@ class Unreachable(Exception):
 class Patience:
     """Time without progress, and the pauses between attempts."""
 
-    def __init__(self, seconds: float = PATIENCE_SECONDS, attempts: int = 7) -> None:
-        self._seconds = seconds
+    def __init__(self, seconds: float | None = None, attempts: int = 7) -> None:
+        self._seconds = PATIENCE_SECONDS if seconds is None else seconds
         self._attempts = attempts
         self._failures = 0
         self._since = time.monotonic()
@@ -67,8 +68,10 @@ class Patience:
 
     async def pause(self, failure: Unreachable) -> bool:
         """Wait before the next attempt; False if there shall be none."""
-        self._failures += 3 if failure.refused else 1  # who isn't there seldom comes back in seconds
-        wait = max(failure.after, min(0.2 * 2**self._failures, 5.0) * random.uniform(0.5, 1.0))
+        # Who isn't there at all seldom comes back within seconds.
+        self._failures += 3 if failure.refused else 1
+        backoff = 0.5 if failure.refused else min(0.2 * 2**self._failures, 5.0)
+        wait = max(failure.after, backoff * random.uniform(0.5, 1.0))
         if self._failures >= self._attempts or wait >= self.left():
             return False
         await asyncio.sleep(wait)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from minikubelet.images.extract import clean
-from minikubelet.images.layertree import TreeError
+from minikubelet.images.layertree import TreeError, remove_tree
 from minikubelet.images.tarheader import TarError
 from tests.images.build import Layer
 from tests.unit.images.tars import (
@@ -28,11 +29,13 @@ from tests.unit.images.tars import (
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Iterator[Path]:
     """A layer folder beside a canary; what is outside must stay as it is."""
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "canary").write_text("alive")
-    return tmp_path / "layer"
+    yield tmp_path / "layer"
+    if (tmp_path / "layer").exists():
+        remove_tree(str(tmp_path / "layer"))  # pytest's own clean-up is recursive and can't take all of them
 
 
 def assert_outside_is_untouched(folder: Path) -> None:
@@ -307,8 +310,14 @@ def test_old_and_gnu_headers(folder: Path) -> None:
     unpack(v7 + gnu + split + contiguous + END, folder)
     found = listing(folder)
     assert found == {
-        "v7": "f 1", "dir": "d", "g": "f 2", "some": "d", "some/prefix": "d", "some/prefix/name": "f 3", "c": "f 4"
-    }  # fmt: skip
+        "v7": "f 1",
+        "dir": "d",
+        "g": "f 2",
+        "some": "d",
+        "some/prefix": "d",
+        "some/prefix/name": "f 3",
+        "c": "f 4",
+    }
 
 
 def test_times_out_of_range_become_the_epoch(folder: Path) -> None:
