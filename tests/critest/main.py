@@ -64,6 +64,10 @@ def peers_bin(*names: str) -> Path:
     return Path(subprocess.check_output([sys.executable, script, "--bin-dir"], text=True).strip())
 
 
+PEERS: dict[str, list[str]] = {"minikubelet": [], "containerd": ["containerd", "runc"]}
+"""Programs of scripts/peers that a runtime consists of."""
+
+
 def needs(runtime: str, apparmor: bool) -> dict[str, str]:
     """Programs of the host that a run uses, and their Debian packages."""
     wanted = {
@@ -109,8 +113,8 @@ def run(options: Options, home: Path) -> Report:
     """
     install_missing(needs(options.runtime, apparmor_is_on()))
     wanted = ["critest"]
-    wanted += ["containerd", "runc"] if options.runtime == "containerd" else []
     wanted += ["ginkgo"] if options.parallel > 1 else []
+    wanted += PEERS[options.runtime]
     bin_dir = peers_bin(*wanted)
     with ExitStack() as stack:
         stack.enter_context(no_new_shared_memory())
@@ -136,10 +140,10 @@ def run(options: Options, home: Path) -> Report:
         return suite.run(home / "critest.log", options.junit or home / "junit.xml")
 
 
-def set_up() -> None:
+def set_up(runtime: str) -> None:
     """Everything that any run would install, build or download. Raises SuiteError, MissingPackage."""
-    install_missing(needs("containerd", apparmor=True))
-    peers_bin("critest", "ginkgo", "containerd", "runc")
+    install_missing(needs(runtime, apparmor=True))
+    peers_bin("critest", "ginkgo", *PEERS[runtime])
     for package in images.PACKAGES:
         unpacked(package)
 
@@ -166,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # clean up, as for Ctrl-C
     try:
         if options.setup_only:
-            set_up()
+            set_up(options.runtime)
             return 0
         report, left = run_and_clean(options)
     except (SuiteError, BenchError, MissingPackage) as error:
