@@ -9,6 +9,7 @@ import secrets
 import shutil
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 from minikubelet.base.config import DaemonConfig
@@ -30,6 +31,22 @@ log = logging.getLogger(__name__)
 
 SHORT_ID = 13
 """Digits of an ID that crictl shows and hands back to the server."""
+
+
+@dataclass(eq=False)
+class Reservation:
+    """Who has a sandbox's name."""
+
+    sandbox_id: str
+    made: bool = False
+    """The call that took it has succeeded."""
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when it is made, or free again."""
+
+    def keep(self) -> None:
+        """The sandbox is there."""
+        self.made = True
+        self.settled.set()
 
 
 class Context:
@@ -57,7 +74,7 @@ class Context:
         self.containers: dict[str, Container] = {}
         self.execs: dict[str, asyncio.Future[ExitStatus]] = {}
         """Running execs by ID; their end is told by a monitor's event."""
-        self._names: dict[SandboxMetadata, str] = {}
+        self._names: dict[SandboxMetadata, Reservation] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._deleter = ThreadPoolExecutor(1, thread_name_prefix="deleter")
 
@@ -140,21 +157,29 @@ class Context:
 
     # --- names ---
 
-    def reserve(self, metadata: SandboxMetadata, sandbox_id: str) -> None:
+    def reserve(self, metadata: SandboxMetadata, sandbox_id: str) -> Reservation:
         """Take a sandbox's name. Raises ALREADY_EXISTS naming who has it."""
-        holder = self._names.setdefault(metadata, sandbox_id)
-        if holder != sandbox_id:
+        holder = self._names.setdefault(metadata, Reservation(sandbox_id))
+        if holder.sandbox_id != sandbox_id:
             name = f"{metadata.name}_{metadata.namespace}_{metadata.uid}_{metadata.attempt}"
             raise NodeError(
                 Code.ALREADY_EXISTS,
-                f"pod sandbox name {name!r} is reserved for {holder}",
+                f"pod sandbox name {name!r} is reserved for {holder.sandbox_id}",
                 field="config.metadata",
             )
+        return holder
+
+    async def until_free(self, metadata: SandboxMetadata) -> None:
+        """Wait while another call makes a sandbox of this name: when that fails, a retry succeeds."""
+        while (holder := self._names.get(metadata)) is not None and not holder.made:
+            await holder.settled.wait()
 
     def give_up_name(self, sandbox: Sandbox) -> None:
         """Free a sandbox's name if it is the one that holds it."""
-        if self._names.get(sandbox.config.metadata) == sandbox.id:
+        holder = self._names.get(sandbox.config.metadata)
+        if holder is not None and holder.sandbox_id == sandbox.id:
             del self._names[sandbox.config.metadata]
+            holder.settled.set()
 
     # --- tasks ---
 

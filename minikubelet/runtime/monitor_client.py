@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TypeVar
 
 from minikubelet.base.errors import Code, NodeError
-from minikubelet.runtime.peer import Answer, Peer, PeerGone
+from minikubelet.runtime.peer import Answer, Peer, PeerGone, claim
 from minikubelet.wire import messages as wire
 
 SOCKET_NAME = "monitor.sock"
@@ -51,7 +51,7 @@ class MonitorClient:
         return self._sandbox_started(self._peer.submit(request))
 
     async def _sandbox_started(self, answer: asyncio.Future[Answer]) -> tuple[wire.SandboxStarted, list[int]]:
-        body, fds = await answer
+        body, fds = await claim(answer)
         return _keep(body, fds, wire.SandboxStarted), fds
 
     async def start_container(self, request: wire.StartContainer) -> wire.ContainerStarted:
@@ -82,7 +82,7 @@ class MonitorClient:
         return self._exec_started(self._peer.submit(request, fds))
 
     async def _exec_started(self, answer: asyncio.Future[Answer]) -> tuple[wire.ContainerStarted, list[int]]:
-        body, fds = await answer
+        body, fds = await claim(answer)
         return _keep(body, fds, wire.ContainerStarted), fds
 
     async def kill_exec(self, exec_id: str) -> None:

@@ -77,7 +77,7 @@ class Peer:
 
     async def request(self, request: Request, fds: Sequence[int] = ()) -> Answer:
         """Send and wait. Raises :class:`StepError` for a :class:`Failure`, :class:`PeerGone`."""
-        return await self.submit(request, fds)
+        return await claim(self.submit(request, fds))
 
     def close(self) -> None:
         """Let go of the socket; pending requests fail with :class:`PeerGone`, ``on_gone`` isn't called."""
@@ -156,6 +156,16 @@ class Peer:
         callback, self._on_gone = self._on_gone, None
         if callback is not None:
             callback()
+
+
+async def claim(answer: asyncio.Future[Answer]) -> Answer:
+    """Wait for an answer. Whose task is cancelled just as it arrives leaves no descriptors behind."""
+    try:
+        return await answer
+    except asyncio.CancelledError:
+        if answer.done() and not answer.cancelled() and answer.exception() is None:
+            _close_all(answer.result()[1])
+        raise
 
 
 def _close_all(fds: Sequence[int]) -> None:

@@ -51,7 +51,7 @@ async def recover(context: Context) -> None:
 
 def _register(context: Context, sandbox: Sandbox) -> None:
     try:
-        context.reserve(sandbox.config.metadata, sandbox.id)
+        context.reserve(sandbox.config.metadata, sandbox.id).keep()
     except NodeError as exc:
         log.error("%s", exc)
     context.sandboxes[sandbox.id] = sandbox

@@ -12,7 +12,7 @@ from minikubelet.base.ids import new_id
 from minikubelet.base.undo import UndoStack
 from minikubelet.network.pod_network import POD_SYSCTLS, PortMapping
 from minikubelet.runtime import security
-from minikubelet.runtime.context import Context
+from minikubelet.runtime.context import Context, Reservation
 from minikubelet.runtime.events import EventKind
 from minikubelet.runtime.files import pod_hostname, write_pod_files
 from minikubelet.runtime.lifecycle import (
@@ -38,14 +38,18 @@ async def run_sandbox(context: Context, config: SandboxConfig, runtime_handler: 
         raise precondition(f"no runtime handler {runtime_handler!r} is configured")
     if not context.cgroups.path:
         raise precondition("this host has no cgroup2 mounted")
+    await context.until_free(config.metadata)
     async with UndoStack("RunPodSandbox") as undo:
-        sandbox = _record(context, config, runtime_handler, undo)
+        sandbox, reservation = _record(context, config, runtime_handler, undo)
         async with sandbox.lock:
             await _make(context, sandbox, undo)
+    reservation.keep()
     return sandbox.id
 
 
-def _record(context: Context, config: SandboxConfig, runtime_handler: str, undo: UndoStack) -> Sandbox:
+def _record(
+    context: Context, config: SandboxConfig, runtime_handler: str, undo: UndoStack
+) -> tuple[Sandbox, Reservation]:
     sandbox_id = new_id()
     cgroup, made = _cgroup(context, config, sandbox_id)
     sandbox = Sandbox(
@@ -56,11 +60,11 @@ def _record(context: Context, config: SandboxConfig, runtime_handler: str, undo:
         runtime_handler=runtime_handler,
         made_cgroups=made,
     )
-    context.reserve(config.metadata, sandbox_id)
+    reservation = context.reserve(config.metadata, sandbox_id)
     undo.push("name", lambda: context.give_up_name(sandbox))
     context.store.add_sandbox(sandbox)
     undo.push("record", lambda: context.store.delete_sandbox(sandbox_id))
-    return sandbox
+    return sandbox, reservation
 
 
 def _cgroup(context: Context, config: SandboxConfig, sandbox_id: str) -> tuple[str, tuple[str, ...]]:

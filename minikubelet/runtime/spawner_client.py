@@ -14,12 +14,14 @@ from dataclasses import dataclass
 import minikubelet
 from minikubelet.base.clock import monotonic
 from minikubelet.base.errors import Code, NodeError
+from minikubelet.linux import pidfd
 from minikubelet.linux.interpreter import protected_interpreter
-from minikubelet.runtime.peer import Peer, PeerGone
+from minikubelet.runtime.peer import Answer, Peer, PeerGone
 from minikubelet.wire import messages as wire
 
 log = logging.getLogger(__name__)
 
+_ABANDON_WAIT = 5.0
 _MODULE = "minikubelet.spawner"
 _PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.abspath(minikubelet.__file__)))
 # What `-m MODULE` does, but also from a checkout: -I leaves the current folder and PYTHONPATH out on purpose.
@@ -79,12 +81,16 @@ class SpawnerClient:
         for attempt in (1, 2):
             peer = await self._running()
             request = wire.SpawnMonitor(id=peer.next_id(), sandbox_id=sandbox_id, run_dir=run_dir)
+            answer = peer.submit(request)
             try:
-                body, fds = await peer.request(request)
+                body, fds = await asyncio.shield(answer)
             except PeerGone:
                 if attempt == 2:
                     raise
                 continue
+            except asyncio.CancelledError:
+                await _abandon(answer)
+                raise
             return _spawned(body, fds)
         raise AssertionError("unreachable")
 
@@ -124,6 +130,17 @@ class SpawnerClient:
             self._peer.close()
             self._peer = None
         self._reap()
+
+
+async def _abandon(answer: asyncio.Future[Answer]) -> None:
+    """The caller has gone after the fork was asked for: end the monitor, it looks after nothing yet."""
+    try:
+        spawned = _spawned(*await asyncio.wait_for(answer, _ABANDON_WAIT))
+    except (NodeError, TimeoutError):
+        return
+    pidfd.kill(spawned.pidfd)
+    os.close(spawned.pidfd)
+    spawned.control.close()
 
 
 def _spawned(body: wire.Body, fds: list[int]) -> Spawned:
