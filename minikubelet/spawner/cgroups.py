@@ -7,6 +7,7 @@ import errno
 import os
 
 from minikubelet.base.errors import StepError
+from minikubelet.linux import bpf
 from minikubelet.wire.messages import CgroupSettings
 
 _CONTROLLERS = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma", "misc")
@@ -46,6 +47,24 @@ class Cgroup:
             self._enable(settings.files)
         for name, content in settings.files.items():
             self.write(name, content)
+
+    def filter_devices(self, program: bytes, known: dict[bytes, int]) -> None:
+        """Attach a device filter; ``known`` are descriptors of programs loaded already. Raises StepError."""
+        folder = self.open()
+        loaded = known.get(program, -1)
+        try:
+            if loaded >= 0:
+                bpf.attach_device_program(folder, loaded)
+                return
+            loaded = bpf.load_device_program(program)
+            try:
+                bpf.attach_device_program(folder, loaded)
+            finally:
+                os.close(loaded)
+        except OSError as exc:
+            raise StepError("filter the devices", exc.errno or 0, self.folder, exc.strerror or "") from exc
+        finally:
+            os.close(folder)
 
     def child(self, name: str) -> Cgroup:
         """The cgroup ``name`` below this one."""

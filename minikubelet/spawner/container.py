@@ -72,6 +72,8 @@ class Container:
         self._answer = answer
         try:
             self.cgroup.make(request.cgroup)
+            if request.cgroup.device_program:
+                self.cgroup.filter_devices(request.cgroup.device_program, self._pod.host.device_filters)
             self._clone(birth)
         except BaseException:
             self.streams.close()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from minikubelet.base.errors import StepError
-from minikubelet.linux import capabilities, interpreter, mounts, namespaces
+from minikubelet.linux import bpf, capabilities, interpreter, mounts, namespaces
+from minikubelet.linux.cgroup import device
 from minikubelet.spawner import cgroups
 from minikubelet.spawner.steps.plans import Machine
 
@@ -26,12 +27,31 @@ class Host:
         self.empty = mounts.new_filesystem("tmpfs", "size=4k,nr_inodes=2,mode=555", flags)
         self.copies_detached = _copies_detached(self.empty)
         """Whether the kernel copies mounts that are attached nowhere (Linux 6.15)."""
+        self.device_filters = _device_filters()
+        """Loaded device filters by their instructions: that of containers that ask for no device."""
         self.cgroup_mount = cgroups.mount_point()
         self.machine = Machine(os.uname().machine, capabilities.last_known_to_kernel())
 
     def descriptors(self) -> list[int]:
         """What a monitor must keep open."""
-        return [self.proc, self.pause, self.null, self.own_pid, self.own_net, self.own_mounts, self.empty]
+        return [
+            self.proc,
+            self.pause,
+            self.null,
+            self.own_pid,
+            self.own_net,
+            self.own_mounts,
+            self.empty,
+            *self.device_filters.values(),
+        ]
+
+
+def _device_filters() -> dict[bytes, int]:
+    program = device.program(device.DEFAULT_RULES)
+    try:
+        return {program: bpf.load_device_program(program)}
+    except OSError:  # then the request that needs it says why
+        return {}
 
 
 def _copies_detached(mount: int) -> bool:

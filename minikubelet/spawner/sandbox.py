@@ -90,6 +90,8 @@ class Sandbox:
             cgroup = self._pod.cgroup(settings.path)
             cgroup.make(settings)
             self._cgroups.append(cgroup)
+            if settings.device_program:
+                cgroup.filter_devices(settings.device_program, self._pod.host.device_filters)
 
     def _on_launched(self, launch: Launch, answer: Answer) -> None:
         try:

@@ -273,8 +273,8 @@ class StartExec(Message, kw_only=True):
     """Run a program in a running container, in a cgroup of its own below the container's.
 
     fds of the request, without ``process.tty``: [stdin, stdout, stderr] given by the daemon; with tty: none,
-    and the reply's fds are [pty master]; closing it hangs up. Reply: :class:`ContainerStarted`. The end, told by
-    :class:`ExecExited`, is the program's: what it has left behind lives on until :class:`KillExec`.
+    and the reply's fds are [pty master]; closing it hangs up. Reply: :class:`ContainerStarted`. The end that
+    :class:`ExecExited` tells is the program's: what it has left behind lives on until :class:`KillExec`.
     """
 
     id: int

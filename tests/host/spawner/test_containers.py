@@ -14,6 +14,7 @@ import pytest
 
 from minikubelet.linux import capabilities
 from minikubelet.linux import mounts as kernel
+from minikubelet.linux.cgroup.device import DEFAULT_RULES, DeviceRule, program
 from minikubelet.wire import messages as m
 from tests.host.spawner.conftest import MakePod
 from tests.host.spawner.harness import CAPABILITIES, Pod, RequestFailed, standard_mounts, wait_until
@@ -457,3 +458,25 @@ def test_cgroups_never_escape(pod: Pod, path: str) -> None:
     with pytest.raises(RequestFailed) as failed:
         pod.run("c", "echo", cgroup=m.CgroupSettings(path=path))
     assert failed.value.failure.number == errno.EINVAL
+
+
+def test_device_filters_hold_for_init_and_exec(pod: Pod) -> None:
+    os.symlink("busybox", pod.layers / "1/bin/mknod")
+    for name, rules in (
+        ("default", DEFAULT_RULES),
+        ("more", [*DEFAULT_RULES, DeviceRule(True, "c", 10, 200, "rwm")]),
+    ):
+        settings = m.CgroupSettings(path=f"{pod.cgroup}/{name}", device_program=program(rules))
+        devices = [m.Device(path="/dev/loopback", kind="c", major=1, minor=1)]  # /dev/mem
+        pod.run(name, "sleep", "1000", cgroup=settings, devices=devices)
+        code, output = pod.execute(name, "sh", "-c", "echo x > /dev/null; head -c 1 /dev/loopback")
+        assert code == 1
+        assert b"Operation not permitted" in output
+        code, output = pod.execute(name, "sh", "-c", "mknod /tun c 10 200 && : < /tun")
+        assert (b"Operation not permitted" in output) == (name == "default")
+
+
+def test_a_device_program_the_kernel_refuses_is_explained(pod: Pod) -> None:
+    settings = m.CgroupSettings(path=f"{pod.cgroup}/bad", device_program=bytes(16))
+    failure = fails(pod, "echo", cgroup=settings)
+    assert (failure.step, failure.number) == ("filter the devices", errno.EINVAL)
