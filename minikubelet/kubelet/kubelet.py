@@ -35,6 +35,9 @@ from minikubelet.kubelet.volumes.manager import VolumeManager
 
 log = logging.getLogger(__name__)
 
+GIVE_UP = 10.0
+"""Seconds that the runtime may be away while pods are to be stopped."""
+
 
 class Kubelet:
     """One node's kubelet. :meth:`run` does the work; the other methods may be called at any time."""
@@ -243,7 +246,15 @@ class Kubelet:
         workers = list(self._workers.values())
         for worker in workers:
             worker.terminate()
-        await asyncio.gather(*(worker.ended.wait() for worker in workers))
+        ending = asyncio.gather(*(worker.ended.wait() for worker in workers))
+        try:
+            while not ending.done():
+                await asyncio.wait({ending}, timeout=GIVE_UP)
+                if not ending.done() and self._node is not None and not self._node.lifecycle.synced.is_set():
+                    log.error("the runtime is away: pods are left as they are")
+                    return
+        finally:
+            ending.cancel()
 
     async def _leave_pods(self) -> None:
         self._stopping = True

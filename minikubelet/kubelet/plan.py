@@ -141,6 +141,7 @@ def _plan_init(pod: Pod, view: PodView, health: Health, plan: Plan) -> bool:
                 break
             if seen is None or seen.state in (CREATED, UNKNOWN):
                 plan.start_init.append(container)
+                _kill_unknown(container, seen, plan)
                 blocked = True
             elif seen.is_running:
                 blocked = True
@@ -154,10 +155,18 @@ def _plan_init(pod: Pod, view: PodView, health: Health, plan: Plan) -> bool:
     return not blocked
 
 
+def _kill_unknown(container: Container, seen: ObservedContainer | None, plan: Plan) -> None:
+    """Whether it runs is unclear: stop it before another one is started."""
+    if seen is not None and seen.state == UNKNOWN:
+        message = 'Container is in "unknown" state, try killing it before restart'
+        plan.kill.append(Kill(seen, container, message))
+
+
 def _plan_sidecar(container: Container, seen: ObservedContainer | None, health: Health, plan: Plan) -> bool:
     """Plan one sidecar; whether it counts as started."""
     if seen is None or not seen.is_running:
         plan.start_init.append(container)
+        _kill_unknown(container, seen, plan)
         return False
     changed = seen.hash and seen.hash != container_hash(container)
     probe = health.failed_probe(seen)
@@ -177,6 +186,7 @@ def _plan_regular(pod: Pod, view: PodView, health: Health, plan: Plan) -> None:
         if seen is None or not seen.is_running:
             if needs_start(pod, container, seen):
                 plan.start.append(container)
+                _kill_unknown(container, seen, plan)
             continue
         changed = bool(seen.hash) and seen.hash != container_hash(container)
         probe = health.failed_probe(seen)

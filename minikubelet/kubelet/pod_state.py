@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 
 import msgspec
 
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 
 SANDBOX = "/sandbox"
 VOLUMES = "/volumes"
+SYNC = "/sync"
 """Keys of :attr:`PodState.not_before` beside container names."""
 
 
@@ -57,8 +59,19 @@ class PodState:
     def next_retry(self) -> float | None:
         """Seconds until the next retry is due; None if there is none ahead."""
         now = self.node.clock.monotonic()
-        ahead = [when - now for when in self.not_before.values() if when > now]
-        return min(ahead) if ahead else None
+        return min((max(0.0, when - now) for when in self.not_before.values()), default=None)
+
+    def take(self, what: str) -> bool:
+        """Whether ``what`` may be tried now; if so, its retry is used up."""
+        if not self.may_try(what):
+            return False
+        self.not_before.pop(what, None)
+        return True
+
+    def drop_retries(self, planned: Collection[str]) -> None:
+        """Forget retries of what is no longer planned."""
+        for what in [what for what in self.not_before if what not in planned]:
+            del self.not_before[what]
 
     # --- restarts --------------------------------------------------------------------------------------
 

@@ -23,12 +23,15 @@ from minikubelet.kubelet.node import Node
 from minikubelet.kubelet.objects import Container, Pod
 from minikubelet.kubelet.observed import ObservedContainer, ObservedSandbox, PodView
 from minikubelet.kubelet.plan import Plan, make_plan
-from minikubelet.kubelet.pod_state import SANDBOX, VOLUMES, PodState
+from minikubelet.kubelet.pod_state import SANDBOX, SYNC, VOLUMES, PodState
 from minikubelet.kubelet.starter import ContainerStarter
 from minikubelet.kubelet.status import FAILED, SUCCEEDED, Known, Waiting, make_status
 from minikubelet.kubelet.terminator import Terminator
 
 log = logging.getLogger(__name__)
+
+SHORTEST_WAIT = 0.1
+"""Seconds between two looks that nothing but a timer asked for."""
 
 
 class PodWorker:
@@ -74,6 +77,7 @@ class PodWorker:
 
     async def _run(self) -> None:
         try:
+            self._attend(self._node.cache.view(self.pod.uid))
             self._publish()
             while not self._end.is_set():
                 await self._interruptible(self._sync_once())
@@ -108,18 +112,21 @@ class PodWorker:
         await self._node.lifecycle.synced.wait()
         self._wake.clear()
         try:
-            await self._sync()
+            if self._state.take(SYNC):
+                await self._sync()
         except NodeError as exc:
             log.warning("%s: %s", self.pod.title, exc)
             self._node.events.pod(self.pod, WARNING, "FailedSync", f"Error syncing pod: {exc}")
-            self._state.retry_in("/sync")
+            self._state.retry_in(SYNC)
         self._publish()
         delay = self._next_look()
         await self._node.clock.wait(self._wake, delay)
 
     def _next_look(self) -> float | None:
         waits = [self._state.next_retry(), self._deadline_in()]
-        return min((wait for wait in waits if wait is not None), default=None)
+        soonest = min((wait for wait in waits if wait is not None), default=None)
+        # A retry that is due may have to wait for another step that is not: never spin.
+        return soonest if soonest is None else max(soonest, SHORTEST_WAIT)
 
     async def _sync(self) -> None:
         while True:
@@ -128,17 +135,25 @@ class PodWorker:
             if self._over_deadline():
                 if any(not c.has_exited for c in view.containers) or (view.sandbox and view.sandbox.ready):
                     await self._terminator.stop_pod(view)
+                self._state.drop_retries(())
                 return
             plan = make_plan(self.pod, view, self._state)
+            planned = {container.name for container in [*plan.start_init, *plan.start]}
+            if plan.create_sandbox:
+                planned = {SANDBOX, VOLUMES}
+            elif planned:
+                planned |= {VOLUMES}
+            self._state.drop_retries(planned)
             self._publish()
             if not await self._carry_out(plan, view):
+                await self._drop_old_sandboxes()
                 return
 
     async def _carry_out(self, plan: Plan, view: PodView) -> bool:
         """Do what is planned; whether another look may find more to do at once."""
         state = self._state
         if plan.create_sandbox:
-            if not state.may_try(SANDBOX):
+            if not state.take(SANDBOX):
                 return False
             self._starter.prefetch(self._soon())
         if plan.stop_pod:
@@ -185,18 +200,27 @@ class PodWorker:
             message = f"Failed to create pod sandbox: {exc}"
             node.events.pod(self.pod, WARNING, "FailedCreatePodSandBox", message)
             state.retry_in(SANDBOX)
+            with contextlib.suppress(NodeError):
+                await node.lifecycle.refresh_pod(self.pod.uid)
             return None
         finally:
             await volumes
-        state.not_before.pop(SANDBOX, None)
         return node.cache.sandbox(sandbox_id)
+
+    async def _drop_old_sandboxes(self) -> None:
+        """Remove former sandboxes once none of their containers is kept."""
+        view = self._node.cache.view(self.pod.uid)
+        for sandbox in view.sandboxes[1:]:
+            if not sandbox.ready and not any(c.sandbox_id == sandbox.id for c in view.containers):
+                await self._node.client.remove_pod_sandbox(sandbox.id)
+                self._node.cache.remove(sandbox.id)
 
     async def _prepare_volumes(self) -> bool:
         """Make the pod's volumes once; whether they are there."""
         state, node = self._state, self._node
         if state.volumes is not None:
             return True
-        if not state.may_try(VOLUMES):
+        if not state.take(VOLUMES):
             return False
         try:
             spec = self.pod.spec
@@ -300,11 +324,12 @@ class PodWorker:
         node.sink.update(msgspec.structs.replace(self.pod))
         node.probes.stop_liveness(self.pod.uid)
         while True:
+            await node.lifecycle.synced.wait()
             try:
-                await self._remove_all()
-                break
-            except (NodeError, OSError) as exc:
-                log.warning("%s: termination: %s", self.pod.title, exc)
+                if await self._remove_all():
+                    break
+            except Exception as exc:
+                log.warning("%s: termination: %s", self.pod.title, exc, exc_info=not _expected(exc))
                 node.events.pod(self.pod, WARNING, "FailedKillPod", f"error killing pod: {exc}")
                 await asyncio.sleep(1)
         node.probes.remove(self.pod.uid)
@@ -312,7 +337,8 @@ class PodWorker:
         node.restarts.forget(self.pod.uid)
         node.sink.remove(self.pod)
 
-    async def _remove_all(self) -> None:
+    async def _remove_all(self) -> bool:
+        """One attempt; whether nothing is left in the runtime."""
         node, uid = self._node, self.pod.uid
         await node.lifecycle.refresh_pod(uid)
         view = node.cache.view(uid)
@@ -326,6 +352,10 @@ class PodWorker:
             node.cache.remove(container.id)
         await node.volumes.teardown(uid)
         await asyncio.to_thread(self._delete_files)
+        # A call that termination cut short may have made something after all.
+        await node.lifecycle.refresh_pod(uid)
+        view = node.cache.view(uid)
+        return not view.sandboxes and not view.containers
 
     def _delete_files(self) -> None:
         for folder in (
@@ -334,3 +364,7 @@ class PodWorker:
         ):
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(folder)
+
+
+def _expected(exc: Exception) -> bool:
+    return isinstance(exc, (NodeError, OSError))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass, field
 
-from minikubelet.base.errors import NodeError
+from minikubelet.base.errors import Code, NodeError
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet import podfiles
 from minikubelet.kubelet.backoff import spell
@@ -88,7 +89,7 @@ class ContainerStarter:
     async def start(self, container: Container, sandbox: ObservedSandbox) -> bool:
         """Start a container; whether it was started. What failed is in ``state.waiting``, with a retry."""
         state = self._state
-        if not state.may_try(container.name):
+        if not state.take(container.name):
             return False
         try:
             self._wait_out_backoff(container)
@@ -99,7 +100,6 @@ class ContainerStarter:
             self._failed(container, exc)
             return False
         state.waiting.pop(container.name, None)
-        state.not_before.pop(container.name, None)
         await self._prune(container)
         return True
 
@@ -183,6 +183,9 @@ class ContainerStarter:
         try:
             container_id = await self._node.client.create_container(sandbox.id, config, pod_config)
         except NodeError as exc:
+            if exc.code is Code.ALREADY_EXISTS:
+                with contextlib.suppress(NodeError):
+                    await self._node.lifecycle.refresh_pod(self._state.pod.uid)
             raise _Failed("CreateContainerError", str(exc)) from None
         self._event(container, NORMAL, "Created", "Container created")
         self._state.memory.restarts[container.name] = config.metadata.attempt
@@ -195,7 +198,10 @@ class ContainerStarter:
             await node.client.start_container(container_id)
         except NodeError as exc:
             await self._refresh(container_id, sandbox)
-            raise _Failed("RunContainerError", str(exc), 0.0) from None
+            ended = node.cache.container(container_id)
+            # One that has ended goes by the restart policy and its backoff, at once; else it is unclear.
+            retry = 0.0 if ended is not None and ended.has_exited else None
+            raise _Failed("RunContainerError", str(exc), retry) from None
         self._event(container, NORMAL, "Started", "Container started")
         await self._refresh(container_id, sandbox)
         seen = node.cache.container(container_id)

@@ -159,3 +159,44 @@ async def test_stop_pods_on_exit_leaves_nothing(harness: Harness) -> None:
         await harness.ready("two")
     assert not harness.cri.sandboxes and not harness.cri.containers
     assert not list((harness.folder / "root" / "pods").iterdir())
+
+
+async def test_readiness_and_startup_are_remembered_over_a_restart(harness: Harness) -> None:
+    async def check(command: list[str]) -> tuple[int, bytes]:
+        return 0, b""
+
+    harness.cri.behaviours["app"] = Behaviour(exec=check)
+    probe = {"exec": {"command": ["check"]}, "periodSeconds": 1}
+    pod = make_pod("web", {"name": "app", "startupProbe": probe, "readinessProbe": probe})
+    async with harness.running():
+        harness.source.set(pod)
+        await harness.ready()
+        since = next(c for c in harness.pod().status.conditions if c.type == "Ready").last_transition_time
+        assert since
+    async with harness.running() as kubelet:
+        seen: list[str] = []
+        harness.source.set(pod)
+        await harness.until(kubelet.pods)
+        seen.append(harness.condition("Ready"))
+        await harness.settle()
+        assert [*seen, harness.condition("Ready")] == ["True", "True"]
+        assert harness.container().started
+
+
+async def test_old_sandboxes_go_with_their_last_container(harness: Harness) -> None:
+    async with harness.running():
+        harness.source.set(make_pod())
+        for count in range(3):
+            await _lose_sandbox(harness, count)
+        await harness.until(lambda: harness.container().restart_count == 3)
+        await harness.ready()
+        await harness.until(lambda: len(harness.cri.sandboxes) == 2)
+        assert len(harness.cri.containers) == 2
+
+
+async def _lose_sandbox(harness: Harness, restarts: int) -> None:
+    await harness.until(lambda: harness.cri.running() == ["app"])
+    await harness.until(lambda: harness.container().restart_count == restarts)
+    harness.cri.kill_sandbox(harness.cri.newest("app").sandbox_id)
+    await harness.until(lambda: len(harness.cri.called("RunPodSandbox")) == restarts + 2)
+    harness.clock.advance(301)
