@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 from collections.abc import Sequence
 
 from minikubelet.base import files, ids
@@ -103,12 +104,15 @@ def read_tail(path: str, limit: int) -> str:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return ""
-    with os.fdopen(fd, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not os.path.isfile(f"/proc/self/fd/{file.fileno()}"):
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
             return ""
-        file.seek(max(0, status.st_size - limit))
-        return file.read(limit).decode(errors="replace")
+        return os.pread(fd, limit, max(0, status.st_size - limit)).decode(errors="replace")
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)
 
 
 def log_tail(path: str) -> str:

@@ -1,0 +1,368 @@
+"""Quantities, resources, environment, security, DNS, hosts files: values in, values out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from minikubelet.criapi import api_pb2 as api
+from minikubelet.kubelet import podfiles
+from minikubelet.kubelet.backoff import Backoff, spell
+from minikubelet.kubelet.config import KubeletConfig
+from minikubelet.kubelet.cri_config import open_sub_path, sandbox_config
+from minikubelet.kubelet.defaults import apply_defaults
+from minikubelet.kubelet.dns import pod_dns
+from minikubelet.kubelet.environment import (
+    ContainerConfigError,
+    PodAddresses,
+    expand,
+    format_map,
+    make_environment,
+    pod_field,
+    resource_field,
+)
+from minikubelet.kubelet.objects import Pod
+from minikubelet.kubelet.objects.quantity import milli, parse, whole
+from minikubelet.kubelet.objects.volumes import ResourceFieldSelector
+from minikubelet.kubelet.resources import linux_resources, oom_score_adj, qos_class, quota, shares
+from minikubelet.kubelet.security import container_security, sandbox_security
+
+
+def pod_of(spec: dict[str, Any], **meta: Any) -> Pod:
+    whole_spec = {"containers": [{"name": "app", "image": "app:1"}], **spec}
+    metadata = {"name": "web", "namespace": "ns", "uid": "u1", **meta}
+    pod = msgspec.convert({"metadata": metadata, "spec": whole_spec}, Pod)
+    apply_defaults(pod)
+    return pod
+
+
+def app_of(**fields: Any) -> Pod:
+    return pod_of({"containers": [{"name": "app", "image": "app:1", **fields}]})
+
+
+@pytest.mark.parametrize(
+    ("quantity", "value"),
+    [
+        ("1", 1),
+        ("500m", 0.5),
+        ("1.5Gi", 1.5 * 2**30),
+        ("1e3", 1000),
+        ("2E", 2 * 10**18),
+        (".5", 0.5),
+        ("-1k", -1000),
+        (3, 3),
+        ("1Ei", 2**60),
+    ],
+)
+def test_quantities(quantity: str | int, value: float) -> None:
+    assert parse(quantity) == value
+
+
+@pytest.mark.parametrize("text", ["", "one", "1KB", "1 Gi", "0x10", "1e", "--1", "nan", "1" * 100, "1e9999"])
+def test_what_is_no_quantity(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a quantity"):
+        parse(text)
+
+
+def test_quantities_round_up() -> None:
+    assert (whole("100m"), whole("1Ki"), milli("1u"), milli("1.0005")) == (1, 1024, 1, 1001)
+
+
+@pytest.mark.parametrize(
+    ("resources", "expected"),
+    [
+        ({}, "BestEffort"),
+        ({"requests": {"cpu": "1"}}, "Burstable"),
+        ({"limits": {"memory": "1Gi"}}, "Burstable"),
+        ({"limits": {"cpu": "1", "memory": "1Gi"}}, "Guaranteed"),
+        ({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m"}}, "Burstable"),
+        (
+            {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m", "memory": "1024Mi"}},
+            "Guaranteed",
+        ),
+        ({"limits": {"ephemeral-storage": "1Gi"}}, "BestEffort"),
+    ],
+)
+def test_qos_classes(resources: dict[str, Any], expected: str) -> None:
+    assert qos_class(app_of(resources=resources)) == expected
+
+
+def test_cpu_and_memory_in_cri() -> None:
+    pod = app_of(
+        resources={
+            "limits": {"cpu": "1500m", "memory": "64Mi", "hugepages-2Mi": "4Mi"},
+            "requests": {"cpu": "250m"},
+        }
+    )
+    made = linux_resources(pod, pod.spec.containers[0])
+    assert (made.cpu_shares, made.cpu_quota, made.cpu_period) == (256, 150000, 100000)
+    assert made.memory_limit_in_bytes == 64 * 2**20
+    assert [(h.page_size, h.limit) for h in made.hugepage_limits] == [("2MB", 4 * 2**20)]
+    assert (shares(0), shares(1), shares(10**9), quota(0), quota(1)) == (2, 2, 262144, 0, 1000)
+
+
+@pytest.mark.parametrize(
+    ("resources", "expected"),
+    [
+        ({}, 1000),
+        ({"limits": {"cpu": "1", "memory": "1Gi"}}, -997),
+        ({"requests": {"memory": "1Gi"}}, 750),
+        ({"requests": {"cpu": "1"}}, 999),
+        ({"requests": {"memory": "4Gi"}}, 3),
+    ],
+)
+def test_oom_scores(resources: dict[str, Any], expected: int) -> None:
+    pod = app_of(resources=resources)
+    assert oom_score_adj(pod, pod.spec.containers[0], 4 * 2**30) == expected
+
+
+def test_expansion() -> None:
+    known = {"A": "1", "B": "$(A)"}
+    assert expand("$(A) $(B) $(C) $$(A) $$$(A) $A $( $(A", known) == "1 $(A) $(C) $(A) $1 $A $( $(A"
+
+
+class Objects:
+    async def config_map(self, namespace: str, name: str) -> dict[str, bytes] | None:
+        return {"level": b"debug", "x": b"y"} if (namespace, name) == ("ns", "settings") else None
+
+    async def secret(self, namespace: str, name: str) -> dict[str, bytes] | None:
+        return {"token": b"t"} if name == "keys" else None
+
+
+async def test_environment_from_objects() -> None:
+    pod = app_of(
+        envFrom=[
+            {"prefix": "CM_", "configMapRef": {"name": "settings"}},
+            {"secretRef": {"name": "no", "optional": True}},
+        ],
+        env=[
+            {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "token"}}},
+            {"name": "MAYBE", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "no", "optional": True}}},
+            {"name": "BOTH", "value": "$(CM_level)/$(TOKEN)/$(MAYBE)"},
+        ],
+    )
+    made = await make_environment(pod, pod.spec.containers[0], PodAddresses(), Objects())
+    assert made == {"CM_level": "debug", "CM_x": "y", "TOKEN": "t", "BOTH": "debug/t/$(MAYBE)"}
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        ({"valueFrom": {"configMapKeyRef": {"name": "no", "key": "a"}}}, 'configmap "no" not found'),
+        (
+            {"valueFrom": {"secretKeyRef": {"name": "keys", "key": "a"}}},
+            "couldn't find key a in Secret ns/keys",
+        ),
+        ({"valueFrom": {"fieldRef": {"fieldPath": "spec.x"}}}, "unsupported fieldPath: spec.x"),
+    ],
+)
+async def test_references_that_lead_nowhere(env: dict[str, Any], message: str) -> None:
+    pod = app_of(env=[{"name": "X", **env}])
+    with pytest.raises(ContainerConfigError, match=message):
+        await make_environment(pod, pod.spec.containers[0], PodAddresses(), Objects())
+
+
+def test_downward_api_fields() -> None:
+    pod = pod_of({"nodeName": "n"}, labels={"a": "1", "b": 'q"\n'}, annotations={"k/x": "v"})
+    known = PodAddresses(("10.0.0.1", "fd00::1"), ("192.0.2.1",))
+    fields = {
+        "metadata.name": "web",
+        "metadata.uid": "u1",
+        "metadata.labels['a']": "1",
+        "metadata.annotations['k/x']": "v",
+        "metadata.labels['none']": "",
+        "status.podIP": "10.0.0.1",
+        "status.podIPs": "10.0.0.1,fd00::1",
+        "status.hostIP": "192.0.2.1",
+        "spec.nodeName": "n",
+    }
+    assert {path: pod_field(pod, path, known) for path in fields} == fields
+    assert format_map(pod.metadata.labels) == 'a="1"\nb="q\\"\\n"'
+
+
+@pytest.mark.parametrize(
+    ("resource", "divisor", "expected"),
+    [
+        ("limits.memory", "1Mi", "64"),
+        ("requests.cpu", None, "1"),
+        ("requests.cpu", "1m", "250"),
+        ("requests.memory", "1", str(64 * 2**20)),
+    ],
+)
+def test_resource_fields(resource: str, divisor: str | None, expected: str) -> None:
+    pod = app_of(resources={"limits": {"memory": "64Mi"}, "requests": {"cpu": "250m"}})
+    selector = ResourceFieldSelector(resource=resource, divisor=divisor)
+    assert resource_field(pod, pod.spec.containers[0], selector) == expected
+
+
+def test_security_contexts_merge() -> None:
+    spec = {
+        "securityContext": {
+            "runAsUser": 1,
+            "runAsGroup": 2,
+            "fsGroup": 3,
+            "supplementalGroups": [4],
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [
+            {
+                "name": "app",
+                "image": "a",
+                "securityContext": {
+                    "runAsUser": 9,
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"add": ["NET_ADMIN"], "drop": ["ALL"]},
+                },
+            }
+        ],
+        "hostPID": True,
+    }
+    pod = pod_of(spec)
+    made = container_security(pod, pod.spec.containers[0], 0, "")
+    assert (made.run_as_user.value, made.run_as_group.value, list(made.supplemental_groups)) == (9, 2, [3, 4])
+    assert made.no_new_privs and made.readonly_rootfs and not made.privileged
+    assert list(made.capabilities.drop_capabilities) == ["ALL"]
+    assert made.namespace_options.pid == api.NODE and made.namespace_options.network == api.POD
+    assert made.seccomp.profile_type == api.SecurityProfile.RuntimeDefault
+    assert "/proc/kcore" in made.masked_paths and "/proc/sys" in made.readonly_paths
+    assert sandbox_security(pod).run_as_user.value == 1
+
+
+def test_the_image_says_the_user_when_nobody_else_does() -> None:
+    pod = app_of()
+    by_id = container_security(pod, pod.spec.containers[0], 7, "")
+    by_name = container_security(pod, pod.spec.containers[0], None, "web")
+    assert by_id.run_as_user.value == 7 and by_id.run_as_username == ""
+    assert by_name.run_as_username == "web" and not by_name.HasField("run_as_user")
+    assert by_id.seccomp.profile_type == api.SecurityProfile.Unconfined
+    assert container_security(pod, pod.spec.containers[0], 7, "", True).seccomp.profile_type == 0
+
+
+@pytest.mark.parametrize(
+    ("context", "uid", "user", "message"),
+    [
+        ({"runAsUser": 0}, 5, "", "runAsUser breaks non-root policy"),
+        ({}, 0, "", "image will run as root"),
+        ({}, None, "web", "non-numeric user"),
+    ],
+)
+def test_run_as_non_root(context: dict[str, Any], uid: int | None, user: str, message: str) -> None:
+    pod = app_of(securityContext={"runAsNonRoot": True, **context})
+    with pytest.raises(ContainerConfigError, match=message):
+        container_security(pod, pod.spec.containers[0], uid, user)
+
+
+def test_dns_policies(tmp_path: Path) -> None:
+    conf = tmp_path / "resolv.conf"
+    conf.write_text(
+        "# c\nnameserver 192.0.2.1\nnameserver 192.0.2.2 ; x\n"
+        "search a.example b.example.\noptions ndots:1 edns0\n"
+    )
+    config = KubeletConfig(resolv_conf=str(conf))
+    host = pod_dns(pod_of({}), config)
+    assert list(host.servers) == ["192.0.2.1", "192.0.2.2"] and list(host.searches) == [
+        "a.example",
+        "b.example",
+    ]
+    config.cluster_dns = ["10.96.0.10"]
+    cluster = pod_dns(pod_of({}), config)
+    assert list(cluster.servers) == ["10.96.0.10"] and list(cluster.options) == ["ndots:5"]
+    assert list(cluster.searches)[:3] == ["ns.svc.cluster.local", "svc.cluster.local", "cluster.local"]
+    assert pod_dns(pod_of({"hostNetwork": True}), config).servers == host.servers
+    assert pod_dns(pod_of({"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}), config) == cluster
+    extra = {
+        "nameservers": ["192.0.2.9"],
+        "searches": ["c.example"],
+        "options": [{"name": "ndots", "value": "3"}],
+    }
+    own = pod_dns(pod_of({"dnsPolicy": "None", "dnsConfig": extra}), config)
+    assert (list(own.servers), list(own.searches), list(own.options)) == (
+        ["192.0.2.9"],
+        ["c.example"],
+        ["ndots:3"],
+    )
+    both = pod_dns(pod_of({"dnsPolicy": "Default", "dnsConfig": extra}), config)
+    assert list(both.servers) == ["192.0.2.1", "192.0.2.2", "192.0.2.9"] and list(both.options) == [
+        "edns0",
+        "ndots:3",
+    ]
+
+
+def test_host_names(tmp_path: Path) -> None:
+    config = KubeletConfig(resolv_conf=str(tmp_path / "none"))
+    full = {"hostname": "h", "subdomain": "sub", "setHostnameAsFQDN": True}
+    assert sandbox_config(pod_of(full), config, 0).hostname == "h.sub.ns.svc.cluster.local"
+    assert sandbox_config(pod_of({}, name="a" * 62 + ".bc"), config, 0).hostname == "a" * 62
+    assert sandbox_config(pod_of({"hostNetwork": True}), config, 0).hostname == ""
+    with pytest.raises(ContainerConfigError, match="too long"):
+        sandbox_config(pod_of({**full, "subdomain": "s" * 60}), config, 0)
+
+
+def test_the_hosts_file_is_rewritten_in_place(tmp_path: Path) -> None:
+    config = KubeletConfig(root=str(tmp_path))
+    pod = pod_of(
+        {"hostname": "h", "subdomain": "s", "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]}
+    )
+    path = Path(podfiles.write_hosts(config, pod, ["10.0.0.1"]))
+    inode = path.stat().st_ino
+    assert "10.0.0.1\th.s.ns.svc.cluster.local\th\n" in path.read_text()
+    assert path.read_text().endswith("# Entries added by HostAliases.\n1.2.3.4\ta\tb\n")
+    podfiles.write_hosts(config, pod, ["10.0.0.2"])
+    assert (
+        path.stat().st_ino == inode
+        and "10.0.0.2" in path.read_text()
+        and path.stat().st_mode & 0o777 == 0o644
+    )
+
+
+def test_termination_files_are_only_read_if_regular(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x" * 5000)
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    os.mkfifo(tmp_path / "fifo")
+    assert podfiles.read_tail(str(tmp_path / "file"), 4096) == "x" * 4096
+    assert podfiles.read_tail(str(tmp_path / "link"), 10) == ""
+    assert podfiles.read_tail(str(tmp_path / "fifo"), 10) == ""
+    assert podfiles.read_tail(str(tmp_path), 10) == ""
+
+
+def test_the_fallback_message_is_the_logs_end(tmp_path: Path) -> None:
+    lines = [f"2026-01-01T00:00:00Z stdout F line {n}" for n in range(200)]
+    (tmp_path / "0.log").write_text("\n".join([*lines, "2026-01-01T00:00:00Z stderr P half", ""]))
+    said = podfiles.log_tail(str(tmp_path / "0.log"))
+    assert said.endswith("line 199\nhalf") and "line 100\n" not in said
+
+
+def test_sub_paths_stay_inside(tmp_path: Path) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    assert open_sub_path(str(volume), "a/b") == str(volume / "a" / "b") and (volume / "a" / "b").is_dir()
+    (volume / "out").symlink_to("/etc")
+    (volume / "file").write_text("x")
+    assert open_sub_path(str(volume), "file") == str(volume / "file")
+    for bad in ("../x", "/x", "a/../../x", "out", "out/passwd", "file/x"):
+        with pytest.raises(ContainerConfigError):
+            open_sub_path(str(volume), bad)
+
+
+def test_backoffs() -> None:
+    now = [0.0]
+    backoff = Backoff(10, 300, lambda: now[0])
+    assert backoff.remaining("k", 0) == 0
+    delays = []
+    for _ in range(7):
+        backoff.advance("k", now[0])
+        delays.append(backoff.delay("k"))
+        now[0] += delays[-1]
+        assert backoff.remaining("k", now[0]) == delays[-1]
+        assert backoff.remaining("k", now[0] - delays[-1]) == 0
+    assert delays == [10, 20, 40, 80, 160, 300, 300]
+    now[0] += 601
+    assert backoff.remaining("k", now[0]) == 0
+    backoff.advance("k", now[0])
+    assert backoff.delay("k") == 10
+    assert [spell(s) for s in (0, 10, 80, 300, 3661)] == ["0s", "10s", "1m20s", "5m0s", "1h1m1s"]
