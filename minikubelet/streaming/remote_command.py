@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any
 
 from minikubelet.base.errors import NodeError
@@ -127,17 +127,27 @@ def _status_of(ended: asyncio.Future[int | None]) -> dict[str, Any]:
 
 
 class _Activity:
-    """When output last moved (event loop time)."""
+    """When output last moved (event loop time); a client that takes its time is no silence."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._sending = 0
         self.touch()
+
+    @contextlib.contextmanager
+    def sending(self) -> Iterator[None]:
+        self._sending += 1
+        try:
+            yield
+        finally:
+            self._sending -= 1
+            self.touch()
 
     def touch(self) -> None:
         self.at = self._loop.time()
 
     def idle(self) -> float:
-        return self._loop.time() - self.at
+        return 0.0 if self._sending else self._loop.time() - self.at
 
 
 async def _drain(outputs: list[asyncio.Task[None]], activity: _Activity, gone: asyncio.Task[Any]) -> None:
@@ -151,9 +161,8 @@ async def _drain(outputs: list[asyncio.Task[None]], activity: _Activity, gone: a
 async def _output(channels: Channels, name: str, fd: int, activity: _Activity) -> None:
     with contextlib.suppress(ConnectionError):
         while data := await read_fd(fd):
-            activity.touch()
-            await channels.write(name, data)
-            activity.touch()
+            with activity.sending():
+                await channels.write(name, data)
 
 
 async def _stdin(channels: Channels, descriptor: Descriptor) -> None:

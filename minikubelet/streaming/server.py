@@ -173,6 +173,7 @@ class StreamingServer:
             await self._session(http, work, watch.Life(lambda: connection.last_activity, connection.ping))
         finally:
             connection.close()
+            http.protocol.transport = None  # the carrier's: it closes it when the client has taken all
             http.protocol.connection_lost(None)
 
     # --- port-forward --------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from aiohttp import WSMsgType, web
 from aiohttp.abc import AbstractStreamWriter
 
 from minikubelet.streaming.spdy import Connection, Stream
+from minikubelet.streaming.watch import LINGER
 
 PROTOCOL_HEADER = "X-Stream-Protocol-Version"
 
@@ -47,6 +48,7 @@ class TransportCarrier(asyncio.Protocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._paused = False
+        self._linger: asyncio.TimerHandle | None = None
         self.connection: Connection | None = None
 
     def send(self, data: bytes) -> None:
@@ -66,10 +68,18 @@ class TransportCarrier(asyncio.Protocol):
             self._transport.resume_reading()
 
     def close(self) -> None:
-        self._transport.close()
+        """Send what is left and our end, then wait for the client's.
+
+        Closing at once would answer whatever the client still sends (the ends of its streams) with a reset,
+        and a reset takes from a slow client what it has not read yet.
+        """
+        if self._linger is None and not self._transport.is_closing():
+            self.resume()
+            self._linger = asyncio.get_running_loop().call_later(LINGER, self._transport.abort)
+            self._transport.write_eof()
 
     def data_received(self, data: bytes) -> None:
-        if self.connection is not None:
+        if self.connection is not None and self._linger is None:
             self.connection.feed(data)
 
     def pause_writing(self) -> None:
@@ -80,6 +90,8 @@ class TransportCarrier(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._writable.set()
+        if self._linger is not None:
+            self._linger.cancel()
         if self.connection is not None:
             self.connection.connection_lost()
 

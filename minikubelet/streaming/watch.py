@@ -19,6 +19,8 @@ IDLE_TIMEOUT = 4 * 3600.0
 """Seconds of silence both ways after which a session ends (kubelet: streamingConnectionIdleTimeout)."""
 PROBE_PERIOD = 15.0
 """Seconds between two probes of a client."""
+LINGER = 60.0
+"""Seconds that a slow client has to take what was sent to it before the connection is cut."""
 GRACE = 1.0
 """Seconds in which what the client had sent before it went may still be read."""
 

@@ -16,6 +16,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from minikubelet.streaming.remote_command import Channels
+from minikubelet.streaming.watch import LINGER
 
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 PROTOCOLS = (
@@ -133,4 +134,6 @@ def new_socket(protocols: tuple[str, ...] = PROTOCOLS) -> web.WebSocketResponse:
     No heartbeat: its answer waits behind stdin that a program does not read, and would end a session that
     is all right. ``watch_peer`` sees clients that have gone.
     """
-    return web.WebSocketResponse(protocols=protocols, max_msg_size=MAX_MESSAGE, compress=False, timeout=2.0)
+    return web.WebSocketResponse(
+        protocols=protocols, max_msg_size=MAX_MESSAGE, compress=False, timeout=LINGER
+    )

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from minikubelet.streaming import watch
+from minikubelet.streaming import remote_command, watch
 from minikubelet.streaming.pumps import Descriptor
 from minikubelet.streaming.server import StreamingServer
 from minikubelet.streaming.sessions import ExecRequest
@@ -177,3 +177,45 @@ def test_a_descriptor_is_closed_once() -> None:
     os.close(again)
     os.close(other)
     assert write in (again, other), "the number was not used again: this test tells nothing"
+
+
+async def test_a_slow_reader_gets_everything(
+    server: StreamingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_command, "DRAIN_IDLE", 0.1)
+    size = 12 << 20
+    client = await spdy(server.url(_exec("head", "-c", str(size), "/dev/zero", stderr=False)))
+    assert client.connection is not None
+    streams = {t: client.connection.open({"streamType": t}) for t in ("error", "stdout")}
+    count = pause = 0
+    while data := await streams["stdout"].read():
+        count += len(data)
+        if count >= pause:
+            await asyncio.sleep(0.3)
+            pause += 1 << 20
+    assert count == size
+    assert b'"Success"' in await read_all(streams["error"])
+
+
+async def test_a_slow_websocket_reader_gets_everything(
+    server: StreamingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_command, "DRAIN_IDLE", 0.1)
+    size = 12 << 20
+    count = pause = 0
+    status = b""
+    async with aiohttp.ClientSession() as session:
+        ws = await session.ws_connect(
+            server.url(_exec("head", "-c", str(size), "/dev/zero", stderr=False)),
+            protocols=["v5.channel.k8s.io"],
+        )
+        async for message in ws:
+            if message.data[0] == 3:
+                status += message.data[1:]
+            elif message.data[0] == 1:
+                count += len(message.data) - 1
+            if count >= pause:
+                await asyncio.sleep(0.3)
+                pause += 1 << 20
+    assert count == size
+    assert b'"Success"' in status
