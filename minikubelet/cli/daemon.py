@@ -52,7 +52,13 @@ async def run_daemon(config: DaemonConfig, ready: Callable[[], None] | None = No
 
 
 async def _start(config: DaemonConfig, stack: contextlib.AsyncExitStack, stop: asyncio.Event) -> None:
-    # Imported here: the command line stays quick, and the spawner starts while grpc is being imported.
+    # Imported here: the command line stays quick, and the spawner gets ready while the rest is imported.
+    from minikubelet.runtime.spawner_client import SpawnerClient
+
+    spawner = SpawnerClient()
+    spawner.start()
+    stack.callback(spawner.close)
+
     from minikubelet.images.store import ImageStore
     from minikubelet.network.pod_network import PodNetwork
     from minikubelet.runtime.runtime import Runtime
@@ -62,8 +68,7 @@ async def _start(config: DaemonConfig, stack: contextlib.AsyncExitStack, stop: a
     images = ImageStore(db, config.root, config.certs_dirs)
     network = PodNetwork(db, config.network, config.instance)
     stack.push_async_callback(network.close)
-    runtime = Runtime(config, db, images, network)
-    runtime.start_spawner()
+    runtime = Runtime(config, db, images, network, spawner)
     stack.push_async_callback(runtime.close)
     for lack in runtime.host.lacks:
         log.warning("this host lacks %s: %s", lack.what, lack.consequence)

@@ -14,7 +14,6 @@ from minikubelet.runtime.models import (
     ContainerConfig,
     ContainerSecurity,
     ImageFacts,
-    LinuxResources,
     Sandbox,
 )
 from minikubelet.wire.messages import CgroupSettings, Process, StartContainer, User
@@ -104,12 +103,9 @@ def process(container: Container) -> Process:
         no_new_privs=secure.no_new_privs,
         seccomp=security.seccomp_filter(secure.seccomp, secure.privileged, capabilities),
         apparmor=security.apparmor_profile(secure.apparmor, secure.privileged),
-        oom_score_adj=_oom_score(container.resources),
+        # 0, too: the daemon's own may be lower, and is nobody else's.
+        oom_score_adj=container.resources.oom_score_adj,
     )
-
-
-def _oom_score(wanted: LinuxResources) -> int | None:
-    return wanted.oom_score_adj or None
 
 
 def arguments(config: ContainerConfig, image: ImageFacts) -> list[bytes]:

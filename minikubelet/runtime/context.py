@@ -59,6 +59,7 @@ class Context:
         images: ImageStore,
         network: PodNetwork,
         cgroups: CgroupMount,
+        spawner: SpawnerClient,
     ) -> None:
         self.config = config
         self.store = Store(db)
@@ -68,7 +69,7 @@ class Context:
         self.enforcement = Enforcement(
             cgroups.controllers, config.unenforced_limits == "allow", f"cgroup2 ({cgroups.mode} host)"
         )
-        self.spawner = SpawnerClient()
+        self.spawner = spawner
         self.events = EventBroker()
         self.sandboxes: dict[str, Sandbox] = {}
         self.containers: dict[str, Container] = {}
@@ -101,7 +102,14 @@ class Context:
 
     def discard(self, path: str) -> None:
         """Move a folder away at once and delete it in a thread; a missing one is fine. Raises OSError."""
-        target = f"{self.trash}/{secrets.token_hex(8)}"
+        self._discard(path, self.trash)
+
+    def discard_run_dir(self, sandbox_id: str) -> None:
+        """The same for a pod's folder on tmpfs."""
+        self._discard(self.run_dir(sandbox_id), f"{self.config.run}/trash")
+
+    def _discard(self, path: str, trash: str) -> None:
+        target = f"{trash}/{secrets.token_hex(8)}"
         try:
             os.rename(path, target)
         except FileNotFoundError:
@@ -110,8 +118,9 @@ class Context:
 
     def empty_trash(self) -> None:
         """Delete what an earlier daemon did not get to."""
-        for name in os.listdir(self.trash):
-            self._deleter.submit(_delete, f"{self.trash}/{name}")
+        for trash in (self.trash, f"{self.config.run}/trash"):
+            for name in os.listdir(trash):
+                self._deleter.submit(_delete, f"{trash}/{name}")
 
     # --- lookups ---
 

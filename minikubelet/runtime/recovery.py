@@ -14,7 +14,6 @@ from minikubelet.runtime import lifecycle
 from minikubelet.runtime.context import Context
 from minikubelet.runtime.models import Container, Sandbox
 from minikubelet.runtime.monitor_client import MonitorClient, connect
-from minikubelet.runtime.run_sandbox import remove_run_dir
 from minikubelet.wire.messages import ContainerReport, ExitStatus, State
 
 log = logging.getLogger(__name__)
@@ -26,7 +25,8 @@ _AT_ONCE = 32
 
 async def recover(context: Context) -> None:
     """Load every record and bring it in line with what runs. Never fails because of one pod."""
-    os.makedirs(f"{context.config.run}/pods", 0o700, exist_ok=True)
+    for name in ("pods", "trash"):
+        os.makedirs(f"{context.config.run}/{name}", 0o700, exist_ok=True)
     for name in ("containers", "trash"):
         os.makedirs(f"{context.config.root}/{name}", 0o711, exist_ok=True)
     sandboxes = context.store.load()
@@ -108,7 +108,7 @@ async def _undo(context: Context, sandbox: Sandbox, monitor: MonitorClient | Non
     lifecycle.kill_cgroup(context, lifecycle.sandbox_cgroup(sandbox))
     await context.network.detach(sandbox.id)
     lifecycle.remove_cgroups(context, sandbox)
-    remove_run_dir(context.run_dir(sandbox.id))
+    context.discard_run_dir(sandbox.id)
     context.store.delete_sandbox(sandbox.id)
     context.give_up_name(sandbox)
     del context.sandboxes[sandbox.id]
@@ -130,6 +130,10 @@ def _adopt(context: Context, sandbox: Sandbox, state: State) -> None:
                 message="its monitor does not know it",
             )
             lifecycle.record_exit(context, container, status)
+    for report in state.containers:
+        if report.id not in sandbox.containers and report.exit is None:
+            log.warning("container %s of pod sandbox %s has no record and is killed", report.id, sandbox.id)
+            lifecycle.kill_cgroup(context, f"{sandbox.cgroup}/{report.id}")
 
 
 def _adopt_container(context: Context, container: Container, report: ContainerReport) -> None:
@@ -171,7 +175,7 @@ async def _remove_stray_pod(context: Context, sandbox_id: str) -> None:
     except (OSError, NodeError, TimeoutError) as exc:
         log.debug("run folder %s: %s", path, exc)
     log.info("removing what is left of pod sandbox %s", sandbox_id)
-    remove_run_dir(path)
+    context.discard_run_dir(sandbox_id)
 
 
 def _is_folder(path: str) -> bool:

@@ -8,7 +8,6 @@ from minikubelet.runtime.events import EventKind
 from minikubelet.runtime.lifecycle import remove_cgroups, remove_parents
 from minikubelet.runtime.models import Sandbox
 from minikubelet.runtime.remove_container import forget
-from minikubelet.runtime.run_sandbox import remove_run_dir
 from minikubelet.runtime.stop_sandbox import release_network, stop_locked
 
 
@@ -39,7 +38,7 @@ async def remove_locked(context: Context, sandbox: Sandbox) -> None:
         remove_cgroups(context, sandbox)
     sandbox.monitor = None
     # From here on nothing waits: a cancelled call has either not begun or finished this.
-    remove_run_dir(context.run_dir(sandbox.id))
+    context.discard_run_dir(sandbox.id)
     with context.store.db.transaction():
         for container in list(sandbox.containers.values()):
             forget(context, container)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import posixpath
 
@@ -85,7 +84,7 @@ async def _make(context: Context, sandbox: Sandbox, undo: UndoStack) -> None:
     request = start_request(context, sandbox)
     run_dir = context.run_dir(sandbox.id)
     os.mkdir(run_dir, 0o700)
-    undo.push("run folder", lambda: remove_run_dir(run_dir))
+    undo.push("run folder", lambda: context.discard_run_dir(sandbox.id))
     undo.push("cgroups", lambda: remove_cgroups(context, sandbox))
     spawned = await context.spawner.spawn(sandbox.id, run_dir)
     os.close(spawned.pidfd)
@@ -170,13 +169,3 @@ def _network_sysctls(config: SandboxConfig) -> dict[str, str]:
     if config.namespaces.network == "node" or not os.path.isdir("/proc/sys/net/ipv6"):
         return {}
     return dict(POD_SYSCTLS)
-
-
-def remove_run_dir(run_dir: str) -> None:
-    """Delete a pod's folder on tmpfs: a handful of small files. A missing one is fine."""
-    for folder, _, names in os.walk(run_dir, topdown=False):
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(f"{folder}/{name}")
-        with contextlib.suppress(FileNotFoundError):
-            os.rmdir(folder)

@@ -32,6 +32,7 @@ from minikubelet.runtime.remove_container import remove_container
 from minikubelet.runtime.remove_sandbox import remove_sandbox
 from minikubelet.runtime.reopen_log import reopen_log
 from minikubelet.runtime.run_sandbox import run_sandbox
+from minikubelet.runtime.spawner_client import SpawnerClient
 from minikubelet.runtime.start_container import start_container
 from minikubelet.runtime.stats import Meter, PodUsage, Usage
 from minikubelet.runtime.stop_container import stop_container
@@ -46,18 +47,21 @@ _DRAIN_SECONDS = 5.0
 class Runtime:
     """What the CRI server and the streaming server call. All methods raise NodeError."""
 
-    def __init__(self, config: DaemonConfig, db: Database, images: ImageStore, network: PodNetwork) -> None:
+    def __init__(
+        self,
+        config: DaemonConfig,
+        db: Database,
+        images: ImageStore,
+        network: PodNetwork,
+        spawner: SpawnerClient,
+    ) -> None:
         self.host: HostFacts = detect()
         self.images = images
         self.network = network
-        self._context = Context(config, db, images, network, self.host.cgroup)
+        self._context = Context(config, db, images, network, self.host.cgroup, spawner)
         self._meter = Meter(self._context)
 
     # --- life ---
-
-    def start_spawner(self) -> None:
-        """Execute the spawner early: it imports while the daemon does other things. Raises OSError."""
-        self._context.spawner.start()
 
     async def start(self) -> None:
         """Take over what an earlier daemon left."""

@@ -15,6 +15,8 @@ from minikubelet.wire.messages import ExitStatus
 
 log = logging.getLogger(__name__)
 
+_STOP_WAIT = 60.0
+"""Seconds for killed processes to be gone: the kernel ends a process only once it can."""
 _EXIT_WAIT = 10.0
 """Seconds for the events that follow StopSandbox; they are on their way when it is answered."""
 
@@ -37,12 +39,15 @@ async def stop_locked(context: Context, sandbox: Sandbox) -> None:
     monitor = sandbox.monitor
     if monitor is not None and not monitor.gone:
         try:
-            await monitor.stop_sandbox()
+            await asyncio.wait_for(monitor.stop_sandbox(), _STOP_WAIT)
         except PeerGone:
             pass  # its end is handled like any monitor's
         except StepError as exc:
             log.warning("stopping pod sandbox %s: %s", sandbox.id, exc)
             raise
+        except TimeoutError:
+            text = f"pod sandbox {sandbox.id} was killed but has not ended within {_STOP_WAIT:.0f} s"
+            raise NodeError(Code.DEADLINE_EXCEEDED, text) from None
         await _wait_for_exits(context, sandbox)
     elif not sandbox.status.stopped_at:
         lose(context, sandbox, "the pod's monitor has ended")

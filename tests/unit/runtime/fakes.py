@@ -173,15 +173,15 @@ class FakeNode:
 
     def __init__(self, folder: Path) -> None:
         config = DaemonConfig(root=str(folder / "root"), run=str(folder / "run"))
-        for path in ("root/containers", "root/trash", "run/pods", "cgroup"):
+        for path in ("root/containers", "root/trash", "run/pods", "run/trash", "cgroup"):
             (folder / path).mkdir(parents=True, exist_ok=True)
         self.db = Database(str(folder / "root/state.db"))
         self.images = FakeImages()
         self.network = FakeNetwork()
         cgroups = CgroupMount(str(folder / "cgroup"), "hybrid")
-        self.context = Context(config, self.db, self.images, self.network, cgroups)  # type: ignore[arg-type]
         self.spawner = FakeSpawner()
-        self.context.spawner = self.spawner  # type: ignore[assignment]
+        rooms: Any = (self.images, self.network, cgroups, self.spawner)
+        self.context = Context(config, self.db, *rooms)
 
     def close(self) -> None:
         self.context.close()
