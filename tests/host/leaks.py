@@ -125,12 +125,14 @@ def remove_host_objects(config: DaemonConfig) -> None:
 
 
 def _processes() -> frozenset[str]:
-    """Our descendants. Those that ended and are only ours to wait for are waited for."""
+    """Our descendants, but expected daemons and their spawners. Orphans that ended are waited for."""
     found = set()
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
+            if process.pid in _daemons or process.ppid() in _daemons:
+                continue
             if process.status() == psutil.STATUS_ZOMBIE:
-                if process.ppid() == os.getpid() and not _is_known(process.pid):
+                if process.ppid() == os.getpid():
                     with contextlib.suppress(ChildProcessError):
                         os.waitpid(process.pid, os.WNOHANG)
                 continue
@@ -138,16 +140,17 @@ def _processes() -> frozenset[str]:
     return frozenset(found)
 
 
-_known: set[int] = set()
+_daemons: set[int] = set()
 
 
-def know(pid: int) -> None:
-    """Say that a child is waited for by the test that started it."""
-    _known.add(pid)
+def expect(pid: int) -> None:
+    """Say that a daemon is a fixture's, which ends it: it may be started anew in the middle of a test."""
+    _daemons.add(pid)
 
 
-def _is_known(pid: int) -> bool:
-    return pid in _known
+def unexpect(pid: int) -> None:
+    """Say that a daemon has ended."""
+    _daemons.discard(pid)
 
 
 def _mounts() -> frozenset[str]:

@@ -20,11 +20,7 @@ from minikubelet.base.config import DaemonConfig
 from tests.host import leaks
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = (
-    Path(os.environ.get("MK_TMP", ""))
-    if os.environ.get("MK_TMP")
-    else Path(sys.executable).with_name("minikubelet")
-)
+PROGRAM = Path(sys.executable).with_name("minikubelet")
 PEERS = Path(os.environ.get("MINIKUBELET_PEERS", "/var/cache/minikubelet-peers")) / "bin"
 T = TypeVar("T")
 PATIENCE = 30.0 * float(os.environ.get("MINIKUBELET_PATIENCE", "1"))
@@ -91,6 +87,7 @@ class Node:
             self.process = subprocess.Popen(
                 self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
+        leaks.expect(self.process.pid)
         wait_for("the daemon answers", self._answers)
 
     def _answers(self) -> bool:
@@ -117,6 +114,7 @@ class Node:
     def _end(self, number: signal.Signals) -> int:
         process, self.process = self.process, None
         assert process is not None
+        leaks.unexpect(process.pid)
         process.send_signal(number)
         try:
             return process.wait(PATIENCE)
