@@ -13,6 +13,7 @@ from aiohttp import WSMsgType, web
 
 from minikubelet.base.errors import NodeError
 from minikubelet.streaming.spdy import Connection, Stream
+from minikubelet.streaming.websocket import close_socket
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +142,7 @@ class WebSocketPorts:
         everything = asyncio.create_task(_all(tasks))
         try:
             await asyncio.wait({reader, everything}, return_when=asyncio.FIRST_COMPLETED)
-            await self._ws.close()
+            await close_socket(self._ws, reader)
         finally:
             for task in (reader, everything, *tasks):
                 task.cancel()

@@ -142,15 +142,8 @@ class StreamingServer:
         )
         await channels.announce(first)
 
-        async def session() -> None:
-            reader = asyncio.create_task(channels.run_reader())
-            try:
-                await remote_command.serve(channels, open_streams)
-            finally:
-                reader.cancel()
-                await asyncio.gather(reader, return_exceptions=True)
-
-        await self._session(http, session(), watch.Life(lambda: channels.last_activity, ws.ping))
+        work = remote_command.serve(channels, open_streams)
+        await self._session(http, work, watch.Life(lambda: channels.last_activity, ws.ping))
         return ws
 
     async def _remote_spdy(

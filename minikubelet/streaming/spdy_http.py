@@ -11,6 +11,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from minikubelet.streaming.spdy import Connection, Stream
 from minikubelet.streaming.watch import LINGER
+from minikubelet.streaming.websocket import close_socket
 
 PROTOCOL_HEADER = "X-Stream-Protocol-Version"
 
@@ -143,17 +144,23 @@ class WebSocketCarrier:
 
     async def run(self, connection: Connection) -> None:
         """Move messages both ways until either side closes."""
+        reader = asyncio.create_task(self._read(connection))
         writer = asyncio.create_task(self._write())
         try:
-            async for message in self._socket:
-                if message.type is WSMsgType.BINARY:
-                    connection.feed(message.data)
-                    await self._readable.wait()
+            await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
+            await close_socket(self._socket, reader)
         finally:
             connection.connection_lost()
             self._writable.set()
-            writer.cancel()
-            await asyncio.gather(writer, return_exceptions=True)
+            for task in (reader, writer):
+                task.cancel()
+            await asyncio.gather(reader, writer, return_exceptions=True)
+
+    async def _read(self, connection: Connection) -> None:
+        async for message in self._socket:
+            if message.type is WSMsgType.BINARY:
+                connection.feed(message.data)
+                await self._readable.wait()
 
     async def _write(self) -> None:
         with contextlib.suppress(ConnectionError):
@@ -163,4 +170,3 @@ class WebSocketCarrier:
                 if self._queued < 64 * 1024:
                     self._writable.set()
         self._writable.set()
-        await self._socket.close()

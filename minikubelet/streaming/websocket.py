@@ -47,7 +47,7 @@ def is_websocket(request: web.Request) -> bool:
 
 
 class WebSocketChannels(Channels):
-    """The channels of one WebSocket; :meth:`run_reader` must run while the session does."""
+    """The channels of one WebSocket; it reads until :meth:`close`."""
 
     def __init__(self, socket: web.WebSocketResponse) -> None:
         super().__init__()
@@ -59,8 +59,9 @@ class WebSocketChannels(Channels):
         self._json_status = protocol.startswith(("v4.", "v5."))
         self._stdin: asyncio.Queue[bytes] = asyncio.Queue(maxsize=4)
         self._resize: asyncio.Queue[bytes] = asyncio.Queue(maxsize=64)
+        self._reader = asyncio.create_task(self._read())
 
-    async def run_reader(self) -> None:
+    async def _read(self) -> None:
         """Sort incoming messages until the client closes or vanishes."""
         try:
             async for message in self._socket:
@@ -124,8 +125,18 @@ class WebSocketChannels(Channels):
         self._touch()
 
     async def close(self) -> None:
-        with contextlib.suppress(ConnectionError, RuntimeError):
-            await self._socket.close()
+        await close_socket(self._socket, self._reader)
+
+
+async def close_socket(socket: web.WebSocketResponse, reader: asyncio.Task[None]) -> None:
+    """Say goodbye and wait for the client's, so that it can read what it has not yet.
+
+    The reader ends first: aiohttp doesn't wait while somebody else receives.
+    """
+    reader.cancel()
+    await asyncio.gather(reader, return_exceptions=True)
+    with contextlib.suppress(ConnectionError, RuntimeError):
+        await socket.close()
 
 
 def new_socket(protocols: tuple[str, ...] = PROTOCOLS) -> web.WebSocketResponse:
