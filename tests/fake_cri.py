@@ -86,6 +86,8 @@ class FakeCri:
         self.now_ns: Callable[[], int] = time.time_ns
         """The clock of its time stamps."""
         self.has_events = True
+        self.started_twice: list[str] = []
+        """Names of containers that were started while another one of the same pod and name ran."""
         self.gate: dict[str, asyncio.Event] = {}
         """A method in here waits for its event before it does anything."""
         self._subscribers: set[asyncio.Queue[api.ContainerEventResponse | None]] = set()
@@ -333,6 +335,8 @@ class FakeCri:
         if behaviour.start_error:
             self._end(container, 128, "StartError", behaviour.start_error)
             raise CriError(Status.UNKNOWN, behaviour.start_error)
+        if any(_same_role(container, other) for other in self.containers.values()):
+            self.started_twice.append(container.config.metadata.name)
         container.status.state = api.CONTAINER_RUNNING
         self._tell(api.CONTAINER_STARTED_EVENT, container.status.id, container.sandbox_id)
         if behaviour.exit_at_once is not None:
@@ -427,3 +431,9 @@ class FakeCri:
 
 def _matches(labels: Any, selector: dict[str, str]) -> bool:
     return all(labels.get(key) == value for key, value in selector.items())
+
+
+def _same_role(one: Container, other: Container) -> bool:
+    names = ("io.kubernetes.pod.uid", "io.kubernetes.container.name")
+    same = all(one.config.labels[name] == other.config.labels[name] for name in names)
+    return same and other.status.state == api.CONTAINER_RUNNING

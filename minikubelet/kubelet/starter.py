@@ -145,6 +145,11 @@ class ContainerStarter:
         """The restart count of the next container. One that was made but never started makes room."""
         seen = self._all(container)
         if seen and seen[0].state == CREATED:
+            # It never ran, so it does not count, even if the daemon ends before the next one is made.
+            self._state.memory.restarts.pop(container.name, None)
+            if seen[0].restart_count:
+                self._state.memory.restarts[container.name] = seen[0].restart_count - 1
+            self._state.save()
             await self._terminator.remove_container(seen[0])
             return seen[0].restart_count
         if seen:

@@ -165,27 +165,49 @@ def _spec(check: _Checker, spec: PodSpec) -> None:
     check.at_least((*at, "terminationGracePeriodSeconds"), spec.termination_grace_period_seconds or 0, 0)
     if spec.active_deadline_seconds is not None:
         check.at_least((*at, "activeDeadlineSeconds"), spec.active_deadline_seconds, 1)
-    for name in ("hostname", "subdomain"):
-        if value := getattr(spec, name):
+    for name, value in (("hostname", spec.hostname), ("subdomain", spec.subdomain)):
+        if value:
             check.dns_label((*at, name), value)
+    if spec.hostname_override is not None and not _SUBDOMAIN.match(spec.hostname_override):
+        check.invalid((*at, "hostnameOverride"), spec.hostname_override, _SUBDOMAIN_RULE)
     if spec.host_pid and spec.share_process_namespace:
         check.invalid(
             (*at, "shareProcessNamespace"), True, "ShareProcessNamespace and HostPID cannot both be enabled"
         )
+    _dns_config(check, spec)
     _aliases(check, spec)
     _pod_security(check, spec)
     _not_here(check, spec)
 
 
+def _dns_config(check: _Checker, spec: PodSpec) -> None:
+    """These lines end up in a file of the pod: nothing may break out of its own."""
+    if spec.dns_config is None:
+        return
+    at: Path = ("spec", "dnsConfig")
+    for index, server in enumerate(spec.dns_config.nameservers):
+        _address(check, (*at, "nameservers", index), server)
+    for index, domain in enumerate(spec.dns_config.searches):
+        bare = domain.removesuffix(".").replace("_", "a")
+        if len(domain) > 254 or (domain != "." and not _SUBDOMAIN.match(bare)):
+            check.invalid((*at, "searches", index), domain, _SUBDOMAIN_RULE)
+    for index, option in enumerate(spec.dns_config.options):
+        text = option.name + (option.value or "")
+        if not option.name or not text.isascii() or not text.isprintable() or " " in text:
+            check.invalid((*at, "options", index, "name"), option.name, "must be a word")
+
+
+def _address(check: _Checker, path: Path, value: str) -> None:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        check.invalid(path, value, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")
+
+
 def _aliases(check: _Checker, spec: PodSpec) -> None:
     for index, alias in enumerate(spec.host_aliases):
         path: Path = ("spec", "hostAliases", index)
-        try:
-            ipaddress.ip_address(alias.ip)
-        except ValueError:
-            check.invalid(
-                (*path, "ip"), alias.ip, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
-            )
+        _address(check, (*path, "ip"), alias.ip)
         for place, name in enumerate(alias.hostnames):
             if len(name) > 253 or not _SUBDOMAIN.match(name):
                 check.invalid((*path, "hostnames", place), name, _SUBDOMAIN_RULE)

@@ -65,6 +65,10 @@ def test_a_plain_pod_is_valid() -> None:
             "spec.hostAliases[0].hostnames[0]",
             "Invalid value",
         ),
+        ({"dnsConfig": {"nameservers": ["1.1.1.1\nx"]}}, "spec.dnsConfig.nameservers[0]", "Invalid value"),
+        ({"dnsConfig": {"searches": ["a\nnameserver 6"]}}, "spec.dnsConfig.searches[0]", "Invalid value"),
+        ({"dnsConfig": {"options": [{"name": "a\nb"}]}}, "spec.dnsConfig.options[0].name", "Invalid value"),
+        ({"hostnameOverride": "A"}, "spec.hostnameOverride", "Invalid value"),
         ({"hostname": "a.b"}, "spec.hostname", "Invalid value"),
         ({"hostUsers": False}, "spec.hostUsers", "Forbidden"),
         (
