@@ -14,7 +14,7 @@ from pathlib import Path
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 """critest asks its web servers through a proxy, if one is set."""
-RUN_SECONDS = 900
+RUN_SECONDS = round(900 * float(os.environ.get("MINIKUBELET_PATIENCE", "1")))
 """After these the suite interrupts the specs that still run, which fail then, and starts no other."""
 END_SECONDS = 60
 """What it gets on top to do so."""
