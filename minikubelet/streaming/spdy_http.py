@@ -77,7 +77,10 @@ class TransportCarrier(asyncio.Protocol):
         if self._linger is None and not self._transport.is_closing():
             self.resume()
             self._linger = asyncio.get_running_loop().call_later(LINGER, self._transport.abort)
-            self._transport.write_eof()
+            try:
+                self._transport.write_eof()
+            except OSError:  # the client has reset the connection, which nobody had read yet
+                self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self.connection is not None and self._linger is None:
