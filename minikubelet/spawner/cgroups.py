@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import sys
 
 from minikubelet.base.errors import StepError
 from minikubelet.linux import bpf
@@ -100,8 +101,11 @@ class Cgroup:
 
     def kill(self) -> None:
         """SIGKILL to all processes in it and below (cgroup.kill, Linux 5.14). Gone: nothing to do."""
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        try:
             _write(f"{self.folder}/cgroup.kill", "1")
+        except OSError as exc:
+            if exc.errno not in (errno.ENOENT, errno.ENODEV, errno.ESRCH):
+                print(f"killing {self.folder}: {exc}", file=sys.stderr)
 
     def populated(self) -> bool:
         """Whether a live process is in it or below."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import sys
 
 import msgspec
 
@@ -59,8 +60,9 @@ class Container:
         Raises StepError or OSError; what fails later goes to ``answer``.
         """
         request = self._request
+        machine, shared = self._pod.host.machine, sandbox.shared
         fetch_shm = sandbox.shm >= 0 and not self._pod.host.copies_detached
-        birth = self._pod.birth(init_plan(request, self._pod.host.machine, sandbox.shared, fetch_shm))
+        birth = self._pod.birth(lambda: init_plan(request, machine, shared, fetch_shm))
         birth.new_namespaces = 0 if fetch_shm else namespaces.CLONE_NEWNS
         birth.new_namespaces |= namespaces.CLONE_NEWPID if self._own_pids else 0
         birth.pid_namespace = target
@@ -143,7 +145,10 @@ class Container:
         self.exit = status
         if not self._own_pids or self.cgroup.populated():
             self.cgroup.kill()  # a shared PID namespace doesn't take the rest along
-        write_atomic(f"{self._pod.run_dir}/{EXITS}/{self.id}", _encoder.encode(status), mode=0o600)
+        try:
+            write_atomic(f"{self._pod.run_dir}/{EXITS}/{self.id}", _encoder.encode(status), mode=0o600)
+        except OSError as exc:  # a full /run must not keep the end from being told
+            print(f"recording the exit of {self.id}: {exc}", file=sys.stderr)
         self._finish_when_drained()
 
     def _fail(self, failure: StepError) -> None:

@@ -8,6 +8,7 @@ import os
 from minikubelet.base import clock
 from minikubelet.base.errors import StepError
 from minikubelet.linux import pidfd, tty
+from minikubelet.spawner.cgroups import Cgroup
 from minikubelet.spawner.container import Container
 from minikubelet.spawner.launch import Launch, resolved
 from minikubelet.spawner.pod import Answer, Pod, exit_status, failure_of
@@ -32,7 +33,7 @@ class Exec:
         self.reaped = False
         self._pod = pod
         self._request = request
-        self._cgroup = container.cgroup.child(f"exec-{request.exec_id}")
+        self._cgroup: Cgroup | None = None
         self._launch: Launch | None = None
         self._answer: Answer | None = None
         self._pidfd = -1
@@ -44,7 +45,8 @@ class Exec:
         """Clone the program with ``fds`` as its 0, 1, 2. Raises StepError or OSError."""
         process = self._request.process
         known = self.container.credentials_of(process.user)
-        birth = self._pod.birth(exec_plan(process, self._pod.host.machine, known))
+        machine = self._pod.host.machine
+        birth = self._pod.birth(lambda: exec_plan(process, machine, known))
         birth.scene.namespaces = self.container.pidfd
         birth.pid_namespace = -1 if self.container.host_pids else self.container.pidfd
         if not process.tty:
@@ -52,18 +54,33 @@ class Exec:
                 raise StepError("exec", errno.EINVAL, detail="three descriptors are needed")
             birth.scene.stdio = (fds[0], fds[1], fds[2])
         self._answer = answer
-        os.mkdir(self._cgroup.folder, 0o755)
+        self._cgroup = self._own_cgroup()
         try:
-            birth.scene.cgroup = self._cgroup.open()
+            birth.scene.cgroup = (self._cgroup or self.container.cgroup).open()
             try:
                 self._launch = Launch(self._pod.loop, birth, self._on_launched)
             finally:
                 os.close(birth.scene.cgroup)
         except BaseException:
-            self._pod.remove_cgroup(self._cgroup)
+            self._remove_cgroup()
             raise
         self._pidfd = self._launch.pidfd
         self._pod.children.register(self._launch.pid, self._on_exit)
+
+    def _own_cgroup(self) -> Cgroup | None:
+        """A cgroup below the container's; None where the container's settings allow none (cgroup.max.*)."""
+        cgroup = self.container.cgroup.child(f"exec-{self.id}")
+        try:
+            os.mkdir(cgroup.folder, 0o755)
+        except OSError as exc:
+            if exc.errno not in (errno.EAGAIN, errno.EOPNOTSUPP, errno.EBUSY):
+                raise
+            return None
+        return cgroup
+
+    def _remove_cgroup(self) -> None:
+        if self._cgroup is not None:
+            self._pod.remove_cgroup(self._cgroup)
 
     def _on_launched(self, launch: Launch) -> None:
         if launch.failure is not None:
@@ -92,7 +109,7 @@ class Exec:
         self.exit = exit_status(wait_status, clock.now_ns())
         self._close()
         if self._launch.failure is not None:
-            self._pod.remove_cgroup(self._cgroup)
+            self._remove_cgroup()
             if self._answer is not None:
                 self._answer(failure_of(self._launch.failure, "exec"), ())
         else:
@@ -107,7 +124,7 @@ class Exec:
 
     def forgettable(self) -> bool:
         """Whether the program has ended and nothing it started is left in its cgroup."""
-        return self.reaped and self._cgroup.remove()
+        return self.reaped and (self._cgroup is None or self._cgroup.remove())
 
     def resize(self, width: int, height: int) -> None:
         """Set the terminal's size. Raises OSError ENOTTY without one."""
@@ -117,11 +134,12 @@ class Exec:
 
     def kill(self) -> None:
         """Kill the program and all it started."""
-        self._cgroup.kill()
+        if self._cgroup is not None:
+            self._cgroup.kill()
         if self._pidfd >= 0:
             pidfd.kill(self._pidfd)
         if self.reaped:
-            self._pod.remove_cgroup(self._cgroup)
+            self._remove_cgroup()
 
     def report(self) -> ContainerReport:
         """For a daemon that comes back."""

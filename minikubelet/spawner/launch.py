@@ -19,6 +19,7 @@ from minikubelet.spawner.steps.base import Scene, Step
 from minikubelet.wire.messages import Failure, ResolvedUser
 
 _REPORT_SIZE = 65536
+_FAILED = 127
 _encoder = msgspec.json.Encoder()
 _user_decoder = msgspec.json.Decoder(Credentials)
 _failure_decoder = msgspec.json.Decoder(Failure)
@@ -30,9 +31,13 @@ def resolved(user: Credentials) -> ResolvedUser:
 
 
 class Birth:
-    """How to make a child: its plan and scene, the namespaces it is born in."""
+    """How to make a child: its plan and scene, the namespaces it is born in.
 
-    def __init__(self, plan: list[Step], scene: Scene) -> None:
+    The plan is made by the child: what it touches of the interpreter's memory is then the child's copy, gone
+    with execve(2), and not the monitor's for the life of the pod.
+    """
+
+    def __init__(self, plan: Callable[[], list[Step]], scene: Scene) -> None:
         self.plan = plan
         self.scene = scene
         self.new_namespaces = 0
@@ -122,21 +127,25 @@ def _born(birth: Birth) -> clone.Child:
     return child
 
 
-def _play(plan: list[Step], scene: Scene, in_cgroup: bool) -> None:
+def _play(plan: Callable[[], list[Step]], scene: Scene, in_cgroup: bool) -> None:
     """The child's whole life before its program."""
-    code = 127
-    what = "prepare the process"
+    step: Step | None = None
     try:
         _prepare(scene, in_cgroup)
-        for step in plan:
-            what = ""
+        for step in plan():
             step.execute(scene)
+    except StepError as exc:
+        _tell(scene, exc.step, exc.number, exc.path, exc.detail)
     except OSError as exc:
-        _tell(scene, what or step.describe(), exc.errno or 0, exc.filename, exc.strerror)
+        _tell(scene, _name(step), exc.errno or 0, exc.filename, exc.strerror)
     except BaseException as exc:
-        _tell(scene, what or step.describe(), 0, None, f"{exc}" or type(exc).__name__)
+        _tell(scene, _name(step), 0, None, f"{exc}" or type(exc).__name__)
     finally:
-        os._exit(code)
+        os._exit(_FAILED)
+
+
+def _name(step: Step | None) -> str:
+    return "prepare the process" if step is None else step.describe()
 
 
 def _prepare(scene: Scene, in_cgroup: bool) -> None:

@@ -35,7 +35,7 @@ class Pod:
         self.on_end: Callable[[], None] = _nothing
         """Called whenever a child's end has been dealt with."""
 
-    def birth(self, plan: list[Step]) -> Birth:
+    def birth(self, plan: Callable[[], list[Step]]) -> Birth:
         """A birth with this machine's descriptors filled in."""
         scene = Scene(self.host.proc)
         scene.stdio = (self.host.null, self.host.null, self.host.null)

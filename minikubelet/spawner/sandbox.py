@@ -50,8 +50,9 @@ class Sandbox:
                 errno.EOPNOTSUPP,
                 detail="user namespaces are not implemented by minikubelet",
             )
+        machine = self._pod.host.machine
         own_root = request.ipc == "pod" and not self._pod.host.copies_detached
-        birth = self._pod.birth(pause_plan(request, self._pod.host.machine, own_root))
+        birth = self._pod.birth(lambda: pause_plan(request, machine, own_root))
         self._make_cgroups(request)
         if own_root:
             self.shm = _shared_memory(request.shm_size)

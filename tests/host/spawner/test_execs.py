@@ -197,3 +197,13 @@ def test_a_large_request_travels_as_memfd(running: Pod) -> None:
     value = b"X=" + b"v" * 100_000
     code, output = running.execute("c", "sh", "-c", "echo ${#X}", env=[value])
     assert (code, output) == (0, b"100000\n")
+
+
+def test_without_a_cgroup_of_its_own_an_exec_joins_the_containers(pod: Pod) -> None:
+    settings = m.CgroupSettings(path=f"{pod.cgroup}/c", files={"cgroup.max.descendants": "0"})
+    pod.run("c", "sleep", "1000", cgroup=settings)
+    code, output = pod.execute("c", "sh", "-c", "grep 0:: /proc/self/cgroup; exit 8")
+    assert (code, output) == (8, b"0::/\n")
+    start_exec(pod, "e", "sleep", "1000")
+    pod.done(m.KillExec(id=pod.control.next_id(), exec_id="e"))
+    assert pod.control.wait_for(m.ExecExited, exec_id="e").status.signal == signal.SIGKILL

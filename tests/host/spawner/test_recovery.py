@@ -215,3 +215,29 @@ def test_shutdown_is_quick_with_a_stubborn_container(make_pod: MakePod) -> None:
     start = time.monotonic()
     pod.shutdown()
     assert time.monotonic() - start < 5
+
+
+def test_an_exit_that_cannot_be_recorded_is_told_all_the_same(make_pod: MakePod) -> None:
+    pod = make_pod()
+    (pod.run_dir / "exits").rmdir()
+    pod.run("c", "sh", "-c", "exit 5")
+    assert pod.exit_of("c").exit_code == 5
+    assert "recording the exit of c" in (pod.run_dir / "monitor.log").read_text()
+
+
+def test_a_stop_in_the_middle_of_starts(make_pod: MakePod) -> None:
+    """Whatever stage a container is in, stopping ends it, and every request is answered."""
+    for number in range(5):
+        pod = make_pod(f"p{number}")
+        requests = [pod.container_request(f"c{index}", "sleep", "1000") for index in range(4)]
+        for request in requests:
+            channel.send(pod.control.sock, request)
+        time.sleep(0.002 * number)
+        stop = m.StopSandbox(id=pod.control.next_id())
+        channel.send(pod.control.sock, stop)
+        missing = {request.id for request in requests} | {stop.id}
+        while missing:
+            message, _ = channel.receive(pod.control.sock)
+            if isinstance(message, m.Reply):
+                missing.remove(message.id)
+        assert not any(is_alive(report.pid, report.start_ticks) for report in state(pod.control).containers)
