@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import hashlib
 import os
 import posixpath
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 
 from minikubelet.images.documents import bad_content
@@ -69,6 +71,40 @@ def unpack_archive(read: Callable[[int], bytes], folder: str) -> Archive:
         return _Spooler(read, folder).run()
     except (TarError, StreamError) as exc:
         raise bad_content(f"not an image archive: {exc}") from None
+
+
+class Feed:
+    """Lets a thread read what an asynchronous iterator yields in the event loop where this was made."""
+
+    def __init__(self, stream: AsyncIterator[bytes]) -> None:
+        self._stream = stream
+        self._loop = asyncio.get_running_loop()
+        self._pending: concurrent.futures.Future[bytes] | None = None
+        self._stopped = False
+
+    def read(self, _: int) -> bytes:
+        """The next chunk, whatever its size; empty at the end. Raises StreamError once stopped."""
+        if not self._stopped:
+            self._pending = asyncio.run_coroutine_threadsafe(self._next(), self._loop)
+            try:
+                return self._pending.result()
+            except concurrent.futures.CancelledError:
+                pass
+        raise StreamError("given up")
+
+    def stop(self) -> None:
+        """Let the thread fail at its next read, or the one it waits in."""
+        self._stopped = True
+        if self._pending is not None:
+            self._pending.cancel()
+
+    async def _next(self) -> bytes:
+        if self._stopped:
+            raise StreamError("given up")
+        async for chunk in self._stream:
+            if chunk:
+                return bytes(chunk)
+        return b""
 
 
 class _Spooler:

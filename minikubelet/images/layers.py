@@ -200,7 +200,8 @@ class Layers:
             report = await self._run_worker(spec, folder)
             if report.opaque:
                 await asyncio.to_thread(mark_opaque, folder, report.opaque)
-            os.setxattr(folder, _BOOT_MARK, self._boot.encode())
+            with contextlib.suppress(OSError):
+                os.setxattr(folder, _BOOT_MARK, self._boot.encode())
         except BaseException:
             await self._drop_folder(name)
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -99,6 +100,7 @@ class Pull:
         config = parse_config(data, len(manifest.layers), what)
         check_platform(config, self._platform, what)
         lease.diff_ids |= set(config.diff_ids)
+        self._check_space(manifest)
         specs = chain_specs(manifest.layers, config.diff_ids, self._fetcher)
         try:
             rows = await all_of([self._layers.ensure(spec) for spec in specs])
@@ -108,6 +110,18 @@ class Pull:
             raise NodeError(exc.code, f"{what}: {exc}", field=exc.field, reason=exc.reason) from exc
         await asyncio.to_thread(self._keep, {**resolved.documents, manifest.config.digest: data})
         return rows
+
+    def _check_space(self, manifest: Manifest) -> None:
+        """Fail before a download that can't fit. Unpacking takes more, and says so when it comes to it."""
+        missing = {blob.digest: blob.size for blob in manifest.layers}
+        needed = sum(size for digest, size in missing.items() if not self._blobs.has(digest, size))
+        status = os.statvfs(self._layers.folder)
+        free = status.f_bavail * status.f_frsize
+        if needed > free:
+            raise NodeError(
+                Code.RESOURCE_EXHAUSTED,
+                f"pull {self._reference}: layers of {needed} bytes to download, {free} bytes free (ENOSPC)",
+            )
 
     async def _config(self, descriptor: Descriptor) -> bytes:
         if self._blobs.has(descriptor.digest, descriptor.size):

@@ -162,6 +162,8 @@ class RegistryClient:
             try:
                 while chunk := await _some(response):
                     patience.progress(len(chunk))
+                    if patience.left() <= 0:
+                        raise Unreachable("content comes too slowly")
                     if skip:
                         chunk, skip = chunk[skip:], max(0, skip - len(chunk))
                     await sink.add(chunk)

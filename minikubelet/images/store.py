@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from minikubelet.base.database import Database
 from minikubelet.base.errors import Code, NodeError, StepError, invalid, not_found
-from minikubelet.images.archive import Archive, unpack_archive
+from minikubelet.images.archive import Archive, Feed, unpack_archive
 from minikubelet.images.auth import check_credentials
 from minikubelet.images.blobs import BlobStore, Ingest
 from minikubelet.images.documents import MAX_CONFIG, ImageConfig, parse_config
@@ -309,18 +309,14 @@ class ImageStore:
 
     async def _spool(self, stream: AsyncIterator[bytes], folder: str) -> Archive:
         """Let a thread take the archive apart while the event loop brings its bytes."""
-        loop = asyncio.get_running_loop()
-
-        async def some() -> bytes:
-            async for chunk in stream:
-                if chunk:
-                    return bytes(chunk)
-            return b""
-
-        def read(_: int) -> bytes:
-            return asyncio.run_coroutine_threadsafe(some(), loop).result()
-
-        return await asyncio.to_thread(unpack_archive, read, folder)
+        feed = Feed(stream)
+        work = asyncio.ensure_future(asyncio.to_thread(unpack_archive, feed.read, folder))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            feed.stop()
+            await asyncio.wait([work])
+            raise
 
     async def _load_one(self, loaded: LoadedImage, progress: Callable[[PullEvent], None] | None) -> Image:
         with self._leases.take(progress) as lease:

@@ -14,6 +14,7 @@ import contextlib
 import errno
 import json
 import os
+import signal
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ from minikubelet.images.extract import Report, extract
 from minikubelet.images.layertree import TreeError
 from minikubelet.images.plainstream import Bounds, GrowingFile, HashedChunks, StreamError
 from minikubelet.images.tarheader import TarError
+from minikubelet.linux import capabilities, mounts, namespaces, prctl
+from minikubelet.linux.libc import AT_FDCWD
 
 WAKE_FD, REPORT_FD, ROOT_FD, BLOB_FD = 0, 1, 3, 4
 NICE = 5
@@ -49,12 +52,10 @@ def enter_jail(root_fd: int, keep: list[int]) -> None:
 
     Needs CAP_SYS_ADMIN. Raises OSError. Modules not loaded before can't be imported afterwards.
     """
-    from minikubelet.linux import capabilities, mounts, namespaces, prctl
-
     last = capabilities.last_known_to_kernel()
     tree = mounts.clone_tree("", dirfd=root_fd)
     namespaces.leave(namespaces.CLONE_NEWNS | namespaces.CLONE_NEWNET | namespaces.CLONE_NEWIPC)
-    mounts.set_attributes(-100, "/", propagation=mounts.MS_PRIVATE, recursive=True)
+    mounts.set_attributes(AT_FDCWD, "/", propagation=mounts.MS_PRIVATE, recursive=True)
     mounts.set_attributes(tree, add=mounts.ATTR_NODEV | mounts.ATTR_NOSUID | mounts.ATTR_NOEXEC)
     old = os.open("/", os.O_PATH | os.O_CLOEXEC)
     mounts.attach(tree, old, "/")
@@ -71,6 +72,7 @@ def enter_jail(root_fd: int, keep: list[int]) -> None:
 
 def unpack(job: Job) -> dict[str, Any]:
     """Jail this process, unpack, and say what came of it: the report, or an error with its kind."""
+    prctl.set_parent_death_signal(signal.SIGKILL)
     os.nice(NICE)
     _load_everything(job)
     enter_jail(ROOT_FD, [WAKE_FD, REPORT_FD, 2, BLOB_FD])

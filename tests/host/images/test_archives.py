@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import io
 import json
@@ -172,6 +173,24 @@ async def test_bad_archives_are_refused_whole(stores: Stores, name: str) -> None
         await store.load(stream(data))
     assert caught.value.code in (Code.FAILED_PRECONDITION, Code.INVALID_ARGUMENT)
     assert store.list() == [] and stores.is_empty()
+
+
+async def test_a_load_that_is_cancelled_leaves_nothing(stores: Stores) -> None:
+    store = await stores.start()
+    data = tar(layout(BUSYBOX))
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield data[:100_000]
+        await asyncio.sleep(3600)
+
+    task = asyncio.ensure_future(store.load(endless()))
+    await asyncio.sleep(0.2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert stores.is_empty()
+    (loaded,) = await store.load(stream(data))
+    assert loaded.id == BUSYBOX.id
 
 
 async def saved(store: ImageStore, references: list[str], form: SaveFormat) -> bytes:

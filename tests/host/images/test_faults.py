@@ -11,7 +11,7 @@ from minikubelet.images import transport
 from minikubelet.images.store import ImageStore
 from tests.host.images.conftest import Stores
 from tests.images import catalog
-from tests.images.build import Format, Image, Layer, build_image
+from tests.images.build import Format, Image, Layer, Manifest, build_image
 from tests.registry import Fault, Registry
 
 PLAIN = Format(compression="")
@@ -135,6 +135,29 @@ async def test_corrupted_content_is_refused_and_kept_nowhere(
         await store.pull(own_registry.add("app:1", image))
     assert caught.value.code is Code.FAILED_PRECONDITION
     assert own_registry.address in caught.value.message
+    assert stores.is_empty()
+
+
+async def test_a_trickle_is_given_up(
+    store: ImageStore, own_registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "PATIENCE_SECONDS", 2.0)
+    image = large(1 << 20)
+    own_registry.fail(Fault(f"*/blobs/{image.layers[0]}", bytes_per_second=1000, times=None))
+    with pytest.raises(NodeError, match="too slowly") as caught:
+        await store.pull(own_registry.add("slow:1", image))
+    assert caught.value.code is Code.UNAVAILABLE
+
+
+async def test_image_larger_than_the_disk(stores: Stores, own_registry: Registry) -> None:
+    image = large(1000)
+    huge = image.top.data.replace(b'"size":%d' % len(image.blobs[image.layers[0]]), b'"size":%d' % (1 << 52))
+    top = Manifest(image.top.media_type, huge)
+    store = await stores.start()
+    with pytest.raises(NodeError, match="ENOSPC") as caught:
+        await store.pull(own_registry.add("huge:1", Image(top, {top.digest: top}, image.blobs)))
+    assert caught.value.code is Code.RESOURCE_EXHAUSTED
+    assert own_registry.count("GET", f"*/blobs/{image.layers[0]}") == 0
     assert stores.is_empty()
 
 
