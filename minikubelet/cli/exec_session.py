@@ -101,7 +101,7 @@ class Session:
             pending.add(task)
             task.add_done_callback(pending.discard)
 
-        tty.setraw(0)
+        tty.setraw(0, termios.TCSADRAIN)  # what was typed ahead is kept
         loop.add_signal_handler(signal.SIGWINCH, resized)
         resized()
         try:

@@ -35,6 +35,7 @@ class Settings:
     root: str
     run: str
     load: list[str] = field(default_factory=list)
+    certs_dirs: list[str] = field(default_factory=lambda: DaemonConfig().certs_dirs)
     unenforced_limits: str = "refuse"
     log_level: str = "error"
 
@@ -46,6 +47,7 @@ class Settings:
             run=self.run,
             listen=f"unix://{self.run}/minikubelet.sock",
             manifests=f"{self.run}/manifests",
+            certs_dirs=self.certs_dirs,
             unenforced_limits=self.unenforced_limits,
             kubelet=False,
             cgroup_root=f"/minikubelet-{DaemonConfig(root=self.root).instance}",

@@ -7,6 +7,7 @@ import asyncio
 import os
 import sys
 
+from minikubelet.base.config import DaemonConfig
 from minikubelet.cli import options
 
 ROOT = "/var/lib/minikubelet-run"
@@ -41,6 +42,9 @@ def parser() -> options.Parser:
     made.add_argument("--root", metavar="DIR", default=ROOT, help="image store (default %(default)s)")
     made.add_argument("--run", metavar="DIR", default=RUN, help="sockets and live pods (default %(default)s)")
     made.add_argument(
+        "--certs-dir", metavar="DIR", action="append", help="folder of HOST/hosts.toml, may be repeated"
+    )
+    made.add_argument(
         "--unenforced-limits",
         choices=("refuse", "allow"),
         default="refuse",
@@ -62,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
     settings = foreground.Settings(
         root=options.absolute(args.root),
         run=options.absolute(args.run),
+        certs_dirs=[options.absolute(path) for path in args.certs_dir or DaemonConfig().certs_dirs],
         load=[options.absolute(path) for path in args.load],
         unenforced_limits=args.unenforced_limits,
         log_level=args.log_level,
