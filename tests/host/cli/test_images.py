@@ -72,5 +72,5 @@ def test_bars_on_a_terminal(cli: Cli, registry: Registry) -> None:
     os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, shown
     assert b"Downloading  [" in shown and b"=>" in shown and b"\x1b[2K" in shown
-    assert shown.decode().rstrip().splitlines()[-1].startswith(reference)
+    assert f"{reference} is up to date: sha256:" in shown.decode().splitlines()[-1]
     cli("image", "rm", reference)
