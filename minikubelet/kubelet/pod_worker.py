@@ -197,14 +197,18 @@ class PodWorker:
             sandbox_id = await node.client.run_pod_sandbox(config)
             await node.lifecycle.refresh_sandbox(sandbox_id)
         except (NodeError, OSError, ContainerConfigError) as exc:
+            await volumes
             message = f"Failed to create pod sandbox: {exc}"
             node.events.pod(self.pod, WARNING, "FailedCreatePodSandBox", message)
             state.retry_in(SANDBOX)
             with contextlib.suppress(NodeError):
                 await node.lifecycle.refresh_pod(self.pod.uid)
             return None
-        finally:
-            await volumes
+        except asyncio.CancelledError:
+            volumes.cancel()
+            await asyncio.gather(volumes, return_exceptions=True)
+            raise
+        await volumes
         return node.cache.sandbox(sandbox_id)
 
     async def _drop_old_sandboxes(self) -> None:
@@ -226,7 +230,15 @@ class PodWorker:
             spec = self.pod.spec
             on_host = [volume for volume in spec.volumes if volume.image is None]
             narrowed = msgspec.structs.replace(spec, volumes=on_host)
-            volumes = await node.volumes.setup(msgspec.structs.replace(self.pod, spec=narrowed))
+            setup = asyncio.ensure_future(
+                node.volumes.setup(msgspec.structs.replace(self.pod, spec=narrowed))
+            )
+            try:
+                volumes = await asyncio.shield(setup)
+            except asyncio.CancelledError:
+                # It runs in a thread, which can't be stopped: what it makes must be there to be taken down.
+                await asyncio.wait({setup})
+                raise
             for volume in spec.volumes:
                 if volume.image is not None:
                     wanted = Wanted(self.pod, volume.image.reference, volume.image.pull_policy)
@@ -241,6 +253,7 @@ class PodWorker:
     def _attend(self, view: PodView) -> None:
         """Probes for what runs, none for what ended; words of those that ended."""
         state = self._state
+        state.hooked &= {container.id for container in view.containers}
         for container in [*self.pod.spec.init_containers, *self.pod.spec.containers]:
             seen = view.latest(container.name)
             if seen is None:

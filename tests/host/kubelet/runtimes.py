@@ -13,9 +13,11 @@ from pathlib import Path
 
 import grpc
 
+from minikubelet.base.config import DaemonConfig
 from minikubelet.criapi import node_pb2 as node
 from minikubelet.criapi import services
 from tests.bench.containerd import Containerd, cni_folder
+from tests.host import leaks
 from tests.images import catalog
 from tests.images.layout import oci_archive
 
@@ -67,6 +69,8 @@ def containerd(home: Path, bin_dir: Path) -> Iterator[str]:
     """A containerd with the test image loaded; its CRI endpoint."""
     runtime = TestContainerd(home, bin_dir, home / "certs", PAUSE)
     try:
+        # The plugin would make it with the first pod and keep it, which looks like a leak of that test.
+        subprocess.run(["ip", "link", "add", BRIDGE, "type", "bridge"], check=False, capture_output=True)
         runtime.start()
         runtime.load("images", oci_archive({IMAGE: catalog.busybox(), PAUSE: catalog.pause()}))
         yield f"unix://{runtime.socket}"
@@ -91,6 +95,7 @@ def minikubelet(home: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(30)
+        leaks.remove_host_objects(DaemonConfig(root=str(home / "root"), run=str(home / "run")))
 
 
 def _wait_for(socket: Path, process: subprocess.Popen[bytes], log: Path) -> None:
