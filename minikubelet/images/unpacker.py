@@ -4,8 +4,8 @@
 
 Descriptors: 0 wakes it when the blob has grown (its end: nothing more comes), 1 takes the report (one JSON
 object), 3 is the layer's folder, 4 the blob. Before the first byte is read the process has a mount namespace
-whose only mount is that folder (nodev, nosuid, noexec), no network, and just the capabilities that making
-files of any owner takes. So nothing an archive makes it do can leave the folder.
+whose only mount is that folder (nodev, nosuid, noexec), no network, a user who owns no process, and just the
+capabilities that making files of any owner takes. So nothing an archive makes it do can leave the folder.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from minikubelet.images.extract import Report, extract
 from minikubelet.images.layertree import TreeError
 from minikubelet.images.plainstream import Bounds, GrowingFile, HashedChunks, StreamError
 from minikubelet.images.tarheader import TarError
-from minikubelet.linux import capabilities, mounts, namespaces, prctl
+from minikubelet.linux import capabilities, fsuid, mounts, namespaces, prctl
 from minikubelet.linux.libc import AT_FDCWD
 
 WAKE_FD, REPORT_FD, ROOT_FD, BLOB_FD = 0, 1, 3, 4
+NOBODY = 65534
 NICE = 5
 """Below the daemon, which has calls to answer while layers are unpacked."""
 KEPT_CAPABILITIES = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_MKNOD", "CAP_SETFCAP")
@@ -65,9 +66,21 @@ def enter_jail(root_fd: int, keep: list[int]) -> None:
     kept = capabilities.mask(KEPT_CAPABILITIES)
     prctl.set_no_new_privileges()
     capabilities.limit_bounding(kept, last)
-    capabilities.set_sets(kept, kept, 0)
+    _lose_root(kept)
     prctl.set_dumpable(False)
     prctl.close_all_but(keep)
+
+
+def _lose_root(kept: int) -> None:
+    """Root's files, nobody's processes: root's user ID alone would suffice to signal every daemon."""
+    setuid = capabilities.mask(["CAP_SETUID"])
+    prctl.set_keep_capabilities(True)
+    os.setgroups([])
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+    capabilities.set_sets(kept | setuid, kept | setuid, 0)
+    fsuid.files_as_root()
+    capabilities.set_sets(kept, kept, 0)
+    prctl.set_parent_death_signal(signal.SIGKILL)  # a change of user has cleared it
 
 
 def unpack(job: Job) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+import tests.registry as registry_module
 from minikubelet.base.errors import Code, NodeError
 from minikubelet.images import transport
 from minikubelet.images.store import ImageStore
@@ -142,6 +143,7 @@ async def test_a_trickle_is_given_up(
     store: ImageStore, own_registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transport, "PATIENCE_SECONDS", 2.0)
+    monkeypatch.setattr(registry_module, "CHUNK", 100)
     image = large(1 << 20)
     own_registry.fail(Fault(f"*/blobs/{image.layers[0]}", bytes_per_second=1000, times=None))
     with pytest.raises(NodeError, match="too slowly") as caught:
