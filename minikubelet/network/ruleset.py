@@ -37,6 +37,8 @@ class Ruleset:
         self._lock = asyncio.Lock()
         self._watch: socket.socket | None = None
         self._repair: asyncio.Task[None] | None = None
+        self._deleted = False
+        """On purpose: a check or a change that comes late must not make the table anew."""
 
     async def install(self) -> None:
         """Make the table anew and have a dropping host firewall let us through. Raises StepError."""
@@ -58,6 +60,8 @@ class Ruleset:
     async def _sync_once(self) -> None:
         async with self._lock:
             self._waiting = None  # from here on the ports are read; who comes later needs the next run
+            if self._deleted:
+                return
             ports = self._ports()
             text = rules.replace_ports(self._facts, ports)
             try:
@@ -82,7 +86,9 @@ class Ruleset:
             firewall.close_chains(nft, self._facts)
             nft.run(rules.delete_table(self._facts))
 
-        await self._run("remove nftables table", delete)
+        async with self._lock:
+            self._deleted = True
+            await self._run("remove nftables table", delete)
 
     async def close(self) -> None:
         """End the thread; the table stays."""
@@ -142,6 +148,8 @@ class Ruleset:
         await asyncio.sleep(_SETTLE)
         with contextlib.suppress(StepError):
             async with self._lock:
+                if self._deleted:
+                    return
                 ports = self._ports()
                 await self._run("check nftables table", lambda nft: self._reinstall_if_gone(nft, ports))
 
