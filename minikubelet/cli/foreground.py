@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from minikubelet.base.config import DaemonConfig
 from minikubelet.base.errors import NodeError
 from minikubelet.cli import image_files, urls
-from minikubelet.cli.options import CommandError
+from minikubelet.cli.options import CommandError, unix_url
 from minikubelet.cli.reporter import Reporter
 from minikubelet.kubelet.config import KubeletConfig
 from minikubelet.kubelet.defaults import apply_defaults
@@ -26,6 +26,8 @@ from minikubelet.kubelet.validation import validate_pod
 from minikubelet.kubelet.volumes import removal
 
 _TERMINAL = ("Succeeded", "Failed")
+_MARKER = "made-by-minikubelet-run"
+"""A file in folders that a run may empty."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,23 @@ class Settings:
             log_dir=f"{self.root}/logs",
             stop_pods_on_exit=True,
         )
+
+
+def claim(settings: Settings) -> None:
+    """Make the folders, or find them made by an earlier run: what is in others is not ours to delete.
+
+    Raises CommandError, OSError.
+    """
+    unix_url(settings.daemon.listen, "--run")
+    if os.path.commonpath([settings.root, settings.run]) in (settings.root, settings.run):
+        raise CommandError("--root and --run must not lie in each other", usage=True)
+    for option, folder in (("--root", settings.root), ("--run", settings.run)):
+        os.makedirs(folder, mode=0o711, exist_ok=True)
+        names = os.listdir(folder)
+        if names and _MARKER not in names:
+            raise CommandError(f"{option}: {folder} is not empty, and not of an earlier 'minikubelet run'")
+        with open(os.path.join(folder, _MARKER), "wb"):
+            pass
 
 
 def read_manifests(paths: list[str]) -> list[Pod]:

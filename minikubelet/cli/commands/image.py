@@ -18,7 +18,7 @@ _CHUNK = 1 << 20
 _VERBS = {
     "ls": ("list images", "[options]"),
     "pull": ("pull an image from its registry", "REFERENCE [options]"),
-    "load": ("add the images of a tar (OCI layout or docker archive)", "[-i FILE]"),
+    "load": ("add the images of a tar (OCI layout or docker archive)", "[FILE]"),
     "save": ("write images to a tar", "REFERENCE... [-o FILE] [options]"),
     "rm": ("remove images", "REFERENCE..."),
 }
@@ -32,7 +32,7 @@ minikubelet image pull docker.io/library/busybox:1.37
 
 # Carry an image to a machine without network
 minikubelet image save busybox:1.37 -o busybox.tar
-minikubelet image load -i busybox.tar
+minikubelet image load busybox.tar
 
 # Remove it
 minikubelet image rm busybox:1.37
@@ -56,7 +56,8 @@ def parser() -> options.Parser:
     )
     pull.add_argument("-q", "--quiet", action="store_true", help="only the image's ID")
     load = verbs.add_parser("load", help=_VERBS["load"][0])
-    load.add_argument("-i", "--input", metavar="FILE", default="-", help="default: stdin")
+    load.add_argument("file", metavar="FILE", nargs="?", help="default: stdin")
+    load.add_argument("-i", "--input", metavar="FILE", help="the same, as docker has it")
     save = verbs.add_parser("save", help=_VERBS["save"][0])
     save.add_argument("references", metavar="REFERENCE", nargs="+")
     save.add_argument("-o", "--output", metavar="FILE", default="-", help="default: stdout")
@@ -133,18 +134,19 @@ def _pull(client: Any, args: argparse.Namespace) -> int:
             password = _password()
         request.auth.CopyFrom(node.RegistryAuth(username=user, password=password))
     progress = Progress(sys.stderr)
-    image_id = ""
+    image_id, came = "", False
     try:
         for event in client.pull(request):
             if event.WhichOneof("event") == "layer":
-                layer = event.layer
+                layer, came = event.layer, True
                 if not args.quiet:
                     progress.update(layer.digest, Layer(layer.status, layer.offset, layer.total))
             else:
                 image_id = event.image_id
     finally:
         progress.finish()
-    print(image_id if args.quiet else f"{args.reference} is up to date: {image_id}")
+    how = "pulled" if came else "is up to date:"
+    print(image_id if args.quiet else f"{args.reference} {how} {image_id}")
     return 0
 
 
@@ -157,9 +159,12 @@ def _password() -> str:
 
 
 def _load(client: Any, args: argparse.Namespace) -> int:
-    if args.input == "-" and sys.stdin.isatty():
-        raise CommandError("load from a terminal? name a file with -i", usage=True)
-    with open(0 if args.input == "-" else args.input, "rb", closefd=args.input != "-") as file:
+    if args.file and args.input:
+        raise CommandError("FILE or -i FILE, not both", usage=True)
+    path = args.file or args.input or "-"
+    if path == "-" and sys.stdin.isatty():
+        raise CommandError("load from a terminal? name a file", usage=True)
+    with open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
         for line in load(client, file):
             print(line)
     return 0

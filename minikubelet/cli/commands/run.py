@@ -73,5 +73,6 @@ def run(args: argparse.Namespace) -> int:
     )
     pods = foreground.read_manifests([os.path.abspath(path) for path in args.files])
     options.need_root("pods need namespaces, mounts and network links")
+    foreground.claim(settings)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     return asyncio.run(foreground.Foreground(settings, pods).run())

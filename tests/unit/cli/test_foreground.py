@@ -72,6 +72,25 @@ def test_own_folders_sockets_and_cgroup() -> None:
     assert one.daemon.cgroup_root != two.daemon.cgroup_root
 
 
+def test_folders_of_others_are_refused(tmp_path: Path) -> None:
+    def claim(root: str, run: str) -> None:
+        foreground.claim(foreground.Settings(root=str(tmp_path / root), run=str(tmp_path / run)))
+
+    claim("root", "run")
+    claim("root", "run")
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "precious").write_text("x")
+    for root, run in (("theirs", "run"), ("root", "theirs")):
+        with pytest.raises(CommandError, match="is not empty, and not of an earlier 'minikubelet run'"):
+            claim(root, run)
+    assert [path.name for path in (tmp_path / "theirs").iterdir()] == ["precious"]
+    for root, run in (("a", "a"), ("a", "a/b"), ("b/a", "b")):
+        with pytest.raises(CommandError, match="must not lie in each other"):
+            claim(root, run)
+    with pytest.raises(CommandError, match="longer than a unix socket's path"):
+        claim("root", "x" * 100)
+
+
 def test_lines_of_a_run() -> None:
     output = io.StringIO()
     pod = Pod(
