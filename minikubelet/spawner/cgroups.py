@@ -12,6 +12,8 @@ from minikubelet.linux import bpf
 from minikubelet.wire.messages import CgroupSettings
 
 _CONTROLLERS = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma", "misc")
+_MEASURED = ("cpu", "io", "memory", "pids")
+"""Switched on for every pod, limited or not: statistics and OOM kills come from their files."""
 _PARENT_MODE = 0o755
 
 
@@ -37,15 +39,14 @@ class Cgroup:
         self.folder = mount + self.path
 
     def make(self, settings: CgroupSettings) -> None:
-        """Make the folder and its parents, switch on the controllers that ``files`` need, write them."""
+        """Make the folder and its parents, switch on what is measured and what ``files`` need, write them."""
         try:
             os.mkdir(self.folder, _PARENT_MODE)
         except FileExistsError:
             pass
         except FileNotFoundError:
             os.makedirs(self.folder, _PARENT_MODE, exist_ok=True)
-        if settings.files:
-            self._enable(settings.files)
+        self._enable({*_MEASURED, *(name.partition(".")[0] for name in settings.files)})
         for name, content in settings.files.items():
             self.write(name, content)
 
@@ -71,8 +72,8 @@ class Cgroup:
         """The cgroup ``name`` below this one."""
         return Cgroup(self.mount, f"{self.path}/{name}")
 
-    def _enable(self, files: dict[str, str]) -> None:
-        wanted = {name.partition(".")[0] for name in files} & set(_CONTROLLERS)
+    def _enable(self, controllers: set[str]) -> None:
+        wanted = controllers & set(_CONTROLLERS)
         folder = self.mount
         for part in self.path.split("/")[1:]:
             if not wanted:
