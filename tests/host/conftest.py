@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -95,9 +96,11 @@ def module_node(certs_dir: Path, busybox: str, tmp_path_factory: pytest.TempPath
 @pytest.fixture
 def node(module_node: Node) -> Iterator[Node]:
     """A running daemon that has `busybox` and no pods; the test may leave pods, they are removed."""
+    yield module_node
     if module_node.process is None:
         module_node.start()
-    yield module_node
     module_node.crictl("rmp", "--all", "--force")
+    for folder in module_node.logs.iterdir():
+        shutil.rmtree(folder)
     left = leaks.left_by_pods(module_node.config)
     assert not left, "\n".join([*left, module_node.log()])

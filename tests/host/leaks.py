@@ -125,19 +125,29 @@ def remove_host_objects(config: DaemonConfig) -> None:
 
 
 def _processes() -> frozenset[str]:
-    """Our descendants, but expected daemons and their spawners. Orphans that ended are waited for."""
+    """Our descendants, but those that a daemon always has. Orphans that ended are waited for."""
     found = set()
+    usual = _usual()
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
-            if process.pid in _daemons or process.ppid() in _daemons:
-                continue
             if process.status() == psutil.STATUS_ZOMBIE:
-                if process.ppid() == os.getpid():
+                if process.ppid() == os.getpid() and process.pid not in _daemons:
                     with contextlib.suppress(ChildProcessError):
                         os.waitpid(process.pid, os.WNOHANG)
-                continue
-            found.add(f"{process.pid} {' '.join(process.cmdline())[:200]}")
+            elif process.pid not in usual:
+                found.add(f"{process.pid} {' '.join(process.cmdline())[:200]}")
     return frozenset(found)
+
+
+def _usual() -> set[int]:
+    """The daemons that fixtures run, their spawners, and the one monitor that each spawner forks ahead."""
+    usual = set(_daemons)
+    for daemon in _daemons:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for spawner in psutil.Process(daemon).children():
+                ahead = [monitor.pid for monitor in spawner.children()][-1:]
+                usual |= {spawner.pid, *ahead}
+    return usual
 
 
 _daemons: set[int] = set()
