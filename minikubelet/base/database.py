@@ -23,7 +23,6 @@ class Database:
         self.path = path
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         self._db = self._open_or_set_aside()
-        os.chmod(path, 0o600)
 
     def _open_or_set_aside(self) -> sqlite3.Connection:
         try:
@@ -39,6 +38,9 @@ class Database:
             return self._open()
 
     def _open(self) -> sqlite3.Connection:
+        # Containers' environments are in here. SQLite gives -wal and -shm the mode that the file has by then.
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.chmod(self.path, 0o600)
         db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
         try:
             db.row_factory = sqlite3.Row

@@ -116,6 +116,18 @@ def test_corrupt_database_is_set_aside(tmp_path: Path, damage: bytes) -> None:
     assert bool(aside) == bool(damage)
 
 
+def test_nobody_else_reads_the_database(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        database = Database(f"{tmp_path}/state.db")
+        database.migrate("room", ["CREATE TABLE secrets (value TEXT)"])
+        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+        database.close()
+    finally:
+        os.umask(before)
+    assert modes == {"state.db": 0o600, "state.db-wal": 0o600, "state.db-shm": 0o600}
+
+
 def test_step_error_names_step_path_and_errno() -> None:
     error = StepError("mount", errno.ENOSPC, "/proc")
     assert error.code is Code.RESOURCE_EXHAUSTED
