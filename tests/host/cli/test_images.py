@@ -38,7 +38,7 @@ def test_pull_list_save_remove_load(cli: Cli, registry: Registry, tmp_path: Path
         cli("image", "save", reference, "-o", str(tar), "--format", form)
         assert cli("image", "rm", reference) == f"removed {reference}\n"
         assert image_id not in cli("image", "ls", "-q")
-        assert reference in cli("image", "load", "-i", str(tar))
+        assert reference in cli("image", "load", str(tar))
         assert image_id in cli("image", "ls", "-q")
     piped = cli.run("image", "save", reference)
     assert cli.run("image", "load", stdin=piped.stdout).returncode == 0
@@ -72,5 +72,5 @@ def test_bars_on_a_terminal(cli: Cli, registry: Registry) -> None:
     os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, shown
     assert b"Downloading  [" in shown and b"=>" in shown and b"\x1b[2K" in shown
-    assert f"{reference} is up to date: sha256:" in shown.decode().splitlines()[-1]
+    assert f"{reference} pulled sha256:" in shown.decode().splitlines()[-1]
     cli("image", "rm", reference)
