@@ -88,6 +88,7 @@ def minikubelet(home: Path) -> Iterator[str]:
     command += ["--unenforced-limits=allow"]
     with open(home / "daemon.log", "wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    leaks.expect(process.pid)
     try:
         _wait_for(socket, process, home / "daemon.log")
         asyncio.run(_load(str(socket), oci_archive({IMAGE: catalog.busybox()})))
@@ -95,6 +96,7 @@ def minikubelet(home: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(30)
+        leaks.unexpect(process.pid)
         leaks.remove_host_objects(DaemonConfig(root=str(home / "root"), run=str(home / "run")))
 
 
