@@ -1,0 +1,207 @@
+"""The pod as a whole: metadata, scheduling-free spec fields, volumes, what this node refuses."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from minikubelet.kubelet.manifests.yaml_reader import Path, dotted
+from minikubelet.kubelet.objects import Pod
+from minikubelet.kubelet.objects.podspec import PodSpec
+from minikubelet.kubelet.objects.volumes import Volume
+from minikubelet.kubelet.validation.checker import (
+    QUALIFIED,
+    SUBDOMAIN,
+    SUBDOMAIN_RULE,
+    SYSCTL,
+    Checker,
+    Problem,
+    check_id,
+)
+from minikubelet.kubelet.validation.container import (
+    validate_container,
+    validate_host_ports,
+    validate_init_only,
+)
+
+
+def validate_pod(pod: Pod) -> list[Problem]:
+    """Everything that is wrong with a pod after defaults; empty if it can be run."""
+    check = Checker()
+    _metadata(check, pod)
+    _spec(check, pod.spec)
+    return check.problems
+
+
+def _metadata(check: Checker, pod: Pod) -> None:
+    meta = pod.metadata
+    path: Path = ("metadata", "name")
+    if check.required(path, meta.name):
+        if len(meta.name) > 253:
+            check.invalid(path, meta.name, "must be no more than 253 bytes")
+        elif not SUBDOMAIN.match(meta.name):
+            check.invalid(path, meta.name, SUBDOMAIN_RULE)
+    check.dns_label(("metadata", "namespace"), meta.namespace)
+    if not re.match(r"[A-Za-z0-9][-A-Za-z0-9_.]{0,252}\Z", meta.uid):
+        check.invalid(("metadata", "uid"), meta.uid, "must be letters, digits, '-', '_' or '.'")
+    for key, value in meta.labels.items():
+        _qualified(check, ("metadata", "labels"), key)
+        if len(value) > 63 or (value and not QUALIFIED.match(value)):
+            check.invalid(
+                ("metadata", "labels", key),
+                value,
+                "a valid label must be an empty string or consist "
+                "of at most 63 alphanumeric characters, '-', '_' or '.'",
+            )
+    for key in meta.annotations:
+        _qualified(check, ("metadata", "annotations"), key.lower())
+
+
+def _qualified(check: Checker, path: Path, key: str) -> None:
+    prefix, slash, name = key.rpartition("/")
+    if len(name) > 63 or not QUALIFIED.match(name) or (slash and not SUBDOMAIN.match(prefix)):
+        check.invalid(path, key, "name part must consist of alphanumeric characters, '-', '_' or '.'")
+
+
+def _spec(check: Checker, spec: PodSpec) -> None:
+    at: Path = ("spec",)
+    volumes = {volume.name for volume in spec.volumes}
+    _volumes(check, spec.volumes)
+    check.required((*at, "containers"), spec.containers)
+    check.unique((*at, "containers"), [each.name for each in spec.containers])
+    check.unique((*at, "initContainers"), [each.name for each in spec.init_containers])
+    both = {each.name for each in spec.containers} & {each.name for each in spec.init_containers}
+    for index, container in enumerate(spec.init_containers):
+        path: Path = (*at, "initContainers", index)
+        if container.name in both:
+            check.add((*path, "name"), f'Duplicate value: "{container.name}"')
+        validate_container(check, path, container, volumes)
+        validate_init_only(check, path, container)
+    for index, container in enumerate(spec.containers):
+        validate_container(check, (*at, "containers", index), container, volumes)
+    validate_host_ports(check, spec)
+    check.one_of((*at, "restartPolicy"), spec.restart_policy, ("Always", "OnFailure", "Never"))
+    dns = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
+    check.one_of((*at, "dnsPolicy"), spec.dns_policy, dns)
+    if spec.dns_policy == "None" and not (spec.dns_config and spec.dns_config.nameservers):
+        check.add(
+            (*at, "dnsConfig", "nameservers"),
+            "Required value: must provide at least one DNS nameserver when `dnsPolicy` is None",
+        )
+    check.at_least((*at, "terminationGracePeriodSeconds"), spec.termination_grace_period_seconds or 0, 0)
+    if spec.active_deadline_seconds is not None:
+        check.at_least((*at, "activeDeadlineSeconds"), spec.active_deadline_seconds, 1)
+    for name, value in (("hostname", spec.hostname), ("subdomain", spec.subdomain)):
+        if value:
+            check.dns_label((*at, name), value)
+    if spec.hostname_override is not None and not SUBDOMAIN.match(spec.hostname_override):
+        check.invalid((*at, "hostnameOverride"), spec.hostname_override, SUBDOMAIN_RULE)
+    if spec.host_pid and spec.share_process_namespace:
+        check.invalid(
+            (*at, "shareProcessNamespace"), True, "ShareProcessNamespace and HostPID cannot both be enabled"
+        )
+    _dns_config(check, spec)
+    _aliases(check, spec)
+    _pod_security(check, spec)
+    _not_here(check, spec)
+
+
+def _dns_config(check: Checker, spec: PodSpec) -> None:
+    """These lines end up in a file of the pod: nothing may break out of its own."""
+    if spec.dns_config is None:
+        return
+    at: Path = ("spec", "dnsConfig")
+    for index, server in enumerate(spec.dns_config.nameservers):
+        _address(check, (*at, "nameservers", index), server)
+    for index, domain in enumerate(spec.dns_config.searches):
+        bare = domain.removesuffix(".").replace("_", "a")
+        if len(domain) > 254 or (domain != "." and not SUBDOMAIN.match(bare)):
+            check.invalid((*at, "searches", index), domain, SUBDOMAIN_RULE)
+    for index, option in enumerate(spec.dns_config.options):
+        text = option.name + (option.value or "")
+        if not option.name or not text.isascii() or not text.isprintable() or " " in text:
+            check.invalid((*at, "options", index, "name"), option.name, "must be a word")
+
+
+def _address(check: Checker, path: Path, value: str) -> None:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        check.invalid(path, value, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")
+
+
+def _aliases(check: Checker, spec: PodSpec) -> None:
+    for index, alias in enumerate(spec.host_aliases):
+        path: Path = ("spec", "hostAliases", index)
+        _address(check, (*path, "ip"), alias.ip)
+        for place, name in enumerate(alias.hostnames):
+            if len(name) > 253 or not SUBDOMAIN.match(name):
+                check.invalid((*path, "hostnames", place), name, SUBDOMAIN_RULE)
+
+
+def _pod_security(check: Checker, spec: PodSpec) -> None:
+    context = spec.security_context
+    if context is None:
+        return
+    at: Path = ("spec", "securityContext")
+    for index, sysctl in enumerate(context.sysctls):
+        if len(sysctl.name) > 253 or not SYSCTL.match(sysctl.name):
+            check.invalid((*at, "sysctls", index, "name"), sysctl.name, "not a sysctl's name")
+    for name in ("runAsUser", "runAsGroup", "fsGroup"):
+        value = getattr(
+            context, {"runAsUser": "run_as_user", "runAsGroup": "run_as_group"}.get(name, "fs_group")
+        )
+        check_id(check, (*at, name), value)
+
+
+def _not_here(check: Checker, spec: PodSpec) -> None:
+    """What a node without an API server or without the mechanism must refuse rather than ignore."""
+    at: Path = ("spec",)
+    if spec.resource_claims:
+        check.add((*at, "resourceClaims"), "Forbidden: static pods may not reference resourceclaims")
+    if spec.ephemeral_containers:
+        check.add((*at, "ephemeralContainers"), "Forbidden: cannot be set on create")
+    if spec.host_users is False:
+        check.add((*at, "hostUsers"), "Forbidden: user namespaces are not supported by minikubelet yet")
+    if spec.runtime_class_name:
+        check.add((*at, "runtimeClassName"), "Forbidden: static pods may not reference runtime classes")
+    if spec.os is not None and spec.os.name != "linux":
+        check.add((*at, "os", "name"), f'Invalid value: "{spec.os.name}": this node runs linux')
+
+
+def _volumes(check: Checker, volumes: list[Volume]) -> None:
+    at: Path = ("spec", "volumes")
+    check.unique(at, [volume.name for volume in volumes])
+    for index, volume in enumerate(volumes):
+        check.dns_label((*at, index, "name"), volume.name)
+        sources = [n for n in volume.__struct_fields__ if n != "name" and getattr(volume, n) is not None]
+        if len(sources) > 1:
+            check.add((*at, index), "Forbidden: may not specify more than 1 volume type")
+        if volume.host_path is not None:
+            path: Path = (*at, index, "hostPath", "path")
+            if check.required(path, volume.host_path.path) and ".." in volume.host_path.path.split("/"):
+                check.invalid(path, volume.host_path.path, "must not contain '..'")
+
+
+# --- warnings ------------------------------------------------------------------------------------------
+
+_IGNORED = {
+    "affinity": "affinity",
+    "node_selector": "nodeSelector",
+    "topology_spread_constraints": "topologySpreadConstraints",
+    "scheduling_gates": "schedulingGates",
+    "service_account_name": "serviceAccountName",
+    "image_pull_secrets": "imagePullSecrets",
+    "overhead": "overhead",
+    "resources": "resources",
+}
+
+
+def warnings_for(pod: Pod) -> list[Problem]:
+    """Known fields that have no effect on a node by itself, or none yet."""
+    found = []
+    for attribute, name in _IGNORED.items():
+        if getattr(pod.spec, attribute):
+            path: Path = ("spec", name)
+            found.append(Problem("has no effect on this node", field=dotted(path), path=path))
+    return found
