@@ -28,6 +28,8 @@ from minikubelet.kubelet.volumes import removal
 _TERMINAL = ("Succeeded", "Failed")
 _MARKER = "made-by-minikubelet-run"
 """A file in folders that a run may empty."""
+_DOUBLE = 0.5
+"""Seconds in which a second signal is the first one again: timeout(1) and sudo(8) pass on what came anyway."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ class Foreground:
         self._pods = pods
         self._reporter = Reporter(time.monotonic(), {pod.uid: pod.metadata.name for pod in pods})
         self._interrupted = asyncio.Event()
+        self._interrupted_at = 0.0
         self._hurry = asyncio.Event()
         self._all_ended = asyncio.Event()
         self._phases: dict[str, str] = {}
@@ -162,9 +165,12 @@ class Foreground:
         return int("Failed" in self._phases.values())
 
     def _signal(self) -> None:
-        if self._interrupted.is_set():
+        now = time.monotonic()
+        if not self._interrupted.is_set():
+            self._interrupted.set()
+            self._interrupted_at = now
+        elif now - self._interrupted_at > _DOUBLE:
             self._hurry.set()
-        self._interrupted.set()
 
     async def _run_pods(self, daemon: asyncio.Task[None]) -> None:
         from minikubelet.kubelet.kubelet import Kubelet
