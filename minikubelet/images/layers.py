@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import logging
 import os
+import random
 import struct
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -103,6 +104,9 @@ class Layers:
         if self._records.never_gave_a_number():
             for name in orphans:
                 self._keep_until_reboot(name)
+            # Names decide the block group (see _spread): a new state folder must not begin where one that
+            # was just removed did.
+            self._records.raise_layer_number(random.randrange(36**2, 36**3 // 2))
         orphans = [name for name in orphans if _mark(self.path(name), _KEPT_MARK) != self._boot]
         names = known | set(os.listdir(self.folder))
         numbers = [int(name, 36) for name in names if name.isalnum() and name.isascii()]
