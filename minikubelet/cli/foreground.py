@@ -29,7 +29,7 @@ _TERMINAL = ("Succeeded", "Failed")
 _MARKER = "made-by-minikubelet-run"
 """A file in folders that a run may empty."""
 _DOUBLE = 0.5
-"""Seconds in which a second signal is the first one again: timeout(1) and sudo(8) pass on what came anyway."""
+"""Seconds in which a second signal is the first one again: timeout(1) and sudo(8) may double it."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from minikubelet.kubelet.probes.worker import INITIAL, Clock, Kind, Result, Sett
 log = logging.getLogger(__name__)
 
 BREATH = 0.05
-"""Seconds that a container gets to open its port where the manifest has no delay: a miss costs a whole period.
+"""Seconds that a container gets to open its port where the manifest has no delay: a miss costs a period.
 
 Upstream's first probe comes at a random point of the first period.
 """

@@ -84,13 +84,39 @@ def _open(root: int, path: str, kind: str) -> int:
         try:
             return openat2.open_in_root(root, path)
         except FileNotFoundError:
-            return openat2.make_folder_in_root(root, path, _FOLDER_MODE)
+            return _make_folders(root, path)
     if kind == "FileOrCreate":
         try:
             return openat2.open_in_root(root, path)
         except FileNotFoundError:
             return _make_file(root, path)
     return openat2.open_in_root(root, path)
+
+
+def _make_folders(root: int, path: str) -> int:
+    """Make what is missing of ``path``, one folder below the other; a dangling link is an error (ELOOP)."""
+    flags = os.O_PATH | os.O_DIRECTORY
+    present = path
+    missing: list[str] = []
+    while True:
+        present, _, name = present.rpartition("/")
+        missing.insert(0, name)
+        try:
+            folder = openat2.open_in_root(root, present or "/", flags)
+            break
+        except FileNotFoundError:
+            continue
+    for name in missing:
+        try:
+            try:
+                os.mkdir(name, _FOLDER_MODE, dir_fd=folder)
+            except FileExistsError:
+                pass
+            child = openat2.open_beneath(folder, name, flags)
+        finally:
+            os.close(folder)
+        folder = child
+    return folder
 
 
 def _make_file(root: int, path: str) -> int:
