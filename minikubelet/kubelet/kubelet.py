@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import AsyncIterator
 
+from minikubelet.base.errors import NodeError
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet import orphans, podfiles
 from minikubelet.kubelet.addresses import node_addresses
@@ -161,9 +162,7 @@ class Kubelet:
         first = True
         async for pods in source.watch():
             if first:
-                await node.lifecycle.synced.wait()
-                version = await node.client.version()
-                node.runtime_name = version.runtime_name
+                node.runtime_name = await _runtime_name(node)
                 self.event_recorder.node(NORMAL, "Starting", "Starting kubelet.")
             self._apply(pods)
             if first:
@@ -259,6 +258,17 @@ class Kubelet:
     async def _leave_pods(self) -> None:
         self._stopping = True
         await asyncio.gather(*(worker.leave() for worker in list(self._workers.values())))
+
+
+async def _runtime_name(node: Node) -> str:
+    """The name the runtime gives itself, once it is there."""
+    while True:
+        await node.lifecycle.synced.wait()
+        try:
+            return (await node.client.version()).runtime_name
+        except NodeError as exc:
+            log.warning("the runtime doesn't tell its version: %s", exc)
+            await asyncio.sleep(1)
 
 
 def _hash(pod: Pod) -> str:

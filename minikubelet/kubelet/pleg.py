@@ -43,6 +43,11 @@ class LifecycleEvents:
                 self.synced.clear()
                 log.warning("the runtime at %s went away: %s", self._client.endpoint, exc)
                 await asyncio.sleep(RECONNECT_PERIOD)
+            except Exception:
+                # Whatever it sent, the pods need somebody who listens.
+                self.synced.clear()
+                log.exception("following the runtime at %s failed", self._client.endpoint)
+                await asyncio.sleep(RELIST_PERIOD)
 
     async def _follow(self) -> None:
         stream = asyncio.create_task(self._stream())
@@ -146,6 +151,7 @@ class LifecycleEvents:
     async def _merge(self, sandboxes: list[api.PodSandbox], containers: list[api.Container]) -> set[str]:
         """Ask for the status of whatever is new or has moved on; the UIDs of pods that changed."""
         changed: set[str] = set()
+        queries: list[Awaitable[None]] = []
         for sandbox in sandboxes:
             seen = self._cache.sandbox(sandbox.id)
             new = sandbox_of(sandbox)
@@ -153,7 +159,7 @@ class LifecycleEvents:
                 continue
             changed.add(new.pod_uid)
             if new.ready:
-                await self._tolerant(self.refresh_sandbox(sandbox.id))
+                queries.append(self._tolerant(self.refresh_sandbox(sandbox.id)))
             else:
                 self._cache.put_sandbox(new)
         for container in containers:
@@ -161,7 +167,8 @@ class LifecycleEvents:
             if old is not None and old.state == container.state and old.detailed:
                 continue
             changed.add(container.labels.get(POD_UID, ""))
-            await self._tolerant(self.refresh_container(container.id, container.pod_sandbox_id))
+            queries.append(self._tolerant(self.refresh_container(container.id, container.pod_sandbox_id)))
+        await asyncio.gather(*queries)
         return changed
 
     @staticmethod

@@ -105,6 +105,7 @@ class PodWorker:
         failure = results[0]
         if isinstance(failure, Exception):
             log.error("%s: sync failed", self.pod.title, exc_info=failure)
+            self._node.events.pod(self.pod, WARNING, "FailedSync", f"Error syncing pod: {failure!r}")
             await self._node.clock.wait(self._end, self._node.config.retry_period)
 
     async def _sync_once(self) -> None:

@@ -111,19 +111,29 @@ def _pod(document: Document) -> tuple[Pod, Document]:
         raise ManifestError(
             f"{version} {kind} is not supported: only v1 Pod is", field="kind", line=document.line(("kind",))
         )
-    plain = _without_nulls({key: value for key, value in data.items() if key != "status"})
+    plain = _without_nulls({key: value for key, value in data.items() if key != "status"}, document)
     try:
         return msgspec.convert(plain, Pod), document
     except msgspec.ValidationError as exc:
         raise _explain(str(exc), plain, document) from None
 
 
-def _without_nulls(value: Any) -> Any:
-    """``null`` means absent everywhere in the API, as in Go's decoder."""
+def _without_nulls(value: Any, document: Document, path: Path = ()) -> Any:
+    """``null`` means absent everywhere, as in Go's decoder. No text may hold a NUL or half a character."""
     if isinstance(value, dict):
-        return {key: _without_nulls(each) for key, each in value.items() if each is not None}
+        return {
+            _text(key, document, path): _without_nulls(each, document, (*path, key))
+            for key, each in value.items()
+            if each is not None
+        }
     if isinstance(value, list):
-        return [_without_nulls(each) for each in value]
+        return [_without_nulls(each, document, (*path, index)) for index, each in enumerate(value)]
+    return _text(value, document, path) if isinstance(value, str) else value
+
+
+def _text(value: str, document: Document, path: Path) -> str:
+    if "\0" in value or any("\ud800" <= char <= "\udfff" for char in value if char > "\ud7ff"):
+        raise ManifestError("holds a NUL or half a character", field=dotted(path), line=document.line(path))
     return value
 
 

@@ -20,6 +20,7 @@ MAX_BYTES = 10 * 1024 * 1024
 MAX_DEPTH = 64
 MAX_NODES = 200_000
 """Values in one document, with aliased ones counted each time they appear."""
+MAX_DIGITS = 100
 
 Path = tuple[str | int, ...]
 
@@ -161,7 +162,7 @@ def _scalar(event: yaml.ScalarEvent, line: int) -> Any:
     if text in _BOOLS:
         return _BOOLS[text]
     if _INT.match(text) and text not in ("+", "-"):
-        return _integer(text)
+        return _integer(text, line)
     if _FLOAT.match(text):
         return float(text.replace("_", ""))
     return text
@@ -171,11 +172,13 @@ def _tagged(tag: str, text: str, line: int) -> Any:
     if tag == "tag:yaml.org,2002:str":
         return text
     if tag == "tag:yaml.org,2002:int" and _INT.match(text):
-        return _integer(text)
+        return _integer(text, line)
     raise ManifestError(f"tag {tag} is not allowed", line=line)
 
 
-def _integer(text: str) -> int:
+def _integer(text: str, line: int) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ManifestError("a number of too many digits", line=line)
     digits = text.replace("_", "")
     bare = digits.lstrip("+-")
     if len(bare) > 1 and bare[0] == "0" and bare[1] in "01234567":

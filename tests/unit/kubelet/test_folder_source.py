@@ -194,3 +194,22 @@ async def test_several_documents_in_a_file(folder: Path) -> None:
     (folder / "all.yaml").write_text(manifest("b"))
     assert await watched.next() == ["b-node:app:1"]
     await watched.close()
+
+
+async def test_a_gap_in_the_checks_takes_out_one_file_only(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from minikubelet.kubelet.sources import folder as module
+
+    def check(pod: Pod) -> list[ManifestError]:
+        if pod.metadata.name.startswith("bad"):
+            raise KeyError("gap")
+        return []
+
+    monkeypatch.setattr(module, "validate_pod", check)
+    (folder / "a.yaml").write_text(manifest("a"))
+    (folder / "bad.yaml").write_text(manifest("bad"))
+    watched = Watched(folder)
+    assert await watched.next() == ["a-node:app:1"]
+    assert watched.problems == [f"error: {folder}/bad.yaml: can't be understood: KeyError('gap')"]
+    await watched.close()

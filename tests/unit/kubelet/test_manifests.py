@@ -76,6 +76,15 @@ def test_fields_of_core_v1_are_read() -> None:
             "apiVersion: apps/v1\nkind: Deployment\n",
             "pod.yaml:2: kind: apps/v1 Deployment is not supported: only v1 Pod is",
         ),
+        (
+            HEAD + 'metadata:\n  name: "a\\0b"\n',
+            "pod.yaml:4: metadata.name: holds a NUL or half a character",
+        ),
+        (
+            '{"apiVersion": "v1", "kind": "Pod", "spec": {"hostname": "\\ud800"}}',
+            "pod.yaml: spec.hostname: holds a NUL or half a character",
+        ),
+        ("a: " + "9" * 5000, "pod.yaml:1: a number of too many digits"),
         ("- a\n", "pod.yaml:1: expected a mapping with apiVersion and kind"),
         ("kind: Pod\n", "pod.yaml:1: apiVersion and kind are needed"),
         ('{"kind": "Pod", "kind": "Pod"}', "pod.yaml: key 'kind' appears twice"),

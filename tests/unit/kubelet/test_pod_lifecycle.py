@@ -251,3 +251,36 @@ async def test_many_pods_do_not_wait_for_one_that_hangs(harness: Harness) -> Non
             await harness.ready(f"p{number}")
         harness.cri.gate["PullImage"].set()
         await harness.ready("slow")
+
+
+async def test_a_volume_that_cannot_be_made_holds_the_pod_and_asks_nothing_meanwhile(
+    harness: Harness,
+) -> None:
+    mount = {"name": "app", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+    volumes = [{"name": "v", "nfs": {"server": "s", "path": "/"}}]
+    async with harness.running():
+        harness.source.set(make_pod("web", mount, volumes=volumes))
+        await harness.until(lambda: "FailedMount" in harness.reasons())
+        assert harness.waiting() == "ContainerCreating"
+        await harness.until(lambda: harness.cri.sandboxes)
+        await asyncio.sleep(1.2)  # the relist after the start is over
+        calls, events = len(harness.cri.calls), len(harness.reasons())
+        await asyncio.sleep(0.5)
+        assert (len(harness.cri.calls), len(harness.reasons())) == (calls, events)
+        assert not harness.cri.called("CreateContainer")
+
+
+async def test_a_volume_that_comes_later_lets_the_pod_go_on(harness: Harness) -> None:
+    folder = harness.folder / "data"
+    volumes = [{"name": "v", "hostPath": {"path": str(folder), "type": "Directory"}}]
+    app = {"name": "app", "volumeMounts": [{"name": "v", "mountPath": "/v", "readOnly": True}]}
+    async with harness.running():
+        harness.source.set(make_pod("web", app, volumes=volumes))
+        await harness.until(lambda: "FailedMount" in harness.reasons())
+        folder.mkdir()
+        harness.clock.advance(10)
+        await harness.ready()
+        mounts = harness.cri.called("CreateContainer")[0].config.mounts
+        assert [(m.host_path, m.readonly) for m in mounts if m.container_path == "/v"] == [
+            (str(folder), True)
+        ]
