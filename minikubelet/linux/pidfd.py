@@ -10,10 +10,15 @@ import signal
 def start_ticks(pid: int) -> int:
     """Field 22 of /proc/PID/stat, clock ticks since boot; 0 when there is no such process."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            text = file.read()
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, ProcessLookupError):
         return 0
+    try:
+        text = os.read(fd, 4096)
+    except ProcessLookupError:
+        return 0
+    finally:
+        os.close(fd)
     return int(text.rpartition(b")")[2].split()[19])
 
 

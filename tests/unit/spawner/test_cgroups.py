@@ -20,7 +20,7 @@ def prepare(folder: Path, controllers: str) -> None:
 
 def test_controllers_are_switched_on_along_the_path(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "a", tmp_path / "a/b"):
-        prepare(folder, "cpu memory pids")
+        prepare(folder, "cpuset memory")
     (tmp_path / "a/b/memory.max").write_text("")
     settings = CgroupSettings(path="/a/b", files={"memory.max": "1000", "cgroup.max.depth": "2"})
     (tmp_path / "a/b/cgroup.max.depth").write_text("")
