@@ -38,7 +38,7 @@ def describe(pod: Json, events: list[Json], now: float) -> str:
     lines += _tolerations(spec.get("tolerations", []))
     # Upstream flushes its columns before the events, so that these have columns of their own.
     whole = text.tabulate("\n".join(lines)) + "\n" + text.tabulate("\n".join(_events(events, now)))
-    return "".join(f"{line.rstrip()}\n" for line in whole.split("\n"))
+    return "".join(f"{text.escape(line).rstrip()}\n" for line in whole.split("\n"))
 
 
 def _head(pod: Json, now: float) -> list[str]:

@@ -87,7 +87,9 @@ def _run(command: str, arguments: list[str]) -> int:
     except (NodeError, OSError) as exc:
         if isinstance(exc, BrokenPipeError):
             raise
-        text = " ".join(str(exc).split("\n"))
+        from minikubelet.cli.text import escape
+
+        text = escape(" ".join(str(exc).split("\n")))
         print(f"error: {text}", file=sys.stderr)
         return EXIT_USAGE if getattr(exc, "usage", False) else 1
 

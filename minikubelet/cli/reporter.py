@@ -7,6 +7,7 @@ import sys
 import time
 from typing import TextIO
 
+from minikubelet.cli import text
 from minikubelet.kubelet.events import WARNING, Event
 from minikubelet.kubelet.objects import Pod
 
@@ -21,11 +22,11 @@ class Reporter:
         self._colors = self._output.isatty() and "NO_COLOR" not in os.environ
         self._width = max((len(name) for name in names.values()), default=0)
 
-    def say(self, text: str, name: str = "") -> None:
+    def say(self, words: str, name: str = "") -> None:
         """A line of our own."""
         elapsed = time.monotonic() - self._start
         gap = f"{name:<{self._width}}  " if name else ""
-        print(f"{elapsed:8.2f}s  {gap}{text}", file=self._output, flush=True)
+        print(f"{elapsed:8.2f}s  {gap}{words}", file=self._output, flush=True)
 
     def event(self, event: object) -> None:
         """A pod's event; repeated ones are shown once more only as warnings."""
@@ -37,7 +38,7 @@ class Reporter:
         container = field.partition("{")[2].rstrip("}")
         where = f"{container}: " if container else ""
         times = f" (x{event.count})" if event.count > 1 else ""
-        message = " ".join(event.message.split())
+        message = text.escape(" ".join(event.message.split()))
         self.say(self._paint(f"{event.reason:<10} {where}{message}{times}", event.type == WARNING), name)
 
     def ready(self, pod: Pod, urls: list[str]) -> None:
@@ -55,7 +56,7 @@ class Reporter:
         """A pod has been removed."""
         self.say("is gone", pod.metadata.name)
 
-    def _paint(self, text: str, bad: bool, good: bool = False) -> str:
+    def _paint(self, words: str, bad: bool, good: bool = False) -> str:
         if not self._colors or not (bad or good):
-            return text
-        return f"\x1b[{33 if bad else 32}m{text}\x1b[0m"
+            return words
+        return f"\x1b[{33 if bad else 32}m{words}\x1b[0m"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Sequence
 
 
@@ -71,6 +72,19 @@ def size(count: int) -> str:
     return f"{value:.3g}{units[-1]}"
 
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def escape(shown: str) -> str:
+    """``shown`` without what steers a terminal (CVE-2021-25743); tab and newline stay."""
+    return _CONTROL.sub(_visible, shown)
+
+
+def _visible(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"^{chr(code ^ 0x40)}" if code < 0x80 else f"\\x{code:02x}"
+
+
 class Table:
     """Columns padded by three spaces; widths stay, so that rows of a watch line up with the first ones."""
 
@@ -80,7 +94,8 @@ class Table:
 
     def render(self, rows: Sequence[Sequence[str]], *, header: bool = True) -> str:
         """The lines of ``rows``, each ending in a newline."""
-        lines = [self._headers, *rows] if header else list(rows)
+        clean = [[" ".join(escape(cell).split()) for cell in row] for row in rows]
+        lines = [self._headers, *clean] if header else clean
         for row in lines:
             self._widths = [max(width, len(cell)) for width, cell in zip(self._widths, row, strict=True)]
         return "".join(self._line(row) for row in lines)

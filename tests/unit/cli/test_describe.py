@@ -186,6 +186,14 @@ def test_description(monkeypatch: pytest.MonkeyPatch) -> None:
     assert describe(POD, EVENTS, NOW) == EXPECTED
 
 
+def test_termination_messages_are_shown_harmless() -> None:
+    ended = {"exitCode": 1, "message": "\x1b[31mred\x1b[0m\n"}
+    status = {"containerStatuses": [{"name": "c", "state": {"terminated": ended}}]}
+    pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c"}]}, "status": status}
+    shown = describe(pod, [], NOW)
+    assert "\x1b" not in shown and "^[[31mred^[[0m" in shown
+
+
 def test_a_pod_that_is_being_terminated_and_has_nothing() -> None:
     meta = {"name": "p", "deletionTimestamp": ago(5), "deletionGracePeriodSeconds": 30}
     shown = describe({"metadata": meta, "spec": {"containers": []}, "status": {"phase": "Running"}}, [], NOW)

@@ -131,6 +131,12 @@ def test_sizes(count: int, words: str) -> None:
     assert text.size(count) == words
 
 
+def test_a_container_can_not_steer_the_terminal() -> None:
+    assert text.escape("a\x1b[2Jb\r\x07\x9bc\td\x7f") == "a^[[2Jb^M^G\\x9bc\td^?"
+    shown = Table(["STATUS"]).render([["\x1b]0;owned\x07Run\nning"]])
+    assert shown.splitlines()[1] == "^[]0;owned^GRun ning"
+
+
 def test_columns_follow_the_lines_around_them() -> None:
     source = "Name:\tweb\nLonger Title:\tx\nplain\n  a:\tb\tc\n  long one:\td\te\n\tindented"
     assert text.tabulate(source) == (
