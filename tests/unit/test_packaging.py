@@ -63,7 +63,7 @@ def test_it_runs_without_a_compiler_and_without_the_sources(wheel: Path, tmp_pat
         if "minikubelet" not in entry.name and not (site_packages / entry.name).exists():
             (site_packages / entry.name).symlink_to(entry)
     empty = {"PATH": str(tmp_path / "nothing"), "HOME": str(tmp_path)}
-    printed = run(environment / "bin/minikubelet", "version", env=empty, cwd=tmp_path)
+    printed = run(environment / "bin/minikubelet", "version", "--client", env=empty, cwd=tmp_path)
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert version in printed
     code = "import minikubelet, os; print(os.path.dirname(minikubelet.__file__))"
