@@ -12,6 +12,7 @@ import grpc
 from minikubelet.base.clock import monotonic
 from minikubelet.base.errors import Code, NodeError, StepError
 from minikubelet.criapi.services import Method
+from minikubelet.runtime.events import CUT_OFF
 
 log = logging.getLogger("minikubelet.cri")
 
@@ -43,15 +44,17 @@ def unary(method: Method, handler: Unary) -> Callable[[Any, Context], Awaitable[
     return call
 
 
-def stream(method: Method, handler: Stream) -> Callable[[Any, Context], AsyncIterator[Any]]:
+def stream(method: Method, handler: Stream) -> Callable[[Any, Context], Awaitable[None]]:
     """The same for a handler that yields responses."""
 
-    async def call(request: Any, context: Context) -> AsyncIterator[Any]:
+    async def call(request: Any, context: Context) -> None:
         started = monotonic()
         try:
             async for response in handler(request):
-                yield response
-        except asyncio.CancelledError:
+                await context.write(response)
+        except asyncio.CancelledError as exc:
+            if CUT_OFF in exc.args:
+                await _fail(method, context, NodeError(Code.RESOURCE_EXHAUSTED, CUT_OFF), started)
             log.debug("%s was cancelled after %.1f ms", method.name, _since(started))
             raise
         except Exception as exc:

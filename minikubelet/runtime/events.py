@@ -9,12 +9,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from minikubelet.base.clock import now_ns
-from minikubelet.base.errors import Code, NodeError
 from minikubelet.runtime.models import Container, Sandbox
 
 log = logging.getLogger(__name__)
 
 QUEUE_LENGTH = 1024
+CUT_OFF = "cut off: too many events behind"
+"""What a consumer's CancelledError says that was too slow."""
 
 
 class EventKind(enum.IntEnum):
@@ -40,7 +41,6 @@ class Event:
 class _Consumer:
     def __init__(self) -> None:
         self.queue: asyncio.Queue[Event | None] = asyncio.Queue()
-        self.cut_off = False
         self.task = asyncio.current_task()
 
 
@@ -65,24 +65,19 @@ class EventBroker:
         for consumer in list(self._consumers):
             if consumer.queue.qsize() >= self._limit:
                 log.warning("an event consumer is %d events behind and is cut off", self._limit)
-                consumer.cut_off = True
                 self._consumers.discard(consumer)
                 if consumer.task is not None:
-                    consumer.task.cancel()  # it may be stuck in a write that nobody reads
+                    consumer.task.cancel(CUT_OFF)  # it may be stuck in a write that nobody reads
             else:
                 consumer.queue.put_nowait(event)
 
     async def subscribe(self) -> AsyncIterator[Event]:
-        """Events from now on, until the daemon stops; a consumer that is cut off has its task cancelled."""
+        """Events from now on, until the daemon stops; who is cut off has its task cancelled with CUT_OFF."""
         consumer = _Consumer()
         self._consumers.add(consumer)
         try:
             while (event := await consumer.queue.get()) is not None:
                 yield event
-        except asyncio.CancelledError:
-            if consumer.cut_off:
-                raise NodeError(Code.RESOURCE_EXHAUSTED, f"{self._limit} events behind: cut off") from None
-            raise
         finally:
             self._consumers.discard(consumer)
 
