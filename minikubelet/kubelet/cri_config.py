@@ -15,7 +15,7 @@ from minikubelet.kubelet.config import KubeletConfig
 from minikubelet.kubelet.dns import pod_dns
 from minikubelet.kubelet.environment import ContainerConfigError, expand
 from minikubelet.kubelet.images import LocalImage
-from minikubelet.kubelet.labels import container_annotations, container_labels, pod_labels
+from minikubelet.kubelet.labels import OWNER, container_annotations, container_labels, pod_labels
 from minikubelet.kubelet.objects import Container, Pod
 from minikubelet.kubelet.objects.containers import VolumeMount
 from minikubelet.kubelet.objects.podspec import PodSecurityContext
@@ -45,7 +45,7 @@ def sandbox_config(pod: Pod, config: KubeletConfig, attempt: int) -> api.PodSand
         dns_config=pod_dns(pod, config),
         port_mappings=[] if pod.spec.host_network else _port_mappings(pod),
         labels=pod_labels(pod),
-        annotations=meta.annotations,
+        annotations={**meta.annotations, OWNER: config.root},
         linux=api.LinuxPodSandboxConfig(
             cgroup_parent=config.cgroup_parent,
             security_context=sandbox_security(pod),

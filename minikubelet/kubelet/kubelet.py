@@ -216,7 +216,7 @@ class Kubelet:
             return
         for uid in node.cache.uids() - set(self._workers):
             view = node.cache.view(uid)
-            if orphans.is_ours(view):
+            if orphans.is_ours(view, self.config):
                 pod = orphans.restore_pod(view)
                 log.info("%s has no manifest any more: it is stopped and removed", pod.title)
                 self._start(pod).terminate()

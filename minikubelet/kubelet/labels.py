@@ -20,6 +20,8 @@ TERMINATION_MESSAGE_POLICY = "io.kubernetes.container.terminationMessagePolicy"
 PRE_STOP = "io.kubernetes.container.preStopHandler"
 PORTS = "io.kubernetes.container.ports"
 GRACE_PERIOD = "io.kubernetes.pod.terminationGracePeriod"
+OWNER = "minikubelet.io/kubelet"
+"""Annotation of a sandbox: the root folder of the kubelet that made it; upstream has no such thing."""
 
 
 def pod_labels(pod: Pod) -> dict[str, str]:

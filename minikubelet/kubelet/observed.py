@@ -18,12 +18,13 @@ from minikubelet.kubelet.labels import (
     CONTAINER_NAME,
     CONTAINER_RESTART_COUNT,
     GRACE_PERIOD,
+    OWNER,
     POD_UID,
     PRE_STOP,
     TERMINATION_MESSAGE_PATH,
     TERMINATION_MESSAGE_POLICY,
 )
-from minikubelet.kubelet.manifests.static import CONFIG_HASH, CONFIG_SOURCE
+from minikubelet.kubelet.manifests.static import CONFIG_HASH
 
 CREATED = api.CONTAINER_CREATED
 RUNNING = api.CONTAINER_RUNNING
@@ -45,8 +46,8 @@ class ObservedSandbox:
     ready: bool
     created_at: int
     config_hash: str
-    static: bool = False
-    """A kubelet made it from a manifest: it has the labels and the config.source annotation."""
+    owner: str = ""
+    """The root folder of the kubelet that made it; empty for other clients' sandboxes."""
     ips: tuple[str, ...] | None = None
     """None: not asked for yet (lists don't carry it)."""
 
@@ -143,7 +144,7 @@ def sandbox_of(item: api.PodSandbox | api.PodSandboxStatus) -> ObservedSandbox:
         ready=item.state == api.SANDBOX_READY,
         created_at=item.created_at,
         config_hash=item.annotations.get(CONFIG_HASH, ""),
-        static=POD_UID in item.labels and CONFIG_SOURCE in item.annotations,
+        owner=item.annotations.get(OWNER, ""),
         ips=ips,
     )
 

@@ -19,9 +19,9 @@ from minikubelet.kubelet.observed import ObservedContainer, PodView
 log = logging.getLogger(__name__)
 
 
-def is_ours(view: PodView) -> bool:
-    """Whether a kubelet made the pod from a manifest; others' sandboxes (crictl's) are left alone."""
-    return any(sandbox.static for sandbox in view.sandboxes)
+def is_ours(view: PodView, config: KubeletConfig) -> bool:
+    """Whether this kubelet made the pod; other clients' and kubelets' sandboxes are left alone."""
+    return any(sandbox.owner == config.root for sandbox in view.sandboxes)
 
 
 def restore_pod(view: PodView) -> Pod:

@@ -91,7 +91,7 @@ async def test_pods_without_a_manifest_are_removed_at_start_with_their_hooks(har
         await harness.until(lambda: not harness.cri.sandboxes)
         assert commands == [["drain"]]
         await harness.until(lambda: not list((harness.folder / "root" / "pods").iterdir()))
-        assert not list((harness.folder / "logs").iterdir())
+        await harness.until(lambda: not list((harness.folder / "logs").iterdir()))
 
 
 async def test_other_peoples_sandboxes_are_left_alone(harness: Harness) -> None:
@@ -100,7 +100,8 @@ async def test_other_peoples_sandboxes_are_left_alone(harness: Harness) -> None:
         harness.source.set(pod)
         await harness.ready()
     (sandbox,) = harness.cri.sandboxes.values()
-    del sandbox.status.annotations["kubernetes.io/config.source"]
+    assert sandbox.status.annotations["minikubelet.io/kubelet"] == harness.config.root
+    sandbox.status.annotations["minikubelet.io/kubelet"] = "/var/lib/another"
     async with harness.running():
         harness.source.set()
         await harness.settle()
