@@ -87,7 +87,7 @@ class CriClient:
         code, details = exc.code(), exc.details() or ""
         if code is grpc.StatusCode.UNAVAILABLE and ("connect" in details or "No such file" in details):
             return not_running(self._path)
-        if code is grpc.StatusCode.UNIMPLEMENTED and "minikubelet" not in details:
+        if code is grpc.StatusCode.UNIMPLEMENTED and "unknown service" in details.lower():
             return CommandError(f"{self._path} is another runtime's: it doesn't offer this ({details})")
         known = {each.value: each for each in Code}
         return NodeError(known.get(code.value[0], Code.INTERNAL), details or code.name)

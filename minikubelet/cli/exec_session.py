@@ -24,6 +24,10 @@ from minikubelet.cli.options import CommandError
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 _CHUNK = 16384
+_NO_EOF = (
+    "warning: this runtime speaks v4.channel.k8s.io, which can't pass the end of the input on: "
+    "a command that waits for it waits for ever"
+)
 _MAX_MESSAGE = 4 << 20
 
 
@@ -151,5 +155,7 @@ def _read_stdin(websocket: aiohttp.ClientWebSocketResponse, loop: asyncio.Abstra
             if (websocket.protocol or "").startswith("v5."):
                 closing = _send(websocket, CLOSE, bytes([STDIN]))
                 asyncio.run_coroutine_threadsafe(closing, loop).result()
+            elif not websocket.closed:
+                print(_NO_EOF, file=sys.stderr)
 
     threading.Thread(target=work, daemon=True).start()
