@@ -263,7 +263,8 @@ async def test_a_volume_that_cannot_be_made_holds_the_pod_and_asks_nothing_meanw
         await harness.until(lambda: "FailedMount" in harness.reasons())
         assert harness.waiting() == "ContainerCreating"
         await harness.until(lambda: harness.cri.sandboxes)
-        await asyncio.sleep(1.2)  # the relist after the start is over
+        await harness.until(lambda: len(harness.cri.called("ListContainers")) == 2)
+        await harness.settle()
         calls, events = len(harness.cri.calls), len(harness.reasons())
         await asyncio.sleep(0.5)
         assert (len(harness.cri.calls), len(harness.reasons())) == (calls, events)

@@ -146,7 +146,9 @@ async def test_nothing_is_asked_of_a_runtime_with_events_while_nothing_happens(h
     async with harness.running():
         harness.source.set(make_pod())
         await harness.ready()
-        await asyncio.sleep(1.2)  # the one relist after the stream is up
+        # One list when the stream is up, one a second later.
+        await harness.until(lambda: len(harness.cri.called("ListContainers")) == 2)
+        await harness.settle()
         calls = len(harness.cri.calls)
         await asyncio.sleep(1.5)
         assert len(harness.cri.calls) == calls
