@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -16,7 +17,9 @@ import grpc
 from minikubelet.base.config import DaemonConfig
 from minikubelet.criapi import node_pb2 as node
 from minikubelet.criapi import services
+from minikubelet.linux.cgroup.mount import find_mount
 from tests.bench.containerd import Containerd, cni_folder
+from tests.bench.contenders import remove_cgroups
 from tests.host import leaks
 from tests.images import catalog
 from tests.images.layout import oci_archive
@@ -25,6 +28,8 @@ BRIDGE = "mkkubtest0"
 SUBNET = "10.211.0.0/16"
 IMAGE = "localhost/kubelet/busybox:1"
 PAUSE = "localhost/kubelet/pause:1"
+CGROUP_PARENT = f"/mkkubtest-{os.getpid()}"
+"""Where pods go in all tests; made and removed with the runtime, since runtimes leave such parents alone."""
 
 
 class TestContainerd(Containerd):
@@ -68,6 +73,8 @@ class TestContainerd(Containerd):
 def containerd(home: Path, bin_dir: Path) -> Iterator[str]:
     """A containerd with the test image loaded; its CRI endpoint."""
     runtime = TestContainerd(home, bin_dir, home / "certs", PAUSE)
+    runtime.cgroup_parent = CGROUP_PARENT
+    os.makedirs(find_mount().path + CGROUP_PARENT, exist_ok=True)
     try:
         # The plugin would make it with the first pod and keep it, which looks like a leak of that test.
         subprocess.run(["ip", "link", "add", BRIDGE, "type", "bridge"], check=False, capture_output=True)
@@ -89,6 +96,7 @@ def minikubelet(home: Path) -> Iterator[str]:
     with open(home / "daemon.log", "wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     leaks.expect(process.pid)
+    os.makedirs(find_mount().path + CGROUP_PARENT, exist_ok=True)
     try:
         _wait_for(socket, process, home / "daemon.log")
         asyncio.run(_load(str(socket), oci_archive({IMAGE: catalog.busybox()})))
@@ -97,6 +105,7 @@ def minikubelet(home: Path) -> Iterator[str]:
         process.terminate()
         process.wait(30)
         leaks.unexpect(process.pid)
+        remove_cgroups(CGROUP_PARENT)
         leaks.remove_host_objects(DaemonConfig(root=str(home / "root"), run=str(home / "run")))
 
 

@@ -17,7 +17,7 @@ from minikubelet.kubelet.config import KubeletConfig
 from minikubelet.kubelet.cri_client import CriClient
 from minikubelet.kubelet.kubelet import Kubelet
 from minikubelet.kubelet.objects import ContainerStatus, Pod
-from tests.host.kubelet.runtimes import IMAGE
+from tests.host.kubelet.runtimes import CGROUP_PARENT, IMAGE
 
 
 class Node:
@@ -34,6 +34,7 @@ class Node:
             socket="",
             log_dir=str(folder / "logs"),
             node_name="host",
+            cgroup_parent=CGROUP_PARENT,
             stop_pods_on_exit=True,
         )
         self.kubelet: Kubelet
