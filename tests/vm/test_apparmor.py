@@ -41,14 +41,19 @@ def confined(kind: int, name: str = "") -> dict[str, object]:
     return {"linux": {"security_context": {"apparmor": {"profile_type": kind, "localhost_ref": name}}}}
 
 
-SCRIPT = "exec 2>/dev/null; cat /proc/self/attr/current; touch /tmp/other && echo other; touch /tmp/secret && echo secret"
+SCRIPT = """
+exec 2>/dev/null
+cat /proc/self/attr/current
+touch /tmp/other && echo other
+touch /tmp/secret && echo secret
+"""
 
 
 def test_a_loaded_profile_confines(node: Node, busybox: str, profile: str) -> None:
     pod = node.run_pod("confined")
     wanted = confined(LOCALHOST, profile)
-    container = node.start_container(pod, "main", busybox, "sh", "-c", f"{SCRIPT}; sleep 100000", **wanted)
-    said = node.crictl("exec", "--sync", container, "sh", "-c", f"{SCRIPT}; true")
+    container = node.start_container(pod, "main", busybox, "sh", "-c", f"{SCRIPT}sleep 100000", **wanted)
+    said = node.crictl("exec", "--sync", container, "sh", "-c", f"{SCRIPT}true")
     assert said.splitlines() == [f"{profile} (enforce)", "other"]
 
 
