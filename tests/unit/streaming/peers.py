@@ -72,7 +72,7 @@ async def spdy(url: str, protocol: str = "v4.channel.k8s.io", method: str = "POS
     """Connect to a streaming URL."""
     parts = urlsplit(url)
     loop = asyncio.get_running_loop()
-    _, client = await loop.create_connection(SpdyClient, parts.hostname, parts.port)
+    _, client = await loop.create_connection(SpdyClient, parts.hostname or "", parts.port or 0)
     client.send(
         f"{method} {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: Upgrade\r\n"
         f"Upgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: {protocol}\r\nContent-Length: 0\r\n\r\n".encode()
@@ -109,7 +109,13 @@ class FakeRuntime:
                 read, write = os.pipe()
                 fds[name], child[name] = (write, read) if name == "stdin" else (read, write)
                 os.set_blocking(fds[name], False)
-        process = await asyncio.create_subprocess_exec(*request.command, **child, start_new_session=True)
+        process = await asyncio.create_subprocess_exec(
+            *request.command,
+            stdin=child["stdin"],
+            stdout=child["stdout"],
+            stderr=child["stderr"],
+            start_new_session=True,
+        )
         self.processes.append(process)
         self.started.set()
         for fd in child.values():
