@@ -10,7 +10,7 @@ from typing import TypeVar
 import minikubelet
 from minikubelet.base.clock import now_ns
 from minikubelet.base.errors import invalid
-from minikubelet.cri import filters, from_proto, info, stats_to_proto, to_proto
+from minikubelet.cri import filters, from_proto, info, metrics_to_proto, stats_to_proto, to_proto
 from minikubelet.cri.stream_sessions import StreamUrls
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.runtime.models import Container, ContainerState
@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 NAME = "minikubelet"
 _LIST_CHUNK = 200
+_METRICS_CHUNK = 20
+"""Pods a message: each may have hundreds of samples."""
 
 _T = TypeVar("_T")
 
@@ -237,6 +239,26 @@ class RuntimeService:
 
     async def GetContainerEvents(
         self, request: api.GetEventsRequest
+    async def ListMetricDescriptors(
+        self, request: api.ListMetricDescriptorsRequest
+    ) -> api.ListMetricDescriptorsResponse:
+        return api.ListMetricDescriptorsResponse(descriptors=metrics_to_proto.descriptors())
+
+    async def ListPodSandboxMetrics(
+        self, request: api.ListPodSandboxMetricsRequest
+    ) -> api.ListPodSandboxMetricsResponse:
+        found = await self._runtime.metrics(list(self._runtime.sandboxes()))
+        return api.ListPodSandboxMetricsResponse(pod_metrics=[metrics_to_proto.pod(item) for item in found])
+
+    async def StreamPodSandboxMetrics(
+        self, request: api.StreamPodSandboxMetricsRequest
+    ) -> AsyncIterator[api.StreamPodSandboxMetricsResponse]:
+        for chunk in _chunks(list(self._runtime.sandboxes()), _METRICS_CHUNK):
+            found = await self._runtime.metrics(chunk)
+            yield api.StreamPodSandboxMetricsResponse(
+                pod_sandbox_metrics=[metrics_to_proto.pod(item) for item in found]
+            )
+
     ) -> AsyncIterator[api.ContainerEventResponse]:
         async for event in self._runtime.events():
             yield to_proto.event(event)
@@ -246,6 +268,6 @@ def _running(containers: Iterable[Container]) -> list[Container]:
     return [item for item in containers if item.state is ContainerState.RUNNING]
 
 
-def _chunks(items: list[_T]) -> Iterator[list[_T]]:
-    for start in range(0, len(items), _LIST_CHUNK):
-        yield items[start : start + _LIST_CHUNK]
+def _chunks(items: list[_T], size: int = _LIST_CHUNK) -> Iterator[list[_T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -20,12 +21,15 @@ from minikubelet.runtime.context import Context
 from minikubelet.runtime.create_container import create_container
 from minikubelet.runtime.events import Event
 from minikubelet.runtime.exec_sync import ExecResult, exec_sync
+from minikubelet.runtime.metrics import PodMetrics, measure
 from minikubelet.runtime.models import (
     Container,
     ContainerConfig,
+    ContainerState,
     LinuxResources,
     Sandbox,
     SandboxConfig,
+    SandboxState,
 )
 from minikubelet.runtime.recovery import recover
 from minikubelet.runtime.remove_container import remove_container
@@ -193,6 +197,16 @@ class Runtime:
     async def pod_usage(self, sandboxes: Iterable[Sandbox]) -> list[PodUsage]:
         """Measure pods."""
         return await self._meter.pods(sandboxes)
+
+    async def metrics(self, sandboxes: Iterable[Sandbox]) -> list[PodMetrics]:
+        """Everything that can be told of ready pods and their running containers."""
+        result = []
+        for sandbox in [item for item in sandboxes if item.state is SandboxState.READY]:
+            running = [c for c in sandbox.containers.values() if c.state is ContainerState.RUNNING]
+            disks = {container.id: await self._meter.disk(container) for container in running}
+            mount = self._context.cgroups.path
+            result.append(await asyncio.to_thread(measure, sandbox, disks, running, mount))
+        return result
 
     def ready(self) -> tuple[bool, str, str]:
         """The CRI condition RuntimeReady: (ready, reason, message)."""

@@ -72,6 +72,10 @@ class Interface:
     rx_errors: int
     tx_bytes: int
     tx_errors: int
+    rx_packets: int = 0
+    rx_dropped: int = 0
+    tx_packets: int = 0
+    tx_dropped: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ class Meter:
         return result
 
     async def _container(self, container: Container) -> Usage:
-        disk = await self._disk(container)
+        disk = await self.disk(container)
         timestamp = now_ns()
         if container.state is not ContainerState.RUNNING:
             return Usage(container, timestamp, disk=disk)
@@ -158,7 +162,8 @@ class Meter:
         self._last_cpu[key] = (timestamp, spent, rate)
         return rate
 
-    async def _disk(self, container: Container) -> Disk:
+    async def disk(self, container: Container) -> Disk:
+        """Use of a writable layer, at most ten seconds old."""
         known = self._disks.get(container.id)
         if known is not None and monotonic() - known[0] < _DISK_PERIOD:
             return known[1]
@@ -255,7 +260,19 @@ def interfaces(pid: int) -> list[Interface]:
         name, _, rest = line.partition(":")
         values = [int(value) for value in rest.split()]
         if name.strip() != "lo" and len(values) >= 16:
-            found.append(Interface(name.strip(), values[0], values[2], values[8], values[10]))
+            found.append(
+                Interface(
+                    name.strip(),
+                    rx_bytes=values[0],
+                    rx_packets=values[1],
+                    rx_errors=values[2],
+                    rx_dropped=values[3],
+                    tx_bytes=values[8],
+                    tx_packets=values[9],
+                    tx_errors=values[10],
+                    tx_dropped=values[11],
+                )
+            )
     return sorted(found, key=lambda interface: (interface.name != "eth0", interface.name))
 
 

@@ -178,6 +178,25 @@ def test_stats(node: Node, busybox: str) -> None:
     assert pod_entry["attributes"]["id"] == pod
 
 
+def test_metrics(node: Node, busybox: str) -> None:
+    pod = node.run_pod("metrics")
+    container = node.start_container(pod, "main", busybox, "sleep", "1000")
+    descriptors = {item["name"]: item for item in json.loads(node.crictl("metricdescs"))["descriptors"]}
+    assert descriptors["container_cpu_usage_seconds_total"]["labelKeys"][0] == "pod"
+    (entry,) = json.loads(node.crictl("metricsp"))["podMetrics"]
+    assert entry["podSandboxId"] == pod
+    received = [m for m in entry["metrics"] if m["name"] == "container_network_receive_bytes_total"]
+    assert [m["labelValues"][-1] for m in received] == ["eth0"]
+    (main,) = entry["containerMetrics"]
+    assert main["containerId"] == container
+    values = {item["name"]: int(item["value"]["value"]) for item in main["metrics"]}
+    assert set(values) <= set(descriptors)
+    assert values["container_processes"] == 1
+    assert values["container_memory_usage_bytes"] > 0
+    assert values["container_file_descriptors"] >= 3
+    assert values["container_fs_limit_bytes"] > 0
+
+
 def test_what_is_asked_for_twice_or_is_gone(node: Node, busybox: str) -> None:
     pod = node.run_pod("again")
     with pytest.raises(CrictlFailed):

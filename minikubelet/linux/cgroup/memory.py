@@ -30,6 +30,8 @@ class MemoryStats:
     inactive_file: int
     file: int
     kernel: int
+    active_file: int = 0
+    file_mapped: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,8 @@ def stats(folder: str) -> MemoryStats | None:
         inactive_file=values.get("inactive_file", 0),
         file=values.get("file", 0),
         kernel=values.get("kernel", 0),
+        active_file=values.get("active_file", 0),
+        file_mapped=values.get("file_mapped", 0),
     )
 
 

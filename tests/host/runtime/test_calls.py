@@ -208,3 +208,42 @@ async def test_statistics(client: Client) -> None:
     assert usage.linux.network.default_interface.name == "eth0"
     assert [item.attributes.id for item in usage.linux.containers] == [app]
     assert usage.linux.process.process_count.value >= 2
+
+
+async def test_streamed_lists_are_the_lists(client: Client) -> None:
+    pod = await client.run_pod(client.pod_config(labels={"app": "one"}))
+    other = await client.run_pod(client.pod_config(labels={"app": "two"}))
+    app = await client.run(pod, client.container_config("sleep", "1000"))
+    runtime = client.runtime
+    wanted = api.PodSandboxFilter(label_selector={"app": "one"})
+    pods_found = [
+        item.id
+        async for message in runtime.StreamPodSandboxes(api.StreamPodSandboxesRequest(filter=wanted))
+        for item in message.pod_sandboxes
+    ]
+    assert pods_found == [pod]
+    of_other = api.ContainerFilter(pod_sandbox_id=other)
+    for choice, expected in ((api.ContainerFilter(), [app]), (of_other, [])):
+        found = [
+            item.id
+            async for message in runtime.StreamContainers(api.StreamContainersRequest(filter=choice))
+            for item in message.containers
+        ]
+        assert found == expected
+    stats = [
+        item.attributes.id
+        async for message in runtime.StreamContainerStats(api.StreamContainerStatsRequest())
+        for item in message.container_stats
+    ]
+    assert stats == [app]
+    pod_stats = [
+        item.attributes.id
+        async for message in runtime.StreamPodSandboxStats(api.StreamPodSandboxStatsRequest())
+        for item in message.pod_sandbox_stats
+    ]
+    metrics = [
+        item.pod_sandbox_id
+        async for message in runtime.StreamPodSandboxMetrics(api.StreamPodSandboxMetricsRequest())
+        for item in message.pod_sandbox_metrics
+    ]
+    assert set(pod_stats) == set(metrics) == {pod, other}
