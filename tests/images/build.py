@@ -73,7 +73,7 @@ class Layer:
         return self.add(_member(path, tarfile.SYMTYPE, 0o777, link=target))
 
     def hardlink(self, path: str, target: str, mode: int = 0o644) -> Self:
-        """`target` is the path of another member, from the layer's root, whose mode a usual tar repeats here."""
+        """`target`: the path of another member, from the layer's root; usual tars repeat its mode here."""
         return self.add(_member(path, tarfile.LNKTYPE, mode, link=target))
 
     def fifo(self, path: str, mode: int = 0o644) -> Self:

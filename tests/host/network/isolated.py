@@ -23,6 +23,7 @@ from minikubelet.base.database import Database
 from minikubelet.network.pod_network import PodNetwork
 
 CLONE_NEWNET = 0x40000000
+Socket = socket.socket
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -62,11 +63,11 @@ class Namespace:
             set_net(host)
             os.close(host)
 
-    def socket(self, kind: int = socket.SOCK_STREAM) -> socket.socket:
+    def socket(self, kind: int = socket.SOCK_STREAM) -> Socket:
         with self.entered():
             return socket.socket(socket.AF_INET, kind)
 
-    def listen(self, port: int, address: str = "0.0.0.0") -> socket.socket:
+    def listen(self, port: int, address: str = "0.0.0.0") -> Socket:
         server = self.socket()
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         server.bind((address, port))
@@ -144,5 +145,5 @@ def own_host(body: Callable[[str], Awaitable[None]]) -> Callable[[object], None]
         if status != 0:
             pytest.fail(report or f"the child ended with status {status}")
 
-    del test.__wrapped__  # type: ignore[attr-defined]  # pytest would look at the body's signature
+    del test.__wrapped__  # pytest would look at the body's signature
     return test

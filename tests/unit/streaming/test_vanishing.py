@@ -91,6 +91,7 @@ async def test_slow_reader_that_vanishes(server: StreamingServer, runtime: FakeR
     async with aiohttp.ClientSession() as session:
         ws = await session.ws_connect(server.url(_exec("yes", stderr=False)), protocols=["v4.channel.k8s.io"])
         transport = ws._response.connection.transport  # type: ignore[union-attr]
+        assert transport is not None
         transport.pause_reading()
         await asyncio.sleep(0.3)
         transport.abort()
