@@ -120,6 +120,17 @@ def set_attributes(
     check(result, path or f"fd {fd}")
 
 
+def map_ids(tree: int, userns: int, *, recursive: bool = False) -> None:
+    """Show the owners of a detached mount as the user namespace ``userns`` maps them (mount_setattr(2)).
+
+    Raises OSError EINVAL for a file system that has no ID-mapped mounts.
+    """
+    attributes = _MountAttr(ATTR_IDMAP, 0, 0, userns)
+    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    size = ctypes.sizeof(attributes)
+    check(_mount_setattr(tree, b"", flags, ctypes.byref(attributes), size), f"fd {tree}")
+
+
 def new_filesystem(kind: str, options: str = "", attributes: int = 0, source: str = "") -> int:
     """A new, detached mount of file system ``kind`` with its own ``options`` (``a=1,b``); a descriptor.
 

@@ -15,6 +15,7 @@ from minikubelet.base.files import write_atomic
 from minikubelet.linux import namespaces, pidfd
 from minikubelet.linux.users import Credentials
 from minikubelet.spawner.crilog import LogFile
+from minikubelet.spawner.idmap import IDs
 from minikubelet.spawner.launch import Birth, Launch, resolved
 from minikubelet.spawner.pod import EXITS, Answer, Pod, exit_status, failure_of
 from minikubelet.spawner.sandbox import Sandbox
@@ -48,6 +49,8 @@ class Container:
         self.host_pids = request.pid_namespace == "node"
         self.cgroup = pod.cgroup(request.cgroup.path)
         self.streams: Streams | None = None
+        self.ids: IDs | None = None
+        """Of the pod's user namespace."""
         self._pod = pod
         self._request = request
         self._launch: Launch | None = None
@@ -60,14 +63,16 @@ class Container:
         Raises StepError or OSError; what fails later goes to ``answer``.
         """
         request = self._request
-        machine, shared = self._pod.host.machine, sandbox.shared
+        machine, shared, ids = self._pod.host.machine, sandbox.shared, sandbox.ids
         fetch_shm = sandbox.shm >= 0 and not self._pod.host.copies_detached
-        birth = self._pod.birth(lambda: init_plan(request, machine, shared, fetch_shm))
+        birth = self._pod.birth(lambda: init_plan(request, machine, shared, fetch_shm, ids is not None))
         birth.new_namespaces = 0 if fetch_shm else namespaces.CLONE_NEWNS
         birth.new_namespaces |= namespaces.CLONE_NEWPID if self._own_pids else 0
         birth.pid_namespace = target
         birth.scene.namespaces = sandbox.pidfd if sandbox.shared else -1
         birth.scene.shm = sandbox.shm
+        self.ids = birth.scene.ids = ids
+        birth.scene.userns = sandbox.userns
         birth.scene.host_mounts = self._pod.host.own_mounts if fetch_shm else -1
         log = LogFile(request.log_path) if request.log_path else None
         self.streams = Streams(self._pod.loop, log, self._on_streams_ended)

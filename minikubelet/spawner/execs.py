@@ -45,8 +45,9 @@ class Exec:
         """Clone the program with ``fds`` as its 0, 1, 2. Raises StepError or OSError."""
         process = self._request.process
         known = self.container.credentials_of(process.user)
-        machine = self._pod.host.machine
-        birth = self._pod.birth(lambda: exec_plan(process, machine, known))
+        machine, ids = self._pod.host.machine, self.container.ids
+        birth = self._pod.birth(lambda: exec_plan(process, machine, known, ids is not None))
+        birth.scene.ids = ids
         birth.scene.namespaces = self.container.pidfd
         birth.pid_namespace = -1 if self.container.host_pids else self.container.pidfd
         if not process.tty:

@@ -78,6 +78,10 @@ class Launch:
         mine.setblocking(False)
         loop.watch(mine.fileno(), lambda _events: self.poll())
 
+    def tell(self, word: bytes) -> None:
+        """Send the child the word that a step of its plan waits for. Raises OSError."""
+        self._channel.send(word)
+
     def poll(self) -> None:
         """Take in what the child has reported by now."""
         while not self.done:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 
@@ -9,9 +10,11 @@ from minikubelet.base import clock
 from minikubelet.base.errors import StepError
 from minikubelet.linux import mounts, namespaces, pidfd
 from minikubelet.spawner.cgroups import Cgroup
-from minikubelet.spawner.launch import Launch
+from minikubelet.spawner.idmap import IDs
+from minikubelet.spawner.launch import Birth, Launch
 from minikubelet.spawner.pod import Answer, Pod, exit_status, failure_of
 from minikubelet.spawner.steps.plans import pause_plan
+from minikubelet.spawner.steps.userns import GO_ON
 from minikubelet.wire.messages import ExitStatus, SandboxExited, SandboxStarted, StartSandbox
 
 _KINDS = {
@@ -33,6 +36,10 @@ class Sandbox:
         self.shared = 0
         """Namespaces that containers join, as CLONE_NEW* bits."""
         self.stopping = False
+        self.ids: IDs | None = None
+        self.userns = -1
+        """The pod's user namespace, when it has one."""
+        self._to_prepare: StartSandbox | None = None
         self._pod = pod
         self._netns = -1
         self._first_network: list[int] = []
@@ -45,21 +52,13 @@ class Sandbox:
         if self._launch is not None or self.exit is not None:
             raise StepError("start the sandbox", errno.EEXIST, detail="it has been started before")
         if request.uid_mappings or request.gid_mappings:
-            raise StepError(
-                "start the sandbox",
-                errno.EOPNOTSUPP,
-                detail="user namespaces are not implemented by minikubelet",
-            )
-        machine = self._pod.host.machine
+            self.ids = IDs(request.uid_mappings, request.gid_mappings)
         own_root = request.ipc == "pod" and not self._pod.host.copies_detached
-        birth = self._pod.birth(lambda: pause_plan(request, machine, own_root))
+        self.shared = sum(bit for name, bit in _KINDS.items() if getattr(request, name) == "pod")
+        birth = self._birth(request, own_root)
         self._make_cgroups(request)
         if own_root:
-            self.shm = _shared_memory(request.shm_size)
-        self.shared = sum(bit for name, bit in _KINDS.items() if getattr(request, name) == "pod")
-        birth.new_namespaces = self.shared | (namespaces.CLONE_NEWNS if own_root else 0)
-        if request.pid == "pod":
-            birth.new_namespaces |= namespaces.CLONE_NEWPID
+            self.shm = self._shared_memory(request.shm_size)
         birth.scene.pause = self._pod.host.pause
         birth.scene.empty = self._pod.host.empty
         birth.scene.shm = self.shm if own_root else -1
@@ -72,13 +71,57 @@ class Sandbox:
                 os.close(birth.scene.cgroup)
         self.pidfd = self._launch.pidfd
         self._pod.children.register(self._launch.pid, self._on_exit)
-        # What pause doesn't wait for is made while it sets itself up.
-        self._prepare(request, self._launch.pid)
+        if self.ids is not None:
+            self._map_users(request, self._launch, self.ids)
+            self._to_prepare = request  # its namespaces come after the mapping
+        else:
+            # What pause doesn't wait for is made while it sets itself up.
+            self._prepare(request, self._launch.pid)
+
+    def _birth(self, request: StartSandbox, own_root: bool) -> Birth:
+        machine = self._pod.host.machine
+        unshared = None if self.ids is None else self.shared
+        birth = self._pod.birth(lambda: pause_plan(request, machine, own_root, unshared))
+        birth.new_namespaces = self.shared if self.ids is None else namespaces.CLONE_NEWUSER
+        birth.new_namespaces |= namespaces.CLONE_NEWNS if own_root else 0
+        birth.new_namespaces |= namespaces.CLONE_NEWPID if request.pid == "pod" else 0
+        return birth
+
+    def _map_users(self, request: StartSandbox, launch: Launch, ids: IDs) -> None:
+        """Do for pause what takes the host's rights, then let it go on. Raises StepError, pause killed."""
+        uid_map, gid_map = ids.lines()
+        try:
+            self.userns = os.open(
+                f"{launch.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._pod.host.proc
+            )
+            self._write(launch.pid, "uid_map", uid_map)
+            self._write(launch.pid, "gid_map", gid_map)
+            if request.process.oom_score_adj is not None:
+                with contextlib.suppress(PermissionError):  # a wish, as ever: the daemon has warned
+                    self._write(launch.pid, "oom_score_adj", str(request.process.oom_score_adj).encode())
+            launch.tell(GO_ON)
+        except OSError as exc:
+            self.stop()
+            raise StepError("map the IDs of the user namespace", exc.errno or 0, _named(exc)) from exc
+
+    def _write(self, pid: int, name: str, content: bytes) -> None:
+        fd = os.open(f"{pid}/{name}", os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._pod.host.proc)
+        try:
+            os.write(fd, content)
+        finally:
+            os.close(fd)
+
+    def _shared_memory(self, size: int) -> int:
+        flags = mounts.ATTR_NOSUID | mounts.ATTR_NODEV | mounts.ATTR_NOEXEC
+        options = f"mode=1777,size={size}"
+        if self.ids is not None:
+            options += f",{self.ids.host_options('uid=0,gid=0')}"
+        return mounts.new_filesystem("tmpfs", options, flags, "shm")
 
     def _prepare(self, request: StartSandbox, pid: int) -> None:
         try:
             if request.ipc == "pod" and self.shm < 0:
-                self.shm = _shared_memory(request.shm_size)
+                self.shm = self._shared_memory(request.shm_size)
             if self.shared & namespaces.CLONE_NEWNET:
                 self._netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
                 self._first_network = self.network(first=True)
@@ -98,6 +141,8 @@ class Sandbox:
         try:
             if launch.failure is not None:
                 raise launch.failure
+            if self._to_prepare is not None and not self.stopping:
+                self._prepare(self._to_prepare, launch.pid)
             if self._prepare_error is not None:
                 raise self._prepare_error
             if self.stopping:
@@ -147,10 +192,10 @@ class Sandbox:
             pidfd.kill(self.pidfd)
         for cgroup in self._cgroups[-1:]:
             cgroup.kill()
-        for fd in (self._netns, self.shm, *self._first_network):
+        for fd in (self._netns, self.userns, self.shm, *self._first_network):
             if fd >= 0:
                 os.close(fd)
-        self._netns = self.shm = -1
+        self._netns = self.userns = self.shm = -1
         self._first_network = []
 
     def remove_cgroups(self) -> str:
@@ -162,6 +207,5 @@ class Sandbox:
         return ""
 
 
-def _shared_memory(size: int) -> int:
-    flags = mounts.ATTR_NOSUID | mounts.ATTR_NODEV | mounts.ATTR_NOEXEC
-    return mounts.new_filesystem("tmpfs", f"mode=1777,size={size}", flags, "shm")
+def _named(exc: OSError) -> str:
+    return exc.filename if isinstance(exc.filename, str) else ""

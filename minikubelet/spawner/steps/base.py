@@ -6,6 +6,7 @@ import os
 import socket
 
 from minikubelet.linux.users import Credentials
+from minikubelet.spawner.idmap import IDs
 
 
 class Scene:
@@ -28,6 +29,10 @@ class Scene:
         """An empty, detached file system."""
         self.host_mounts = -1
         """The host's mount namespace."""
+        self.userns = -1
+        """The pod's user namespace."""
+        self.ids: IDs | None = None
+        """What is mapped there; None: the pod has no user namespace of its own."""
         self.stdio: tuple[int, int, int] | None = None
         """Ends for 0, 1 and 2; None: /dev/null, or the terminal."""
         self.root = -1
@@ -40,7 +45,7 @@ class Scene:
     def inherited(self) -> list[int]:
         """The descriptors that outlive the clean-up at birth."""
         fds = [self.proc, self.namespaces, self.cgroup, self.shm, self.pause]
-        fds += [self.empty, self.host_mounts]
+        fds += [self.empty, self.host_mounts, self.userns]
         if self.report is not None:
             fds.append(self.report.fileno())
         return [fd for fd in fds if fd >= 0]

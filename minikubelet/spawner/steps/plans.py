@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 
+import msgspec
+
 from minikubelet.base.errors import StepError
 from minikubelet.linux import mounts, namespaces, prctl
 from minikubelet.linux.users import Credentials, UserError, resolve
 from minikubelet.spawner.steps import namespaces as ns
 from minikubelet.spawner.steps import process as proc
-from minikubelet.spawner.steps import rootfs
+from minikubelet.spawner.steps import rootfs, userns
 from minikubelet.spawner.steps.base import Step
 from minikubelet.wire.messages import Mount, Process, Rlimit, StartContainer, StartSandbox
 
@@ -24,25 +26,34 @@ class Machine:
         self.last_capability = last_capability
 
 
-def pause_plan(request: StartSandbox, machine: Machine, own_root: bool) -> list[Step]:
+def pause_plan(
+    request: StartSandbox, machine: Machine, own_root: bool, unshared: int | None = None
+) -> list[Step]:
     """Steps of the pause process, born in the pod's new namespaces.
 
-    With ``own_root`` it has a mount namespace, too, where the pod's shared memory is mounted.
+    With ``own_root`` it has a mount namespace, too, where the pod's shared memory is mounted. With a user
+    namespace it makes ``unshared`` (CLONE_NEW* bits) by itself.
     """
     plan: list[Step] = [ns.NewSession()]
+    process = request.process
+    if unshared is not None:
+        plan += [userns.AwaitIDs(), userns.NewNamespaces(unshared)]
+        process = _without_limits(process)  # the monitor's to set: it has the host's rights
     if request.uts == "pod" and request.hostname:
         plan.append(ns.SetHostname(request.hostname))
     plan += [ns.WriteSysctl(name, value) for name, value in request.sysctls.items()]
-    plan += [ns.OwnRoot() if own_root else ns.EmptyRoot(), _numeric_user(request.process)]
-    plan += _last_steps(request.process, machine, [proc.ExecutePause()], request.rlimits)
+    plan += [ns.OwnRoot() if own_root else ns.EmptyRoot(), _numeric_user(process)]
+    plan += _last_steps(process, machine, [proc.ExecutePause()], request.rlimits)
     return plan
 
 
-def init_plan(request: StartContainer, machine: Machine, shared: int, fetch_shm: bool) -> list[Step]:
+def init_plan(
+    request: StartContainer, machine: Machine, shared: int, fetch_shm: bool, users: bool = False
+) -> list[Step]:
     """Steps of a container's init; ``shared`` are the namespaces it joins (CLONE_NEW* bits).
 
     With ``fetch_shm`` the shared memory must be fetched from pause's mount namespace, and the init makes its
-    own mount namespace after that; else it was born in it.
+    own mount namespace after that; else it was born in it. With ``users`` the pod has a user namespace.
     """
     for mount in request.mounts:
         _check(mount)
@@ -59,6 +70,8 @@ def init_plan(request: StartContainer, machine: Machine, shared: int, fetch_shm:
         plan.append(ns.NewCgroupNamespace())
     plan += [ns.NewSession(), rootfs.OpenSources(binds), rootfs.CutFromHost()]
     plan.append(rootfs.MountOverlay(request.layers_dir, request.lowerdirs, request.upperdir, request.workdir))
+    if users:
+        plan += [userns.GiveStreams(), userns.ActAsPodRoot()]
     plan += [rootfs.AttachMount(index, mount) for index, mount in enumerate(request.mounts)]
     plan += [rootfs.MakeDevice(device) for device in request.devices]
     if request.process.tty:
@@ -71,13 +84,22 @@ def init_plan(request: StartContainer, machine: Machine, shared: int, fetch_shm:
     ]
     if request.read_only_root:
         plan.append(rootfs.ProtectRoot())
-    return plan + _program_steps(request.process, machine)
+    process = request.process
+    if users:
+        plan += _limits(process, [])
+        own_cgroups = namespaces.CLONE_NEWCGROUP if request.cgroup_namespace == "container" else 0
+        plan.append(userns.EnterUserNamespace(namespaces.CLONE_NEWNS | own_cgroups))
+        process = _without_limits(process)
+    return plan + _program_steps(process, machine)
 
 
-def exec_plan(process: Process, machine: Machine, known: Credentials | None) -> list[Step]:
+def exec_plan(
+    process: Process, machine: Machine, known: Credentials | None, users: bool = False
+) -> list[Step]:
     """Steps of a program run in all namespaces of a container but the PID one, which it is born in.
 
-    ``known`` are its credentials when they need not be looked up (again).
+    ``known`` are its credentials when they need not be looked up (again). With ``users`` the pod has a user
+    namespace.
     """
     kinds = (
         namespaces.CLONE_NEWNS
@@ -86,7 +108,14 @@ def exec_plan(process: Process, machine: Machine, known: Credentials | None) -> 
         | namespaces.CLONE_NEWUTS
         | namespaces.CLONE_NEWCGROUP
     )
-    plan: list[Step] = [ns.JoinNamespaces(kinds, "the container"), ns.NewSession(), ns.RootIsHere()]
+    plan: list[Step] = []
+    if users:
+        plan += [*_limits(process, []), userns.GiveStreams()]
+        plan += [ns.JoinNamespaces(kinds | namespaces.CLONE_NEWUSER, "the container"), userns.BecomeRoot()]
+        process = _without_limits(process)
+    else:
+        plan.append(ns.JoinNamespaces(kinds, "the container"))
+    plan += [ns.NewSession(), ns.RootIsHere()]
     if process.tty:
         plan.append(proc.OpenTerminal(console=False))
     plan.append(proc.UseCredentials(known) if known is not None else proc.ResolveUser(process.user))
@@ -118,10 +147,7 @@ def _last_steps(
     rlimits: list[Rlimit],
     seccomp: prctl.SeccompFilter | None = None,
 ) -> list[Step]:
-    steps: list[Step] = []
-    limits = [*rlimits, *process.rlimits]
-    if limits or process.oom_score_adj is not None:
-        steps.append(proc.SetLimits(limits, process.oom_score_adj, process.oom_score_adj_wish))
+    steps = _limits(process, rlimits)
     if process.apparmor or process.selinux:
         steps.append(proc.SecurityLabels(process.apparmor, process.selinux))
     try:
@@ -129,6 +155,18 @@ def _last_steps(
     except ValueError as exc:
         raise StepError("take on the credentials", errno.EINVAL, detail=str(exc)) from exc
     return steps + last
+
+
+def _limits(process: Process, rlimits: list[Rlimit]) -> list[Step]:
+    limits = [*rlimits, *process.rlimits]
+    if limits or process.oom_score_adj is not None:
+        return [proc.SetLimits(limits, process.oom_score_adj, process.oom_score_adj_wish)]
+    return []
+
+
+def _without_limits(process: Process) -> Process:
+    """For after the entry into a user namespace, where there is no right to better them."""
+    return msgspec.structs.replace(process, rlimits=[], oom_score_adj=None)
 
 
 def _seccomp(process: Process, machine: Machine) -> prctl.SeccompFilter | None:
@@ -149,7 +187,7 @@ def _check(mount: Mount) -> None:
     unknown = [flag for flag in mount.flags if flag not in mounts.ATTRIBUTES]
     if unknown:
         raise StepError(step, errno.EINVAL, detail=f"unknown flags {', '.join(unknown)}")
-    if mount.idmapped:
-        raise StepError(step, errno.EOPNOTSUPP, detail="id-mapped mounts are not implemented by minikubelet")
+    if mount.idmapped and mount.kind != "bind":
+        raise StepError(step, errno.EINVAL, detail="only bind mounts can be ID-mapped")
     if not mount.target.startswith("/") or mount.target.strip("/") == "":
         raise StepError(step, errno.EINVAL, mount.target, "not an absolute path below /")

@@ -52,9 +52,22 @@ class OpenSources(Step):
                 if mount.optional:
                     continue
                 raise
+            if mount.idmapped:
+                _map_volume(tree, scene)
             scene.sources[index] = tree
             kind, recursive = mounts.PROPAGATIONS[mount.propagation]
             mounts.set_attributes(tree, propagation=kind, recursive=recursive)
+
+
+def _map_volume(tree: int, scene: Scene) -> None:
+    if scene.ids is None:
+        raise OSError(errno.EINVAL, "ID-mapped, but the pod has no user namespace")
+    try:
+        mounts.map_ids(tree, scene.userns, recursive=True)
+    except OSError as exc:
+        if exc.errno != errno.EINVAL:
+            raise
+        raise OSError(exc.errno, "its file system, or one mounted below, has no ID-mapped mounts") from None
 
 
 class CutFromHost(Step):
@@ -83,6 +96,9 @@ class MountOverlay(Step):
         return "mount the overlay on"
 
     def execute(self, scene: Scene) -> None:
+        if scene.ids is not None:
+            self._map_layers(scene.userns)
+            os.chown(self._upperdir, *scene.ids.root)
         os.chdir(self._layers_dir)
         # Any folder will do as mount point: it is hidden in this namespace only, and becomes the root.
         if len(os.fsencode(self._options)) < _PAGE:
@@ -94,6 +110,15 @@ class MountOverlay(Step):
             os.close(overlay)
             os.close(target)
         scene.root = os.open(self._layers_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def _map_layers(self, userns: int) -> None:
+        """Put a copy with the pod's owners over the folder of all layers: pods share them as they are."""
+        tree = mounts.clone_tree(self._layers_dir)
+        mounts.map_ids(tree, userns)
+        target = os.open(self._layers_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        mounts.attach(tree, target, self._layers_dir)
+        os.close(target)
+        os.close(tree)
 
 
 class AttachMount(Step):
@@ -134,7 +159,8 @@ class AttachMount(Step):
             # fsmount(2) made it, so it may be copied from any mount namespace; fetched, it is a copy already.
             tree = os.dup(scene.shm) if scene.shm_fetched else mounts.clone_tree("", dirfd=scene.shm)
         else:
-            return mounts.new_filesystem(mount.kind, mount.data, self._attributes, mount.source)
+            data = mount.data if scene.ids is None else scene.ids.host_options(mount.data)
+            return mounts.new_filesystem(mount.kind, data, self._attributes, mount.source)
         if tree >= 0 and mount.flags:
             atime = mounts.ATTR_ATIME_MASK if _changes_atime(mount.flags) else 0
             recursive = "rro" in mount.flags

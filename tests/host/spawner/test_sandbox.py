@@ -154,13 +154,6 @@ def test_a_monitor_outlives_its_spawner(tmp_path: Path, layers: Path) -> None:
     pod.cgroup_folder().parent.rmdir()
 
 
-def test_user_namespaces_are_refused_by_name(make_pod: MakePod) -> None:
-    pod = make_pod(start=False)
-    with pytest.raises(RequestFailed) as failed:
-        pod.start(uid_mappings=[m.IDMapping(container_id=0, host_id=100000, length=65536)])
-    assert "user namespaces" in failed.value.failure.detail
-
-
 def test_pause_runs_with_the_credentials_asked_for(make_pod: MakePod) -> None:
     pod = make_pod(start=False)
     started = pod.start(process=process(user=m.User(user="65535", gid=65535), no_new_privs=True))
