@@ -22,14 +22,6 @@ DEFAULT_CAPABILITIES = (
 )  # fmt: skip
 """What docker, containerd and CRI-O start from."""
 
-MASKED_PATHS = (
-    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-    "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats",
-    "/sys/devices/virtual/powercap", "/sys/firmware",
-)  # fmt: skip
-READ_ONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
-"""Both as the kubelet asks for with procMount Default; used when a request names none."""
-
 _FIELD = "config.linux.security_context"
 _PROFILE_LIMIT = 4 << 20
 
@@ -178,7 +170,11 @@ class Hidden:
 
 
 def hidden_paths(security: ContainerSecurity) -> Hidden:
-    """CRI's paths, the defaults when it gives none, nothing for a privileged container."""
+    """CRI's paths, nothing for a privileged container.
+
+    An empty list means none, as containerd has it: the kubelet sends one for ``procMount: Unmasked``, and
+    its defaults with every other container.
+    """
     if security.privileged:
         return Hidden((), ())
-    return Hidden(security.masked_paths or MASKED_PATHS, security.readonly_paths or READ_ONLY_PATHS)
+    return Hidden(security.masked_paths, security.readonly_paths)
