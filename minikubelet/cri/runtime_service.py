@@ -46,7 +46,9 @@ class RuntimeService:
     async def Status(self, request: api.StatusRequest) -> api.StatusResponse:
         ready, reason, message = self._runtime.ready()
         net_ready, net_reason, net_message = self._runtime.network.status()
-        features = api.RuntimeHandlerFeatures(recursive_read_only_mounts=True, user_namespaces=False)
+        features = api.RuntimeHandlerFeatures(
+            recursive_read_only_mounts=True, user_namespaces=self._runtime.host.maps_users
+        )
         return api.StatusResponse(
             status=api.RuntimeStatus(
                 conditions=[
@@ -237,8 +239,6 @@ class RuntimeService:
                 pod_sandbox_stats=[stats_to_proto.pod(usage) for usage in usages]
             )
 
-    async def GetContainerEvents(
-        self, request: api.GetEventsRequest
     async def ListMetricDescriptors(
         self, request: api.ListMetricDescriptorsRequest
     ) -> api.ListMetricDescriptorsResponse:
@@ -259,6 +259,8 @@ class RuntimeService:
                 pod_sandbox_metrics=[metrics_to_proto.pod(item) for item in found]
             )
 
+    async def GetContainerEvents(
+        self, request: api.GetEventsRequest
     ) -> AsyncIterator[api.ContainerEventResponse]:
         async for event in self._runtime.events():
             yield to_proto.event(event)

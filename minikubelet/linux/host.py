@@ -43,6 +43,15 @@ class HostFacts:
     hugepages: tuple[str, ...] = ()
     lacks: tuple[Lacking, ...] = field(default=())
 
+    @property
+    def maps_users(self) -> bool:
+        """Whether pods can have user namespaces.
+
+        That takes ID-mapped mounts as layers of an overlay (Linux 5.19) and of tmpfs (6.3), where volumes
+        with secrets are.
+        """
+        return self.user_namespaces > 0 and self.kernel >= (6, 3)
+
     def has(self, capability: str) -> bool:
         """Whether the daemon holds the capability."""
         return capability in self.capabilities

@@ -66,6 +66,11 @@ class Namespaces(Config, frozen=True, kw_only=True):
     target_id: str = ""
     users: UserNamespace | None = None
 
+    @property
+    def own_users(self) -> UserNamespace | None:
+        """The user namespace that a pod has of its own."""
+        return self.users if self.users is not None and self.users.mode == "pod" else None
+
 
 class SecurityProfile(Config, frozen=True, kw_only=True):
     """CRI SecurityProfile; ``kind`` is ``RuntimeDefault``, ``Unconfined`` or ``Localhost``."""

@@ -21,7 +21,7 @@ def container_mounts(config: ContainerConfig, sandbox: SandboxConfig, run_dir: s
     wanted = [_bind(number, mount) for number, mount in enumerate(config.mounts)]
     taken = {mount.target for mount in wanted}
     before = [mount for mount in _standard(config, sandbox) if mount.target not in taken]
-    pod_files = [mount for mount in _pod_files(config, run_dir) if mount.target not in taken]
+    pod_files = [mount for mount in _pod_files(config, sandbox, run_dir) if mount.target not in taken]
     # A folder comes before what is mounted below it, whatever the order in the request.
     wanted.sort(key=lambda mount: mount.target.rstrip("/").count("/"))
     return before + pod_files + wanted
@@ -46,10 +46,13 @@ def _standard(config: ContainerConfig, sandbox: SandboxConfig) -> Iterator[Mount
     yield Mount(kind="cgroup2", target="/sys/fs/cgroup", flags=[*_UNSAFE, "relatime", *read_only])
 
 
-def _pod_files(config: ContainerConfig, run_dir: str) -> Iterator[Mount]:
+def _pod_files(config: ContainerConfig, sandbox: SandboxConfig, run_dir: str) -> Iterator[Mount]:
     read_only = ["ro"] if config.security.readonly_rootfs else []
+    mapped = sandbox.namespaces.own_users is not None
     for name, target in _POD_FILES.items():
-        yield Mount(kind="bind", source=f"{run_dir}/{name}", target=target, flags=list(read_only))
+        yield Mount(
+            kind="bind", source=f"{run_dir}/{name}", target=target, flags=list(read_only), idmapped=mapped
+        )
 
 
 def _bind(number: int, mount: MountConfig) -> Mount:
@@ -68,6 +71,7 @@ def _bind(number: int, mount: MountConfig) -> Mount:
         target=target,
         flags=flags,
         propagation=_PROPAGATION[mount.propagation],
+        idmapped=bool(mount.uid_mappings),
     )
 
 

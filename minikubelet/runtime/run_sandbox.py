@@ -20,10 +20,10 @@ from minikubelet.runtime.lifecycle import (
     sandbox_cgroup,
     watch,
 )
-from minikubelet.runtime.models import ContainerSecurity, Sandbox, SandboxConfig
+from minikubelet.runtime.models import ContainerSecurity, IDMap, Sandbox, SandboxConfig
 from minikubelet.runtime.monitor_client import MonitorClient
 from minikubelet.runtime.validation import check_sandbox
-from minikubelet.wire.messages import CgroupSettings, Process, StartSandbox, User
+from minikubelet.wire.messages import CgroupSettings, IDMapping, Process, StartSandbox, User
 
 RUNTIME_HANDLERS = ("", "minikubelet", "runc")
 """Names a RuntimeClass may give; there is one way to run a pod. ``runc`` is what many clusters say."""
@@ -139,6 +139,7 @@ def start_request(context: Context, sandbox: Sandbox) -> StartSandbox:
     groups = [CgroupSettings(path=sandbox_cgroup(sandbox))]
     if not config.cgroup_parent:
         groups.insert(0, CgroupSettings(path=sandbox.cgroup))
+    users = config.namespaces.own_users
     return StartSandbox(
         id=0,
         network=config.namespaces.network,
@@ -162,7 +163,15 @@ def start_request(context: Context, sandbox: Sandbox) -> StartSandbox:
             apparmor=security.apparmor_profile(secure.apparmor, secure.privileged),
             oom_score_adj=PAUSE_OOM_SCORE,
         ),
+        uid_mappings=_mappings(users.uids) if users is not None else [],
+        gid_mappings=_mappings(users.gids) if users is not None else [],
     )
+
+
+def _mappings(maps: tuple[IDMap, ...]) -> list[IDMapping]:
+    return [
+        IDMapping(container_id=item.container_id, host_id=item.host_id, length=item.length) for item in maps
+    ]
 
 
 def _network_sysctls(config: SandboxConfig) -> dict[str, str]:

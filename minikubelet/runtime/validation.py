@@ -13,7 +13,7 @@ import re
 from minikubelet.base.errors import invalid, unimplemented
 from minikubelet.network.pod_network import PortMapping
 from minikubelet.network.port_maps import normalise
-from minikubelet.runtime import checks
+from minikubelet.runtime import checks, user_namespaces
 from minikubelet.runtime.models import (
     ContainerConfig,
     ContainerSecurity,
@@ -85,14 +85,9 @@ def _check_namespaces(config: SandboxConfig) -> None:
     checks.one_of(f"{field}.pid", spaces.pid, ("pod", "container", "node"))
     if spaces.target_id:
         raise invalid(f"{field}.target_id", "is for containers with pid TARGET")
-    users = spaces.users
-    if users is None:
-        return
-    checks.one_of(f"{field}.userns_options.mode", users.mode, ("pod", "node"))
-    if users.mode == "pod":
-        raise unimplemented(f"{field}.userns_options: a user namespace for the pod")
-    if users.uids or users.gids:
-        raise invalid(f"{field}.userns_options", "mappings need mode POD")
+    if spaces.users is not None:
+        user_namespaces.check_options(f"{field}.userns_options", spaces.users)
+        user_namespaces.check_sandbox(field, config)
 
 
 def _check_cgroup_parent(path: str) -> None:
@@ -186,6 +181,7 @@ def check_container(config: ContainerConfig, sandbox: SandboxConfig) -> None:
     if config.stdin_once and not config.stdin:
         raise invalid("config.stdin_once", "needs stdin")
     _check_container_namespaces(config, sandbox)
+    user_namespaces.check_container(config, sandbox)
     _check_container_security(config.security, sandbox.security)
 
 
@@ -205,8 +201,6 @@ def _check_mount(field: str, mount: MountConfig) -> None:
     checks.absolute(f"{field}.host_path", mount.host_path)
     if mount.image_sub_path:
         raise invalid(f"{field}.image_sub_path", "is for image volumes")
-    if mount.uid_mappings or mount.gid_mappings:
-        raise unimplemented(f"{field}: an idmapped mount")
     if mount.selinux_relabel and selinux_enabled():
         raise unimplemented(f"{field}.selinux_relabel")
     for number, option in enumerate(mount.options):

@@ -17,7 +17,6 @@ from minikubelet.runtime.models import (
     SandboxMetadata,
     SandboxSecurity,
     SecurityProfile,
-    UserNamespace,
 )
 from minikubelet.runtime.validation import check_container, check_sandbox
 from tests.unit.runtime.fakes import container_config, sandbox_config
@@ -87,13 +86,6 @@ def test_a_good_sandbox_is_accepted() -> None:
             security=SandboxSecurity(run_as_user=0, run_as_group=0),
         )
     )
-
-
-def test_a_user_namespace_is_refused_as_unbuilt() -> None:
-    spaces = Namespaces(users=UserNamespace(mode="pod"))
-    with pytest.raises(NodeError, match="not implemented by minikubelet") as caught:
-        check_sandbox(sandbox_config(namespaces=spaces))
-    assert caught.value.code is Code.UNIMPLEMENTED
 
 
 CONTAINER_ERRORS: list[tuple[dict[str, Any], str]] = [
