@@ -30,9 +30,6 @@ DIGEST = Lack(
     "the suite names an image by its digest, whose bytes no offline registry has",
 )
 NO_APPARMOR = Lack(r"^\[k8s\.io\] AppArmor ", "skipped", "the host's kernel has AppArmor off")
-NO_USER_NAMESPACES = Lack(
-    r"UserNamespaces", "skipped", "not built yet: the Status says so, and the suite asks it"
-)
 NO_MEMORY_CONTROLLER = Lack(
     r"OOMKilled",
     "failed",
@@ -57,7 +54,7 @@ def v2_controllers(mountinfo: Path = Path("/proc/self/mountinfo")) -> set[str]:
 
 def lacks_of_host() -> list[Lack]:
     """What minikubelet can't pass here."""
-    lacks = [DIGEST, NO_USER_NAMESPACES]
+    lacks = [DIGEST]
     lacks += [] if apparmor_is_on() else [NO_APPARMOR]
     lacks += [] if "memory" in v2_controllers() else [NO_MEMORY_CONTROLLER]
     return lacks
