@@ -123,6 +123,14 @@ class RuntimeService:
                 pod_sandboxes=[to_proto.sandbox_item(item) for item in chunk]
             )
 
+    async def UpdatePodSandboxResources(
+        self, request: api.UpdatePodSandboxResourcesRequest
+    ) -> api.UpdatePodSandboxResourcesResponse:
+        overhead = from_proto.linux_resources(request.overhead) if request.HasField("overhead") else None
+        resources = from_proto.linux_resources(request.resources) if request.HasField("resources") else None
+        await self._runtime.update_sandbox_resources(request.pod_sandbox_id, overhead, resources)
+        return api.UpdatePodSandboxResourcesResponse()
+
     # --- containers ---
 
     async def CreateContainer(self, request: api.CreateContainerRequest) -> api.CreateContainerResponse:

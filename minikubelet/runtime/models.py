@@ -187,6 +187,10 @@ class SandboxStatus(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The network has its address and ports back."""
     message: str = ""
     """Why it is not ready, when nobody asked for it."""
+    resources: LinuxResources | None = None
+    """In force since UpdatePodSandboxResources; None: as configured."""
+    overhead: LinuxResources | None = None
+    """The same."""
 
 
 @dataclass(eq=False)

@@ -7,9 +7,12 @@ import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from minikubelet.base.errors import NodeError, invalid
 from minikubelet.linux import capabilities as linux_capabilities
 from minikubelet.linux.cgroup import resources as cgroup_resources
+from minikubelet.linux.cgroup.cpu import DEFAULT_PERIOD
 from minikubelet.linux.cgroup.device import DEFAULT_RULES, DeviceRule, program
 from minikubelet.runtime.models import ContainerConfig, LinuxResources
 from minikubelet.wire.messages import Device
@@ -34,17 +37,9 @@ class Enforcement:
         Raises INVALID_ARGUMENT for impossible values, FAILED_PRECONDITION for limits this host can't enforce
         (unless allowed).
         """
-        low, high = OOM_SCORE_RANGE
-        if not low <= resources.oom_score_adj <= high:
-            raise invalid(
-                "config.linux.resources.oom_score_adj", f"{resources.oom_score_adj} not in {low}-{high}"
-            )
         if resources == _NOTHING:
             return {}
-        try:
-            plan = cgroup_resources.plan(_typed(resources), self.controllers, self.where)
-        except NodeError as exc:
-            raise NodeError(exc.code, exc.message, field=f"config.linux.{exc.field}") from exc
+        plan = self.plan(resources)
         if not self.allow_unenforced:
             plan.require()
         for lack in (*plan.limits, *plan.wishes):
@@ -52,6 +47,18 @@ class Enforcement:
             _warn_once(f"{kind} {lack.file} is not in force: {lack.reason}")
             log.debug("%s runs without %s=%s", who, lack.file, lack.value)
         return plan.files
+
+    def plan(self, resources: LinuxResources) -> cgroup_resources.Plan:
+        """The cgroup files and what is lacking. Raises INVALID_ARGUMENT for impossible values."""
+        low, high = OOM_SCORE_RANGE
+        if not low <= resources.oom_score_adj <= high:
+            raise invalid(
+                "config.linux.resources.oom_score_adj", f"{resources.oom_score_adj} not in {low}-{high}"
+            )
+        try:
+            return cgroup_resources.plan(_typed(resources), self.controllers, self.where)
+        except NodeError as exc:
+            raise NodeError(exc.code, exc.message, field=f"config.linux.{exc.field}") from exc
 
 
 _NOTHING = LinuxResources()
@@ -96,6 +103,28 @@ def merge(current: LinuxResources, update: LinuxResources) -> LinuxResources:
         if name != "unified"
     }
     return LinuxResources(**values, unified={**current.unified, **update.unified})
+
+
+def with_overhead(resources: LinuxResources | None, overhead: LinuxResources | None) -> LinuxResources:
+    """What a pod's cgroup gets: its containers' sum and what the runtime class adds for the pod itself.
+
+    Where the containers have no limit, neither has the pod, whatever the overhead is.
+    """
+    own = resources or _NOTHING
+    more = overhead or _NOTHING
+    period = own.cpu_period or DEFAULT_PERIOD
+    extra_quota = max(0, more.cpu_quota) * period // (more.cpu_period or DEFAULT_PERIOD)
+    return msgspec.structs.replace(
+        own,
+        cpu_shares=own.cpu_shares + more.cpu_shares if own.cpu_shares else 0,
+        cpu_quota=_limit(own.cpu_quota, extra_quota),
+        memory_limit=_limit(own.memory_limit, more.memory_limit),
+        memory_swap_limit=_limit(own.memory_swap_limit, more.memory_swap_limit or more.memory_limit),
+    )
+
+
+def _limit(own: int, more: int) -> int:
+    return own + max(0, more) if own > 0 else own
 
 
 # --- devices -----------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from minikubelet.runtime.lifecycle import (
 )
 from minikubelet.runtime.models import ContainerSecurity, IDMap, Sandbox, SandboxConfig
 from minikubelet.runtime.monitor_client import MonitorClient
+from minikubelet.runtime.update_sandbox_resources import pod_cgroup_files
 from minikubelet.runtime.validation import check_sandbox
 from minikubelet.wire.messages import CgroupSettings, IDMapping, Process, StartSandbox, User
 
@@ -137,8 +138,9 @@ def start_request(context: Context, sandbox: Sandbox) -> StartSandbox:
     secure = config.security
     capabilities = security.container_capabilities(ContainerSecurity(drop_capabilities=("ALL",)))
     groups = [CgroupSettings(path=sandbox_cgroup(sandbox))]
+    files = pod_cgroup_files(context, sandbox)
     if not config.cgroup_parent:
-        groups.insert(0, CgroupSettings(path=sandbox.cgroup))
+        groups.insert(0, CgroupSettings(path=sandbox.cgroup, files=files))
     users = config.namespaces.own_users
     return StartSandbox(
         id=0,

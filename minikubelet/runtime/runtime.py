@@ -42,6 +42,7 @@ from minikubelet.runtime.stats import Meter, PodUsage, Usage
 from minikubelet.runtime.stop_container import stop_container
 from minikubelet.runtime.stop_sandbox import stop_sandbox
 from minikubelet.runtime.update_resources import update_resources
+from minikubelet.runtime.update_sandbox_resources import update_sandbox_resources
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +110,13 @@ class Runtime:
     async def remove_sandbox(self, sandbox_id: str) -> None:
         """RemovePodSandbox."""
         await self._context.run(remove_sandbox(self._context, sandbox_id))
+
+    async def update_sandbox_resources(
+        self, sandbox_id: str, overhead: LinuxResources | None, resources: LinuxResources | None
+    ) -> None:
+        """UpdatePodSandboxResources."""
+        verb = update_sandbox_resources(self._context, sandbox_id, overhead, resources)
+        await self._context.run(verb)
 
     def sandbox(self, sandbox_id: str) -> Sandbox:
         """One sandbox. Raises NOT_FOUND."""
