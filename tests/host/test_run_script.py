@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -76,10 +77,13 @@ def sessions() -> Iterator[list[Session]]:
         pytest.skip("needs root")
     if RUN.exists() and (RUN / "minikubelet.sock").exists():
         pytest.skip("scripts/run is in use on this machine")
+    was_there = STATE.exists()
     made: list[Session] = []
     yield made
     for session in made:
         session.end()
+    if not was_there:
+        shutil.rmtree(STATE, ignore_errors=True)
 
 
 def fetch(url: str) -> str:
