@@ -134,7 +134,7 @@ def plan(resources: Resources, controllers: Collection[str], where: str = "cgrou
 
 
 def _is_wish(name: str, value: str, resources: Resources) -> bool:
-    if name in _WISHES or value == "max":
+    if name in _WISHES or value.partition(" ")[0] == "max":  # "max 100000": a period alone limits nothing
         return True
     if name in resources.unified:
         return False

@@ -136,6 +136,12 @@ def test_a_host_without_controllers_skips_wishes_and_refuses_limits() -> None:
     assert "no memory controller" in error.value.message
 
 
+def test_a_period_without_a_quota_is_no_limit() -> None:
+    result = plan(Resources(cpu_period=100_000), ())
+    assert (result.files, result.limits) == ({}, ())
+    assert [(lack.file, lack.value) for lack in result.wishes] == [("cpu.max", "max 100000")]
+
+
 def test_core_files_need_no_controller() -> None:
     assert plan(Resources(unified={"cgroup.max.depth": "3"}), ()).files == {"cgroup.max.depth": "3"}
 
