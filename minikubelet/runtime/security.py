@@ -169,12 +169,21 @@ class Hidden:
     read_only: tuple[str, ...]
 
 
+MASKED_PATHS = (
+    *("/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats"),
+    *("/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats"),
+    *("/sys/devices/virtual/powercap", "/sys/firmware"),
+)
+READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+"""What a caller gets who names no paths: the kernel's knobs in there are the whole host's."""
+
+
 def hidden_paths(security: ContainerSecurity) -> Hidden:
     """CRI's paths, nothing for a privileged container.
 
-    An empty list means none, as containerd has it: the kubelet sends one for ``procMount: Unmasked``, and
-    its defaults with every other container.
+    An empty list can't be told from one that was never sent (crictl sends none), so it means the defaults, as
+    containerd has it. ``procMount: Unmasked`` needs a user namespace, which is not built.
     """
     if security.privileged:
         return Hidden((), ())
-    return Hidden(security.masked_paths, security.readonly_paths)
+    return Hidden(security.masked_paths or MASKED_PATHS, security.readonly_paths or READONLY_PATHS)
