@@ -80,9 +80,10 @@ def resolve(
 ) -> Credentials:
     """The credentials for ``user`` (``name|uid[:group|gid]``, empty for root). Raises :class:`UserError`.
 
-    A number that is also a name in passwd means the name, as upstream runtimes have it. ``gid`` overrides the
-    primary group unless negative. With ``merge`` the groups that list the user in group(5) are added to
-    ``supplemental``.
+    A number is an ID, whatever names there are: else an image whose passwd calls root "1000" would run as
+    root where 1000 was asked for and checked (CVE-2016-3697; runc and containerd have it so, too). ``gid``
+    overrides the primary group unless negative. With ``merge`` the groups that list the user in group(5) are
+    added to ``supplemental``.
     """
     name, colon, group = user.partition(":")
     account = _account(name, passwd)
@@ -101,11 +102,11 @@ def resolve(
 
 def _account(name: str, passwd: list[Account]) -> Account:
     wanted = name or "0"
-    for account in passwd:
-        if account.name == wanted:
-            return account
     uid = number(wanted)
     if uid is None:
+        for account in passwd:
+            if account.name == wanted:
+                return account
         if _looks_numeric(wanted):
             raise UserError(f"user ID {wanted} is out of range 0 to {MAX_ID}")
         raise UserError(f"unable to find user {wanted}: no matching entries in passwd file")
@@ -116,11 +117,11 @@ def _account(name: str, passwd: list[Account]) -> Account:
 
 
 def _group(name: str, groups: list[Group]) -> int:
-    for entry in groups:
-        if entry.name == name:
-            return entry.gid
     gid = number(name)
     if gid is None:
+        for entry in groups:
+            if entry.name == name:
+                return entry.gid
         if _looks_numeric(name):
             raise UserError(f"group ID {name} is out of range 0 to {MAX_ID}")
         raise UserError(f"unable to find group {name}: no matching entries in group file")
