@@ -168,7 +168,7 @@ def check_container(config: ContainerConfig, sandbox: SandboxConfig) -> None:
     _check_environment(config)
     if config.log_path:
         checks.relative("config.log_path", config.log_path)
-        if config.log_path.endswith("/"):
+        if config.log_path.rpartition("/")[2] in ("", "."):
             raise invalid("config.log_path", f"{config.log_path!r} is a folder")
     for number, mount in enumerate(config.mounts):
         _check_mount(f"config.mounts[{number}]", mount)
@@ -197,10 +197,16 @@ def _check_environment(config: ContainerConfig) -> None:
 def _check_mount(field: str, mount: MountConfig) -> None:
     checks.absolute(f"{field}.container_path", mount.container_path)
     if mount.image is not None:
-        raise unimplemented(f"{field}.image: an image volume")
-    checks.absolute(f"{field}.host_path", mount.host_path)
-    if mount.image_sub_path:
-        raise invalid(f"{field}.image_sub_path", "is for image volumes")
+        checks.plain(f"{field}.image.image", mount.image.image)
+        checks.relative(f"{field}.image_sub_path", mount.image_sub_path)
+        if mount.host_path:
+            raise invalid(f"{field}.host_path", "and image exclude each other")
+        if mount.propagation != "private":
+            raise invalid(f"{field}.propagation", "of an image volume can only be PRIVATE")
+    else:
+        checks.absolute(f"{field}.host_path", mount.host_path)
+        if mount.image_sub_path:
+            raise invalid(f"{field}.image_sub_path", "is for image volumes")
     if mount.selinux_relabel and selinux_enabled():
         raise unimplemented(f"{field}.selinux_relabel")
     for number, option in enumerate(mount.options):
