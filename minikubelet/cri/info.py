@@ -18,9 +18,12 @@ def _text(content: dict[str, Any]) -> dict[str, str]:
 
 
 def runtime(source: Runtime) -> dict[str, str]:
-    """Status: this host and what it lacks."""
+    """Status: this host and what it lacks; ``config`` has what clients look up in containerd's.
+
+    critest, for one, finds out what the file system around ``stateDir`` can do.
+    """
     host = source.host
-    return _text(
+    facts = _text(
         {
             "version": minikubelet.__version__,
             "kernel": host.release,
@@ -32,6 +35,7 @@ def runtime(source: Runtime) -> dict[str, str]:
             "lacks": [{"what": lack.what, "consequence": lack.consequence} for lack in host.lacks],
         }
     )
+    return {**facts, "config": json.dumps({"stateDir": f"{source.root}/containers", "rootDir": source.root})}
 
 
 def sandbox(source: Runtime, item: Sandbox) -> dict[str, str]:

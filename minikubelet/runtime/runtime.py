@@ -73,6 +73,11 @@ class Runtime:
         self._make_cgroup_root()
         await recover(self._context)
 
+    @property
+    def root(self) -> str:
+        """The folder that images and writable layers are in."""
+        return self._context.config.root
+
     def _make_cgroup_root(self) -> None:
         cgroups = self._context.cgroups
         if not cgroups.path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ DIGEST = Lack(
     "the suite names an image by its digest, whose bytes no offline registry has",
 )
 NO_APPARMOR = Lack(r"^\[k8s\.io\] AppArmor ", "skipped", "the host's kernel has AppArmor off")
+OLD_KERNEL = Lack(
+    r"UserNamespaces", "skipped", "the kernel is older than 6.3: Status offers no user namespaces, KEP-127"
+)
 NO_MEMORY_CONTROLLER = Lack(
     r"OOMKilled",
     "failed",
@@ -41,6 +45,12 @@ APPARMOR = Path("/sys/module/apparmor/parameters/enabled")
 
 def apparmor_is_on(switch: Path = APPARMOR) -> bool:
     return switch.exists() and switch.read_text().startswith("Y")
+
+
+def maps_users(release: str = "") -> bool:
+    """Whether the kernel has ID-mapped mounts of all that volumes are made of."""
+    major, minor = (release or os.uname().release).split(".")[:2]
+    return (int(major), int(minor)) >= (6, 3)
 
 
 def v2_controllers(mountinfo: Path = Path("/proc/self/mountinfo")) -> set[str]:
@@ -56,6 +66,7 @@ def lacks_of_host() -> list[Lack]:
     """What minikubelet can't pass here."""
     lacks = [DIGEST]
     lacks += [] if apparmor_is_on() else [NO_APPARMOR]
+    lacks += [] if maps_users() else [OLD_KERNEL]
     lacks += [] if "memory" in v2_controllers() else [NO_MEMORY_CONTROLLER]
     return lacks
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.critest.expectations import Lack, apparmor_is_on, v2_controllers, verdicts
+from tests.critest.expectations import Lack, apparmor_is_on, maps_users, v2_controllers, verdicts
 from tests.critest.suite import Report, Spec, SuiteError, read_report
 
 JUNIT = """<testsuites><testsuite>
@@ -82,3 +82,11 @@ def test_the_host_is_asked_for_what_it_has(tmp_path: Path) -> None:
     assert v2_controllers(mountinfo) == {"cpu", "memory"}
     mountinfo.write_text("1 0 0:1 / / rw - ext4 /dev/sda rw\n")
     assert v2_controllers(mountinfo) == set()
+
+
+@pytest.mark.parametrize(
+    ("release", "answer"),
+    [("6.1.0-56-amd64", False), ("6.3.0", True), ("6.18.44-fc", True), ("5.19", False), ("7.0.1", True)],
+)
+def test_kernels_with_user_namespaces_for_pods(release: str, answer: bool) -> None:
+    assert maps_users(release) is answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
 from pathlib import Path
@@ -31,3 +32,13 @@ def test_apparmor_profiles(tmp_path: Path) -> None:
     assert not apparmor.enabled(str(tmp_path / "missing"))
     (tmp_path / "enabled").write_text("Y\n")
     assert apparmor.enabled(str(tmp_path / "enabled"))
+
+
+def test_which_hosts_offer_user_namespaces() -> None:
+    facts = host.detect()
+
+    def offered(kernel: tuple[int, int], count: int) -> bool:
+        return dataclasses.replace(facts, kernel=kernel, user_namespaces=count).maps_users
+
+    assert offered((6, 3), 1) and offered((7, 0), 96_365)
+    assert not offered((6, 2), 96_365) and not offered((6, 18), 0)
