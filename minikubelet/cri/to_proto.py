@@ -160,6 +160,8 @@ def mount(config: MountConfig) -> api.Mount:
         propagation=enums.PROPAGATION_NUMBER[config.propagation],
         recursive_read_only=config.recursive_read_only,
         mount_options=config.options,
+        image=None if config.image is None else image_spec(config.image),
+        image_sub_path=config.image_sub_path,
     )
 
 

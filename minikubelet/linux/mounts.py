@@ -9,6 +9,7 @@ import os
 from minikubelet.linux import libc
 from minikubelet.linux.libc import AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, check
 
+MS_RDONLY = 1
 MS_REC = 0x4000
 MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19

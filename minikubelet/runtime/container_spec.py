@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from minikubelet.base.errors import invalid, precondition
@@ -19,7 +20,7 @@ from minikubelet.runtime.models import (
 from minikubelet.wire.messages import CgroupSettings, Process, StartContainer, User
 
 
-def image_facts(image: Image) -> ImageFacts:
+def image_facts(image: Image, volumes: Sequence[Image] = ()) -> ImageFacts:
     """What a container needs of its image from now on."""
     config = image.config
     return ImageFacts(
@@ -30,6 +31,7 @@ def image_facts(image: Image) -> ImageFacts:
         user=config.user,
         working_dir=config.working_dir,
         stop_signal=config.stop_signal,
+        volumes=tuple(volume.layers for volume in volumes),
     )
 
 
@@ -58,7 +60,9 @@ def start_request(container: Container, places: Places, enforcement: resources.E
         upperdir=f"{places.container_dir}/upper",
         workdir=f"{places.container_dir}/work",
         read_only_root=config.security.readonly_rootfs,
-        mounts=mounts.container_mounts(config, container.sandbox.config, places.run_dir),
+        mounts=mounts.container_mounts(
+            config, container.sandbox.config, places.run_dir, container.image.volumes
+        ),
         devices=devices,
         masked_paths=list(hidden.masked),
         read_only_paths=list(hidden.read_only),

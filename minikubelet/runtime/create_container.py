@@ -24,7 +24,8 @@ async def create_container(context: Context, sandbox_identifier: str, config: Co
         check_container(config, sandbox.config)
         _check_name(sandbox, config)
         image = _image(context, config)
-        container = _container(context, sandbox, config, image)
+        volumes = _volumes(context, config)
+        container = _container(sandbox, config, image, volumes)
         # Builds everything once, so that each wrong field is told now.
         container_spec.start_request(container, context.places(container), context.enforcement)
         async with UndoStack("CreateContainer") as undo:
@@ -36,7 +37,8 @@ async def create_container(context: Context, sandbox_identifier: str, config: Co
             os.mkdir(f"{folder}/upper", 0o755)
             os.mkdir(f"{folder}/work", 0o700)
             with context.store.db.transaction():
-                context.images.hold(image.id, container.id)
+                for held in (image, *volumes):
+                    context.images.hold(held.id, container.id)
                 context.store.add_container(container)
         sandbox.containers[container.id] = container
         context.containers[container.id] = container
@@ -62,12 +64,28 @@ def _image(context: Context, config: ContainerConfig) -> Image:
     return image
 
 
-def _container(context: Context, sandbox: Sandbox, config: ContainerConfig, image: Image) -> Container:
+def _volumes(context: Context, config: ContainerConfig) -> list[Image]:
+    """The images that are mounted, in the order of the request's mounts."""
+    found = []
+    for number, mount in enumerate(config.mounts):
+        if mount.image is None:
+            continue
+        field = f"config.mounts[{number}].image"
+        image = context.images.find(mount.image.image)
+        if image is None:
+            raise NodeError(Code.NOT_FOUND, f"image {mount.image.image!r} is not here", field=field)
+        if not image.layers:
+            raise invalid(field, f"image {mount.image.image!r} has no layers")
+        found.append(image)
+    return found
+
+
+def _container(sandbox: Sandbox, config: ContainerConfig, image: Image, volumes: list[Image]) -> Container:
     container_spec.check_target(config, sandbox)
     if config.log_path and not sandbox.config.log_directory:
         raise invalid("config.log_path", "needs the sandbox's log_directory")
     container_id = new_id()
-    facts = container_spec.image_facts(image)
+    facts = container_spec.image_facts(image, volumes)
     return Container(
         id=container_id,
         sandbox=sandbox,

@@ -317,6 +317,8 @@ class ImageFacts(Config, frozen=True, kw_only=True):
     user: str = ""
     working_dir: str = ""
     stop_signal: str = ""
+    volumes: tuple[tuple[str, ...], ...] = ()
+    """Layers of the image volumes, in the order of the request's mounts that have an image."""
 
 
 class ContainerStatus(msgspec.Struct, kw_only=True, omit_defaults=True):

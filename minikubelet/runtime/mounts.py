@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from minikubelet.base.errors import Code, NodeError, invalid
 from minikubelet.runtime.models import ContainerConfig, DeviceConfig, MountConfig, SandboxConfig
@@ -16,9 +16,21 @@ _POD_FILES = {"hosts": "/etc/hosts", "hostname": "/etc/hostname", "resolv.conf":
 _UNSAFE = ["nosuid", "nodev", "noexec"]
 
 
-def container_mounts(config: ContainerConfig, sandbox: SandboxConfig, run_dir: str) -> list[Mount]:
-    """All mounts for a container of the pod that has ``run_dir``. Raises NodeError with the field."""
-    wanted = [_bind(number, mount) for number, mount in enumerate(config.mounts)]
+def container_mounts(
+    config: ContainerConfig,
+    sandbox: SandboxConfig,
+    run_dir: str,
+    volumes: Sequence[tuple[str, ...]] = (),
+) -> list[Mount]:
+    """All mounts for a container of the pod that has ``run_dir``; ``volumes`` as ImageFacts has them.
+
+    Raises NodeError with the field.
+    """
+    layers = iter(volumes)
+    wanted = [
+        _bind(number, mount) if mount.image is None else _image(number, mount, next(layers))
+        for number, mount in enumerate(config.mounts)
+    ]
     taken = {mount.target for mount in wanted}
     before = [mount for mount in _standard(config, sandbox) if mount.target not in taken]
     pod_files = [mount for mount in _pod_files(config, sandbox, run_dir) if mount.target not in taken]
@@ -57,22 +69,39 @@ def _pod_files(config: ContainerConfig, sandbox: SandboxConfig, run_dir: str) ->
 
 def _bind(number: int, mount: MountConfig) -> Mount:
     field = f"config.mounts[{number}]"
-    target = posixpath.normpath(mount.container_path)
-    if target.startswith("//"):
-        target = target[1:]
-    if target == "/":
-        raise invalid(f"{field}.container_path", "is the root of the container")
     flags = list(mount.options)
     if mount.readonly:
         flags.append("rro" if mount.recursive_read_only else "ro")
     return Mount(
         kind="bind",
         source=host_path(f"{field}.host_path", mount.host_path),
-        target=target,
+        target=_target(field, mount),
         flags=flags,
         propagation=_PROPAGATION[mount.propagation],
         idmapped=bool(mount.uid_mappings),
     )
+
+
+def _image(number: int, mount: MountConfig, layers: tuple[str, ...]) -> Mount:
+    """An image volume; CRI: always read-only, whatever the request says of that."""
+    field = f"config.mounts[{number}]"
+    return Mount(
+        kind="image",
+        target=_target(field, mount),
+        flags=[*mount.options, "ro"],
+        layers=list(layers),
+        sub_path=mount.image_sub_path,
+        field=f"{field}.image_sub_path",
+    )
+
+
+def _target(field: str, mount: MountConfig) -> str:
+    target = posixpath.normpath(mount.container_path)
+    if target.startswith("//"):
+        target = target[1:]
+    if target == "/":
+        raise invalid(f"{field}.container_path", "is the root of the container")
+    return target
 
 
 def host_path(field: str, path: str) -> str:

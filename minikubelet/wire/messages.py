@@ -34,7 +34,8 @@ class IDMapping(msgspec.Struct, kw_only=True):
 class Mount(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One mount inside a container, in order.
 
-    ``kind`` is ``bind``, ``shm`` or a file system type (proc, sysfs, tmpfs, devpts, mqueue, cgroup2).
+    ``kind`` is ``bind``, ``image``, ``shm`` or a file system type (proc, sysfs, tmpfs, devpts, mqueue,
+    cgroup2).
     For ``bind``, ``source`` is a host path; a folder is bound with everything mounted below it. ``shm``
     is the pod's own /dev/shm, shared by its containers (:attr:`StartSandbox.shm_size`). A ``tmpfs`` on
     ``/dev`` gets the standard nodes (null, zero, full, random, urandom, tty) and links (fd, stdin,
@@ -51,6 +52,12 @@ class Mount(msgspec.Struct, kw_only=True, omit_defaults=True):
     propagation: str = "rprivate"
     data: str = ""
     idmapped: bool = False
+    layers: list[str] = []
+    """Of an ``image``: as :attr:`StartContainer.lowerdirs`. It is read-only, with the pod's owners."""
+    sub_path: str = ""
+    """Of an ``image``: what of it is mounted, relative to its root and resolved inside."""
+    field: str = ""
+    """The request's field, for errors."""
     optional: bool = False
     """A failure of an optional mount is skipped (e.g. mqueue where the kernel has none)."""
 

@@ -15,7 +15,7 @@ from minikubelet.spawner.steps import rootfs, userns
 from minikubelet.spawner.steps.base import Step
 from minikubelet.wire.messages import Mount, Process, Rlimit, StartContainer, StartSandbox
 
-_KINDS = ("bind", "shm", "proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup2")
+_KINDS = ("bind", "image", "shm", "proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup2")
 
 
 class Machine:
@@ -69,6 +69,9 @@ def init_plan(
     if request.cgroup_namespace == "container":
         plan.append(ns.NewCgroupNamespace())
     plan += [ns.NewSession(), rootfs.OpenSources(binds), rootfs.CutFromHost()]
+    images = [(index, mount) for index, mount in enumerate(request.mounts) if mount.kind == "image"]
+    if images:
+        plan.append(rootfs.OpenImages(request.layers_dir, images))
     plan.append(rootfs.MountOverlay(request.layers_dir, request.lowerdirs, request.upperdir, request.workdir))
     if users:
         plan += [userns.GiveStreams(), userns.ActAsPodRoot()]
@@ -187,6 +190,8 @@ def _check(mount: Mount) -> None:
     unknown = [flag for flag in mount.flags if flag not in mounts.ATTRIBUTES]
     if unknown:
         raise StepError(step, errno.EINVAL, detail=f"unknown flags {', '.join(unknown)}")
+    if mount.kind == "image" and not mount.layers:
+        raise StepError(step, errno.EINVAL, detail="an image without layers")
     if mount.idmapped and mount.kind != "bind":
         raise StepError(step, errno.EINVAL, detail="only bind mounts can be ID-mapped")
     if not mount.target.startswith("/") or mount.target.strip("/") == "":

@@ -80,6 +80,64 @@ class CutFromHost(Step):
         mounts.set_attributes(libc.AT_FDCWD, "/", propagation=mounts.MS_SLAVE, recursive=True)
 
 
+class OpenImages(Step):
+    """Image volumes as detached trees: one layer as it is, several as an overlay.
+
+    Each is mounted over the folder of the layers for the moment that it takes to copy what is wanted of it.
+    """
+
+    def __init__(self, layers_dir: str, images: list[tuple[int, Mount]]) -> None:
+        self._layers_dir = layers_dir
+        self._images = images
+
+    def describe(self) -> str:
+        return "open the image volume"
+
+    def execute(self, scene: Scene) -> None:
+        for index, mount in self._images:
+            mapped = scene.ids is not None
+            if mapped:
+                map_layers(self._layers_dir, scene.userns)
+            try:
+                os.chdir(self._layers_dir)
+                scene.sources[index] = self._tree(mount)
+            finally:
+                os.chdir("/")
+                if mapped:
+                    mounts.unmount(self._layers_dir)
+
+    def _tree(self, mount: Mount) -> int:
+        if len(mount.layers) == 1:
+            return _part(mount, mount.layers[0])
+        lower = ":".join(name.replace("\\", "\\\\").replace(":", "\\:") for name in mount.layers)
+        mounts.mount("overlay", self._layers_dir, "overlay", mounts.MS_RDONLY, f"lowerdir={lower}")
+        try:
+            return _part(mount, self._layers_dir)
+        finally:
+            mounts.unmount(self._layers_dir)
+
+
+def _part(mount: Mount, root: str) -> int:
+    """A copy of the mount at ``root``, or of the mount's sub_path in it. Raises OSError naming the field."""
+    fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if mount.sub_path:
+            part = _sub_path(fd, mount)
+            os.close(fd)
+            fd = part
+        return mounts.clone_tree("", dirfd=fd)
+    finally:
+        os.close(fd)
+
+
+def _sub_path(root: int, mount: Mount) -> int:
+    try:
+        return openat2.open_in_root(root, mount.sub_path)
+    except OSError as exc:
+        text = f"{mount.field}: {os.strerror(exc.errno or 0)} in the image"
+        raise OSError(exc.errno, text, mount.sub_path) from None
+
+
 class MountOverlay(Step):
     """The image's layers and the writable one, mounted in this namespace alone."""
 
@@ -97,7 +155,7 @@ class MountOverlay(Step):
 
     def execute(self, scene: Scene) -> None:
         if scene.ids is not None:
-            self._map_layers(scene.userns)
+            map_layers(self._layers_dir, scene.userns)
             os.chown(self._upperdir, *scene.ids.root)
         os.chdir(self._layers_dir)
         # Any folder will do as mount point: it is hidden in this namespace only, and becomes the root.
@@ -111,14 +169,15 @@ class MountOverlay(Step):
             os.close(target)
         scene.root = os.open(self._layers_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
-    def _map_layers(self, userns: int) -> None:
-        """Put a copy with the pod's owners over the folder of all layers: pods share them as they are."""
-        tree = mounts.clone_tree(self._layers_dir)
-        mounts.map_ids(tree, userns)
-        target = os.open(self._layers_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        mounts.attach(tree, target, self._layers_dir)
-        os.close(target)
-        os.close(tree)
+
+def map_layers(layers_dir: str, userns: int) -> None:
+    """Put a copy with the pod's owners over the folder of all layers: pods share them as they are."""
+    tree = mounts.clone_tree(layers_dir)
+    mounts.map_ids(tree, userns)
+    target = os.open(layers_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    mounts.attach(tree, target, layers_dir)
+    os.close(target)
+    os.close(tree)
 
 
 class AttachMount(Step):
@@ -153,7 +212,7 @@ class AttachMount(Step):
 
     def _tree(self, scene: Scene) -> int:
         mount = self._mount
-        if mount.kind == "bind":
+        if mount.kind in ("bind", "image"):
             tree = scene.sources.pop(self._index, -1)
         elif mount.kind == "shm":
             # fsmount(2) made it, so it may be copied from any mount namespace; fetched, it is a copy already.

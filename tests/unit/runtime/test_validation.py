@@ -11,6 +11,7 @@ from minikubelet.runtime.models import (
     DNS,
     ContainerSecurity,
     DeviceConfig,
+    ImageSpec,
     MountConfig,
     Namespaces,
     Port,
@@ -123,6 +124,30 @@ CONTAINER_ERRORS: list[tuple[dict[str, Any], str]] = [
     ({"security": ContainerSecurity(run_as_user=1, run_as_username="a")}, f"{SECURITY}.run_as_username"),
     ({"security": ContainerSecurity(run_as_username="a:b")}, f"{SECURITY}.run_as_username"),
     ({"security": ContainerSecurity(masked_paths=("proc",))}, f"{SECURITY}.masked_paths[0]"),
+    (
+        {"mounts": (MountConfig(container_path="/x", image=ImageSpec(image="a"), host_path="/"),)},
+        "config.mounts[0].host_path",
+    ),
+    (
+        {"mounts": (MountConfig(container_path="/x", image=ImageSpec(image="a\n")),)},
+        "config.mounts[0].image.image",
+    ),
+    (
+        {"mounts": (MountConfig(container_path="/x", image=ImageSpec(image="a"), image_sub_path="a/../b"),)},
+        "config.mounts[0].image_sub_path",
+    ),
+    (
+        {"mounts": (MountConfig(container_path="/x", image=ImageSpec(image="a"), image_sub_path="/a"),)},
+        "config.mounts[0].image_sub_path",
+    ),
+    (
+        {
+            "mounts": (
+                MountConfig(container_path="/x", image=ImageSpec(image="a"), propagation="host-to-container"),
+            )
+        },
+        "config.mounts[0].propagation",
+    ),
 ]
 
 
@@ -137,7 +162,6 @@ def test_a_wrong_container_field(fields: dict[str, Any], field: str) -> None:
     "fields",
     [
         {"cdi_devices": ("vendor.com/gpu=0",)},
-        {"mounts": (MountConfig(container_path="/x", image=container_config().image),)},
     ],
 )
 def test_what_is_not_built_is_never_dropped(fields: dict[str, Any]) -> None:

@@ -14,7 +14,14 @@ from minikubelet.base.errors import Code, NodeError, StepError
 from minikubelet.runtime.create_container import create_container
 from minikubelet.runtime.exec_sync import exec_sync
 from minikubelet.runtime.lifecycle import LOST_EXIT_CODE
-from minikubelet.runtime.models import ContainerState, LinuxResources, Port, SandboxState
+from minikubelet.runtime.models import (
+    ContainerState,
+    ImageSpec,
+    LinuxResources,
+    MountConfig,
+    Port,
+    SandboxState,
+)
 from minikubelet.runtime.recovery import recover
 from minikubelet.runtime.remove_container import remove_container
 from minikubelet.runtime.remove_sandbox import remove_sandbox
@@ -346,3 +353,36 @@ class TestRecovery:
         assert [sandbox.id for sandbox in loaded] == [good]
         rows = node.db.execute("SELECT id, kind FROM unreadable").fetchall()
         assert [tuple(row) for row in rows] == [(bad, "sandbox")]
+
+
+async def test_an_image_volume_is_held_and_mounted(node: FakeNode) -> None:
+    sandbox_id = await run_sandbox(node.context, sandbox_config(), "")
+    mount = MountConfig(
+        container_path="/data/", image=ImageSpec(image="app"), image_sub_path="a/b", options=("noexec",)
+    )
+    config = container_config(mounts=(mount,))
+    container_id = await create_container(node.context, sandbox_id, config)
+    (stored,) = node.context.store.load()
+    assert stored.containers[container_id].image.volumes == (("2", "1"),)
+    await start_container(node.context, container_id)
+    (request,) = [r for r in node.spawner.monitors[0].requests if isinstance(r, wire.StartContainer)]
+    assert request.mounts[-1] == wire.Mount(
+        kind="image",
+        target="/data",
+        flags=["noexec", "ro"],
+        layers=["2", "1"],
+        sub_path="a/b",
+        field="config.mounts[0].image_sub_path",
+    )
+
+
+async def test_an_image_volume_that_is_not_here(node: FakeNode) -> None:
+    sandbox_id = await run_sandbox(node.context, sandbox_config(), "")
+    mounts = (
+        MountConfig(container_path="/a", image=ImageSpec(image="app")),
+        MountConfig(container_path="/b", image=ImageSpec(image="other")),
+    )
+    with pytest.raises(NodeError) as caught:
+        await create_container(node.context, sandbox_id, container_config(mounts=mounts))
+    assert (caught.value.code, caught.value.field) == (Code.NOT_FOUND, "config.mounts[1].image")
+    assert not node.images.held
