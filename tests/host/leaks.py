@@ -170,8 +170,10 @@ def _mounts() -> frozenset[str]:
 
 
 def _cgroups() -> frozenset[str]:
+    """All but the folder that daemons share: the last one to end takes it away, the next makes it anew."""
     mount = find_mount().path
-    return frozenset(path for path, _, _ in os.walk(mount)) if mount else frozenset()
+    shared = mount + DaemonConfig().cgroup_root
+    return frozenset(path for path, _, _ in os.walk(mount) if path != shared) if mount else frozenset()
 
 
 def _tables() -> frozenset[str]:
