@@ -50,7 +50,8 @@ def start_request(container: Container, places: Places, enforcement: resources.E
     """The request that starts ``container``. Raises NodeError for what can't be done, naming the field."""
     config = container.config
     devices = mounts.container_devices(config)
-    hidden = security.hidden_paths(config.security)
+    own_users = container.sandbox.config.namespaces.own_users is not None
+    hidden = security.hidden_paths(config.security, own_users)
     shared = any(mount.propagation == "bidirectional" for mount in config.mounts)
     return StartContainer(
         id=0,

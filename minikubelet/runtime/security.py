@@ -178,12 +178,15 @@ READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysr
 """What a caller gets who names no paths: the kernel's knobs in there are the whole host's."""
 
 
-def hidden_paths(security: ContainerSecurity) -> Hidden:
+def hidden_paths(security: ContainerSecurity, own_users: bool) -> Hidden:
     """CRI's paths, nothing for a privileged container.
 
-    An empty list can't be told from one that was never sent (crictl sends none), so it means the defaults, as
-    containerd has it. ``procMount: Unmasked`` needs a user namespace, which is not built.
+    An empty list can't be told from one that was never sent (crictl sends none). With the host's users it
+    means the defaults, where containerd 2.3 hides nothing. With the pod's own users the knobs are out of
+    reach, and it means none: Kubernetes allows ``procMount: Unmasked`` for such pods only.
     """
     if security.privileged:
         return Hidden((), ())
+    if own_users:
+        return Hidden(security.masked_paths, security.readonly_paths)
     return Hidden(security.masked_paths or MASKED_PATHS, security.readonly_paths or READONLY_PATHS)
