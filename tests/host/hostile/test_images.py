@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -24,7 +25,7 @@ exec /bin/busybox sh -c 'for i in 1 2 3 4 5; do echo overwritten > /proc/self/fd
 """
 
 
-def of(client: Client, image: str, *command: str, **fields: object) -> api.ContainerConfig:
+def of(client: Client, image: str, *command: str, **fields: Any) -> api.ContainerConfig:
     config = client.container_config(*command, **fields)
     config.image.image = image
     return config

@@ -29,9 +29,7 @@ done 2>/dev/null
 """
 
 
-def linux(
-    pid: api.NamespaceMode.ValueType = api.CONTAINER, add: tuple[str, ...] = ()
-) -> api.LinuxContainerConfig:
+def linux(pid: api.NamespaceMode = api.CONTAINER, add: tuple[str, ...] = ()) -> api.LinuxContainerConfig:
     context = api.LinuxContainerSecurityContext(
         namespace_options=api.NamespaceOption(pid=pid),
         capabilities=api.Capability(add_capabilities=add),
