@@ -100,7 +100,7 @@ def process(container: Container) -> Process:
         args=arguments(config, image),
         env=environment(container),
         cwd=config.working_dir or image.working_dir or "/",
-        user=user(secure, image),
+        user=user(secure, image, config.edits.gids),
         tty=config.tty,
         stdin=config.stdin,
         stdin_once=config.stdin_once,
@@ -136,10 +136,13 @@ def environment(container: Container) -> list[bytes]:
             variables[name] = value
     for key, value in container.config.envs:
         variables[key.encode()] = value
+    for line in container.config.edits.env:  # CDI: over the request's
+        name, _, value = line.encode("utf-8", "surrogateescape").partition(b"=")
+        variables[name] = value
     return [name + b"=" + value for name, value in variables.items()]
 
 
-def user(secure: ContainerSecurity, image: ImageFacts) -> User:
+def user(secure: ContainerSecurity, image: ImageFacts, more_groups: Sequence[int] = ()) -> User:
     """Who runs it: the request's user, else the image's."""
     if secure.run_as_user is not None:
         name = str(secure.run_as_user)
@@ -150,7 +153,7 @@ def user(secure: ContainerSecurity, image: ImageFacts) -> User:
     return User(
         user=name,
         gid=-1 if secure.run_as_group is None else secure.run_as_group,
-        supplemental=list(secure.supplemental_groups),
+        supplemental=[*secure.supplemental_groups, *more_groups],
         supplemental_policy=secure.supplemental_policy,
     )
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+
+import msgspec
 
 from minikubelet.base.clock import now_ns
 from minikubelet.base.errors import Code, NodeError, invalid
 from minikubelet.base.ids import new_id
 from minikubelet.base.undo import UndoStack
 from minikubelet.images.models import Image
-from minikubelet.runtime import container_spec, log_files
+from minikubelet.runtime import cdi, container_spec, log_files
 from minikubelet.runtime.context import Context
 from minikubelet.runtime.events import EventKind
 from minikubelet.runtime.models import Container, ContainerConfig, Sandbox
@@ -22,6 +25,7 @@ async def create_container(context: Context, sandbox_identifier: str, config: Co
     async with sandbox.lock:
         context.ready(sandbox)
         check_container(config, sandbox.config)
+        config = await _with_devices(config)
         _check_name(sandbox, config)
         image = _image(context, config)
         volumes = _volumes(context, config)
@@ -44,6 +48,13 @@ async def create_container(context: Context, sandbox_identifier: str, config: Co
         context.containers[container.id] = container
         context.events.publish(EventKind.CREATED, sandbox, container)
         return container.id
+
+
+async def _with_devices(config: ContainerConfig) -> ContainerConfig:
+    """The configuration with what its CDI devices bring."""
+    if not cdi.requested(config):
+        return config
+    return msgspec.structs.replace(config, edits=await asyncio.to_thread(cdi.resolve, config))
 
 
 def _check_name(sandbox: Sandbox, config: ContainerConfig) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from minikubelet.wire.messages import ExitStatus, Process, ResolvedUser
+from minikubelet.wire.messages import Device, ExitStatus, Mount, Process, ResolvedUser
 
 DEFAULT_STOP_SIGNAL = "SIGTERM"
 
@@ -281,6 +281,18 @@ class ContainerSecurity(Config, frozen=True, kw_only=True):
     apparmor: SecurityProfile | None = None
 
 
+class Edits(Config, frozen=True, kw_only=True):
+    """What CDI devices bring into a container."""
+
+    env: tuple[str, ...] = ()
+    """As ``NAME=VALUE``."""
+    devices: tuple[Device, ...] = ()
+    permissions: dict[str, str] = {}
+    """Of ``devices`` by path, made of r, w and m."""
+    mounts: tuple[Mount, ...] = ()
+    gids: tuple[int, ...] = ()
+
+
 class ContainerConfig(Config, frozen=True, kw_only=True):
     """CRI ContainerConfig."""
 
@@ -293,6 +305,8 @@ class ContainerConfig(Config, frozen=True, kw_only=True):
     mounts: tuple[MountConfig, ...] = ()
     devices: tuple[DeviceConfig, ...] = ()
     cdi_devices: tuple[str, ...] = ()
+    edits: Edits = Edits()
+    """What they and CDI's annotations come to on this host; filled in by CreateContainer."""
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     log_path: str = ""

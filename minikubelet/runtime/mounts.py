@@ -32,6 +32,8 @@ def container_mounts(
         for number, mount in enumerate(config.mounts)
     ]
     taken = {mount.target for mount in wanted}
+    wanted += [mount for mount in config.edits.mounts if mount.target not in taken]
+    taken |= {mount.target for mount in config.edits.mounts}
     before = [mount for mount in _standard(config, sandbox) if mount.target not in taken]
     pod_files = [mount for mount in _pod_files(config, sandbox, run_dir) if mount.target not in taken]
     # A folder comes before what is mounted below it, whatever the order in the request.
@@ -130,6 +132,7 @@ def container_devices(config: ContainerConfig) -> list[Device]:
     for number, wanted in enumerate(config.devices):
         for device in _requested(f"config.devices[{number}].host_path", wanted):
             devices[device.path] = device
+    devices.update({device.path: device for device in config.edits.devices})
     return list(devices.values())
 
 

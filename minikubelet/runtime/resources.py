@@ -141,6 +141,8 @@ def device_program(config: ContainerConfig, devices: Sequence[Device]) -> bytes:
 
 
 def _access(config: ContainerConfig, device: Device) -> str:
+    if device.path in config.edits.permissions:
+        return config.edits.permissions[device.path]
     for wanted in config.devices:
         path = wanted.container_path.rstrip("/")
         if device.path == path or device.path.startswith(path + "/"):

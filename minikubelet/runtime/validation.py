@@ -174,8 +174,6 @@ def check_container(config: ContainerConfig, sandbox: SandboxConfig) -> None:
         _check_mount(f"config.mounts[{number}]", mount)
     for number, device in enumerate(config.devices):
         _check_device(f"config.devices[{number}]", device)
-    if config.cdi_devices:
-        raise unimplemented("config.CDI_devices")
     if config.stop_signal and not _SIGNAL.match(config.stop_signal):
         raise invalid("config.stop_signal", f"{config.stop_signal!r} is no signal")
     if config.stdin_once and not config.stdin:

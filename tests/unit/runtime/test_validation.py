@@ -156,15 +156,3 @@ def test_a_wrong_container_field(fields: dict[str, Any], field: str) -> None:
     with pytest.raises(NodeError) as caught:
         check_container(container_config(**fields), sandbox_config())
     assert (caught.value.code, caught.value.field) == (Code.INVALID_ARGUMENT, field)
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"cdi_devices": ("vendor.com/gpu=0",)},
-    ],
-)
-def test_what_is_not_built_is_never_dropped(fields: dict[str, Any]) -> None:
-    with pytest.raises(NodeError) as caught:
-        check_container(container_config(**fields), sandbox_config())
-    assert caught.value.code is Code.UNIMPLEMENTED
