@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
 import stat
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from minikubelet.linux import apparmor, seccomp
 from minikubelet.linux import capabilities as linux_capabilities
 from minikubelet.runtime.models import ContainerSecurity, SecurityProfile
 from minikubelet.wire.messages import Capabilities
+
+log = logging.getLogger(__name__)
 
 DEFAULT_CAPABILITIES = (
     "CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD",
@@ -80,6 +83,19 @@ def _names(kind: str, names: tuple[str, ...]) -> set[str]:
 @functools.lru_cache(maxsize=64)
 def _default_filter(capabilities: tuple[str, ...]) -> bytes:
     return seccomp.compile_profile(seccomp.default_profile(), capabilities)
+
+
+def warm_up() -> None:
+    """Compile the default profile for pause and for the usual capabilities: 10 ms a filter, once a daemon.
+
+    Blocks; libseccomp lets other threads run. Without libseccomp the first pod that needs it is told.
+    """
+    for security in (ContainerSecurity(drop_capabilities=("ALL",)), ContainerSecurity()):
+        try:
+            _default_filter(tuple(container_capabilities(security).bounding))
+        except (NodeError, OSError) as exc:
+            log.info("the default seccomp profile can't be compiled ahead: %s", exc)
+            return
 
 
 def seccomp_filter(

@@ -10,6 +10,7 @@ import pytest
 
 from minikubelet.base.errors import Code, NodeError
 from minikubelet.linux import capabilities as linux_capabilities
+from minikubelet.linux import seccomp
 from minikubelet.runtime import container_spec, mounts, resources, security, signals
 from minikubelet.runtime.files import pod_hostname, write_pod_files
 from minikubelet.runtime.models import (
@@ -307,3 +308,38 @@ def test_pod_files(tmp_path: Path) -> None:
 def test_the_hosts_network_brings_the_hosts_name() -> None:
     config = sandbox_config(hostname="web", namespaces=Namespaces(network="node"))
     assert pod_hostname(config) == os.uname().nodename
+
+
+def test_what_is_compiled_ahead_is_what_pods_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+
+    def compile_profile(profile: object, capabilities: tuple[str, ...]) -> bytes:
+        compiled.append(capabilities)
+        return b"filter"
+
+    monkeypatch.setattr(seccomp, "compile_profile", compile_profile)
+    security._default_filter.cache_clear()
+    try:
+        security.warm_up()
+        ahead = list(compiled)
+        profile = SecurityProfile(kind="RuntimeDefault")
+        for wanted in (ContainerSecurity(drop_capabilities=("ALL",)), ContainerSecurity()):
+            granted = security.container_capabilities(wanted)
+            assert security.seccomp_filter(profile, False, granted) == b"filter"
+        assert len(ahead) == 2
+        assert compiled == ahead
+    finally:
+        security._default_filter.cache_clear()
+
+
+def test_without_libseccomp_the_daemon_starts_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def compile_profile(profile: object, capabilities: tuple[str, ...]) -> bytes:
+        raise NodeError(Code.FAILED_PRECONDITION, "no libseccomp")
+
+    monkeypatch.setattr(seccomp, "compile_profile", compile_profile)
+    security._default_filter.cache_clear()
+    with caplog.at_level("INFO"):
+        security.warm_up()
+    assert "no libseccomp" in caplog.text
