@@ -77,10 +77,20 @@ class TransportCarrier(asyncio.Protocol):
         if self._linger is None and not self._transport.is_closing():
             self.resume()
             self._linger = asyncio.get_running_loop().call_later(LINGER, self._transport.abort)
-            try:
-                self._transport.write_eof()
-            except OSError:  # the client has reset the connection, which nobody had read yet
-                self._transport.abort()
+            if self._transport.get_write_buffer_size():
+                # asyncio would send our end from a callback of its own, where nobody can catch what a client
+                # that has gone makes of it: so wait until the rest is out (resume_writing).
+                self._transport.set_write_buffer_limits(high=0)
+            else:
+                self._half_close()
+
+    def _half_close(self) -> None:
+        if self._transport.is_closing():
+            return
+        try:
+            self._transport.write_eof()
+        except OSError:  # the client has reset the connection, which nobody had read yet
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self.connection is not None and self._linger is None:
@@ -91,6 +101,8 @@ class TransportCarrier(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._writable.set()
+        if self._linger is not None:
+            asyncio.get_running_loop().call_soon(self._half_close)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._writable.set()
