@@ -198,3 +198,19 @@ def test_sysctl_paths(name: str, path: str) -> None:
 def test_sysctl_names_that_are_none(name: str) -> None:
     with pytest.raises(OSError):
         sysctl_path(name)
+
+
+def test_image_volumes_are_opened_out_of_the_hosts_sight_and_below_the_root() -> None:
+    image = m.Mount(kind="image", target="/data", layers=["2", "1"], flags=["ro"])
+    steps = described(container(mounts=[image]))
+    opened = steps.index("open the image volume")
+    assert (
+        steps.index("cut the mount namespace from the host's") < opened < steps.index("mount the overlay on")
+    )
+    assert opened < steps.index("mount image on /data")
+    assert "open the image volume" not in described(container())
+
+
+def test_an_image_volume_without_layers_is_refused() -> None:
+    with pytest.raises(StepError, match="an image without layers"):
+        described(container(mounts=[m.Mount(kind="image", target="/data")]))
