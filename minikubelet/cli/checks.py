@@ -152,7 +152,11 @@ def _security(facts: host.HostFacts) -> Iterator[Finding]:
     else:
         yield Finding("warn", "no seccomp filters", "containers that ask for a profile are refused")
     if facts.apparmor:
-        yield Finding("ok", "AppArmor")
+        yield Finding(
+            "warn",
+            "AppArmor has no RuntimeDefault profile here",
+            "only Localhost profiles confine containers",
+        )
     else:
         yield Finding("warn", "no AppArmor", "containers that name a Localhost AppArmor profile are refused")
     if facts.selinux:

@@ -124,6 +124,10 @@ def _lacks(facts: HostFacts) -> list[Lacking]:
         lacks.append(Lacking("seccomp filters", "containers that ask for a profile are refused"))
     if not facts.apparmor:
         lacks.append(Lacking("AppArmor", "containers that name a Localhost AppArmor profile are refused"))
+    else:
+        lacks.append(
+            Lacking("a RuntimeDefault AppArmor profile", "containers that ask for it are not confined by it")
+        )
     if not facts.pressure:
         lacks.append(Lacking("pressure stall information", "statistics have no pressure (boot with psi=1)"))
     return lacks

@@ -155,8 +155,8 @@ _apparmor_enabled = functools.cache(apparmor.enabled)
 def apparmor_profile(profile: SecurityProfile | None, privileged: bool, field: str = _FIELD) -> str:
     """The profile to change to at exec; empty: leave alone.
 
-    Raises FAILED_PRECONDITION for a Localhost profile on a host without AppArmor. RuntimeDefault there means
-    what it means to containerd: nothing to apply.
+    Raises FAILED_PRECONDITION for a Localhost profile on a host without AppArmor. RuntimeDefault has no
+    profile yet, which the daemon's log, Status and ``minikubelet check`` say on hosts with AppArmor.
     """
     if profile is None or privileged or profile.kind == "Unconfined":
         return "unconfined" if profile is not None and _apparmor_enabled() else ""
