@@ -6,6 +6,8 @@ import os
 import socket
 from dataclasses import dataclass, field
 
+from minikubelet.kubelet.resource_config import ResourceConfig
+
 
 def _hostname() -> str:
     return socket.gethostname().strip().lower()
@@ -35,8 +37,7 @@ class KubeletConfig:
     """Name servers of pods with dnsPolicy ClusterFirst; none: these pods get the node's."""
     cluster_domain: str = "cluster.local"
     cgroup_parent: str = ""
-    """cgroup_parent of every sandbox, passed on as it is; empty: the runtime's choice."""
-    container_log_max_files: int = 5
+    """cgroup_parent of every sandbox, passed on as it is; empty: by QoS class, or the runtime's choice."""
     stop_pods_on_exit: bool = False
     """Terminate all pods gracefully before :meth:`Kubelet.run` returns."""
     remove_orphans: bool = True
@@ -48,6 +49,8 @@ class KubeletConfig:
     backoff_initial: float = 10.0
     """Seconds of the first CrashLoopBackOff and ImagePullBackOff."""
     backoff_max: float = 300.0
+    resources: ResourceConfig = field(default_factory=ResourceConfig)
+    """cgroups, reservations, eviction, garbage collection, log rotation, devices."""
 
     @property
     def pods_dir(self) -> str:
