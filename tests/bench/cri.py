@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -101,7 +102,7 @@ class Client:
         request = api.RunPodSandboxRequest(config=pod.config)
         pod.sandbox = self.runtime.RunPodSandbox(request, timeout=CALL_SECONDS).pod_sandbox_id
 
-    def create(self, pod: Pod, image: str) -> None:
+    def create(self, pod: Pod, image: str, command: Sequence[str] = WORKLOAD) -> None:
         security = api.LinuxContainerSecurityContext(
             namespace_options=api.NamespaceOption(pid=api.CONTAINER),
             masked_paths=MASKED,
@@ -112,7 +113,7 @@ class Client:
         config = api.ContainerConfig(
             metadata=api.ContainerMetadata(name="main"),
             image=api.ImageSpec(image=image),
-            command=WORKLOAD,
+            command=command,
             labels={"io.kubernetes.container.name": "main"},
             log_path="main.log",
             linux=api.LinuxContainerConfig(resources=resources, security_context=security),
@@ -151,10 +152,10 @@ class Client:
         request = api.RemovePodSandboxRequest(pod_sandbox_id=pod.sandbox)
         self.runtime.RemovePodSandbox(request, timeout=CALL_SECONDS)
 
-    def up(self, image: str) -> Pod:
+    def up(self, image: str, command: Sequence[str] = WORKLOAD) -> Pod:
         pod = self.new_pod()
         self.run_sandbox(pod)
-        self.create(pod, image)
+        self.create(pod, image, command)
         self.start(pod)
         return pod
 
@@ -163,6 +164,25 @@ class Client:
         self.remove_container(pod)
         self.stop_sandbox(pod)
         self.remove_sandbox(pod)
+
+    def kill_container(self, pod: Pod) -> None:
+        """Without a grace period."""
+        request = api.StopContainerRequest(container_id=pod.container, timeout=0)
+        self.runtime.StopContainer(request, timeout=CALL_SECONDS)
+
+    def exec_url(self, pod: Pod, command: Sequence[str]) -> str:
+        """Where to stream stdin and stdout of a program."""
+        request = api.ExecRequest(container_id=pod.container, cmd=command, stdin=True, stdout=True)
+        return str(self.runtime.Exec(request, timeout=CALL_SECONDS).url)
+
+    def forward_url(self, pod: Pod, port: int) -> str:
+        """Where to stream connections to a port of the pod."""
+        request = api.PortForwardRequest(pod_sandbox_id=pod.sandbox, port=[port])
+        return str(self.runtime.PortForward(request, timeout=CALL_SECONDS).url)
+
+    def log(self, pod: Pod) -> Path:
+        """The container's log file."""
+        return Path(pod.config.log_directory) / "main.log"
 
     def is_running(self, pod: Pod) -> bool:
         request = api.ContainerStatusRequest(container_id=pod.container)

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from tests.bench.containerd import BRIDGE, Containerd
 from tests.bench.contenders import ROOT, BenchError, Contender, Minikubelet
-from tests.bench.measures import GROUPS, Bench, warm_up
+from tests.bench.groups import GROUPS
+from tests.bench.measures import Bench, warm_up
 from tests.bench.report import machine, rows, table
 from tests.images import catalog
 from tests.images.build import Image

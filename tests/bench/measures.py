@@ -207,11 +207,3 @@ def pull(bench: Bench) -> None:
                 if fetched < len(bench.big().layers) + 1:
                     raise BenchError(f"{contender.name} fetched only {fetched} blobs: some were there before")
                 client.remove_image(reference)
-
-
-GROUPS: dict[str, Callable[[Bench], None]] = {
-    "lifecycle": lifecycle,
-    "throughput": throughput,
-    "memory": memory,
-    "pull": pull,
-}
