@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from minikubelet.cli import text
-from minikubelet.linux import host, nftables, seccomp
+from minikubelet.linux import apparmor, host, nftables, seccomp
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -151,16 +151,18 @@ def _security(facts: host.HostFacts) -> Iterator[Finding]:
         yield Finding("ok", "seccomp filters")
     else:
         yield Finding("warn", "no seccomp filters", "containers that ask for a profile are refused")
-    if facts.apparmor:
+    if not facts.apparmor:
+        yield Finding("warn", "no AppArmor", "containers that ask for an AppArmor profile are refused")
+    elif apparmor.parser():
+        yield Finding("ok", "AppArmor")
+    else:
         yield Finding(
             "warn",
-            "AppArmor has no RuntimeDefault profile here",
-            "only Localhost profiles confine containers",
+            "AppArmor is on, but there is no apparmor_parser",
+            "only Localhost profiles confine containers (apt-get install apparmor)",
         )
-    else:
-        yield Finding("warn", "no AppArmor", "containers that name a Localhost AppArmor profile are refused")
     if facts.selinux:
-        yield Finding("warn", "SELinux is on", "labels of containers are not set by this version")
+        yield Finding("ok", "SELinux")
 
 
 def _space(root: str) -> Iterator[Finding]:

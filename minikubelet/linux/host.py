@@ -123,10 +123,12 @@ def _lacks(facts: HostFacts) -> list[Lacking]:
     if not facts.seccomp:
         lacks.append(Lacking("seccomp filters", "containers that ask for a profile are refused"))
     if not facts.apparmor:
-        lacks.append(Lacking("AppArmor", "containers that name a Localhost AppArmor profile are refused"))
-    else:
+        lacks.append(Lacking("AppArmor", "containers that ask for an AppArmor profile are refused"))
+    elif not apparmor.parser():
         lacks.append(
-            Lacking("a RuntimeDefault AppArmor profile", "containers that ask for it are not confined by it")
+            Lacking(
+                "apparmor_parser", "there is no RuntimeDefault AppArmor profile: only Localhost ones confine"
+            )
         )
     if not facts.pressure:
         lacks.append(Lacking("pressure stall information", "statistics have no pressure (boot with psi=1)"))

@@ -36,7 +36,7 @@ from minikubelet.runtime.remove_container import remove_container
 from minikubelet.runtime.remove_sandbox import remove_sandbox
 from minikubelet.runtime.reopen_log import reopen_log
 from minikubelet.runtime.run_sandbox import run_sandbox
-from minikubelet.runtime.security import warm_up
+from minikubelet.runtime.security import warm_up, warm_up_apparmor
 from minikubelet.runtime.spawner_client import SpawnerClient
 from minikubelet.runtime.start_container import start_container
 from minikubelet.runtime.stats import Meter, PodUsage, Usage
@@ -74,6 +74,7 @@ class Runtime:
         self._make_cgroup_root()
         await recover(self._context)
         self._context.background(asyncio.to_thread(warm_up))
+        self._context.background(asyncio.to_thread(warm_up_apparmor))
 
     @property
     def root(self) -> str:

@@ -7,11 +7,12 @@ import json
 import logging
 import os
 import stat
+import threading
 from dataclasses import dataclass
 from typing import Any
 
 from minikubelet.base.errors import NodeError, invalid, precondition
-from minikubelet.linux import apparmor, seccomp
+from minikubelet.linux import apparmor, apparmor_default, seccomp
 from minikubelet.linux import capabilities as linux_capabilities
 from minikubelet.runtime.models import ContainerSecurity, SecurityProfile
 from minikubelet.wire.messages import Capabilities
@@ -150,28 +151,95 @@ def read_regular(path: str, limit: int) -> bytes:
 
 
 _apparmor_enabled = functools.cache(apparmor.enabled)
+_loading = threading.Lock()
+
+
+def load_default_profile() -> None:
+    """Load the profile of RuntimeDefault in place of what an earlier daemon loaded; blocks.
+
+    Raises FAILED_PRECONDITION with the reason.
+    """
+    program = apparmor.parser()
+    if not program:
+        raise precondition(
+            "the AppArmor profile of RuntimeDefault can't be loaded: there is no apparmor_parser"
+            " (apt-get install apparmor)"
+        )
+    texts = apparmor_default.texts(apparmor.own_profile())
+    for number, text in enumerate(texts, 1):
+        try:
+            apparmor.load(text, program)
+            return
+        except OSError as exc:
+            raise precondition(f"the AppArmor profile of RuntimeDefault can't be loaded: {exc}") from exc
+        except ValueError as exc:
+            if number == len(texts):
+                raise precondition(f"the AppArmor profile of RuntimeDefault can't be loaded: {exc}") from exc
+
+
+def warm_up_apparmor() -> None:
+    """When the daemon starts, in a thread: have the default profile in the kernel before the first pod."""
+    if not _apparmor_enabled():
+        return
+    with _loading:
+        try:
+            load_default_profile()
+        except NodeError as exc:
+            log.warning("containers that don't ask for an AppArmor profile are not confined: %s", exc)
 
 
 def apparmor_profile(profile: SecurityProfile | None, privileged: bool, field: str = _FIELD) -> str:
     """The profile to change to at exec; empty: leave alone.
 
-    Raises FAILED_PRECONDITION for a Localhost profile on a host without AppArmor. RuntimeDefault has no
-    profile yet, which the daemon's log, Status and ``minikubelet check`` say on hosts with AppArmor.
+    No profile means RuntimeDefault where AppArmor is on, as with containerd (kubernetes#51746). Raises FAILED_PRECONDITION for a profile that isn't loaded, or where the host has no AppArmor.
     """
-    if profile is None or privileged or profile.kind == "Unconfined":
-        return "unconfined" if profile is not None and _apparmor_enabled() else ""
-    if profile.kind == "RuntimeDefault":
-        return ""
-    name = profile.localhost_ref.removeprefix("localhost/")
     if not _apparmor_enabled():
-        raise precondition(f"{field}.apparmor: profile {name!r} was asked for, but this host has no AppArmor")
-    try:
-        known = apparmor.loaded(name)
-    except OSError as exc:
-        raise precondition(f"the list of AppArmor profiles can't be read: {exc}") from exc
-    if not known:
+        if profile is not None and profile.kind != "Unconfined" and not privileged:
+            name = _profile_name(profile)
+            raise precondition(
+                f"{field}.apparmor: profile {name} was asked for, but this host has no AppArmor"
+            )
+        return ""
+    if privileged or (profile is not None and profile.kind == "Unconfined"):
+        return "unconfined"
+    if profile is None:
+        return _default_if_possible()
+    if profile.kind == "RuntimeDefault":
+        return _default_profile(f"{field}.apparmor")
+    name = _profile_name(profile)
+    if not _is_loaded(name):
         raise precondition(f"{field}.apparmor: profile {name!r} is not loaded")
     return name
+
+
+def _profile_name(profile: SecurityProfile) -> str:
+    return profile.localhost_ref.removeprefix("localhost/") or profile.kind
+
+
+def _is_loaded(name: str) -> bool:
+    try:
+        return apparmor.loaded(name)
+    except OSError as exc:
+        raise precondition(f"the list of AppArmor profiles can't be read: {exc}") from exc
+
+
+def _default_profile(what: str) -> str:
+    """The default profile's name; loads it should it be gone. Raises FAILED_PRECONDITION."""
+    if not _is_loaded(apparmor_default.NAME):
+        with _loading:
+            try:
+                if not _is_loaded(apparmor_default.NAME):
+                    load_default_profile()
+            except NodeError as exc:
+                raise precondition(f"{what}: {exc.message}") from exc
+    return apparmor_default.NAME
+
+
+def _default_if_possible() -> str:
+    """For containers that asked for nothing: a host without the parser runs them unconfined, as ever."""
+    if not apparmor.parser() and not _is_loaded(apparmor_default.NAME):
+        return ""  # warned of when the daemon started
+    return _default_profile("AppArmor")
 
 
 # --- all together ------------------------------------------------------------------------------------
