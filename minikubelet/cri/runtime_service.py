@@ -10,7 +10,7 @@ from typing import TypeVar
 import minikubelet
 from minikubelet.base.clock import now_ns
 from minikubelet.base.errors import invalid
-from minikubelet.cri import filters, from_proto, info, metrics_to_proto, stats_to_proto, to_proto
+from minikubelet.cri import filters, from_proto, info, kept, metrics_to_proto, stats_to_proto, to_proto
 from minikubelet.cri.stream_sessions import StreamUrls
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.runtime.models import Container, ContainerState
@@ -112,16 +112,14 @@ class RuntimeService:
 
     async def ListPodSandbox(self, request: api.ListPodSandboxRequest) -> api.ListPodSandboxResponse:
         found = filters.sandboxes(self._runtime, request.filter)
-        return api.ListPodSandboxResponse(items=[to_proto.sandbox_item(item) for item in found])
+        return api.ListPodSandboxResponse(items=[kept.sandbox_item(item) for item in found])
 
     async def StreamPodSandboxes(
         self, request: api.StreamPodSandboxesRequest
     ) -> AsyncIterator[api.StreamPodSandboxesResponse]:
         found = filters.sandboxes(self._runtime, request.filter)
         for chunk in _chunks(found):
-            yield api.StreamPodSandboxesResponse(
-                pod_sandboxes=[to_proto.sandbox_item(item) for item in chunk]
-            )
+            yield api.StreamPodSandboxesResponse(pod_sandboxes=[kept.sandbox_item(item) for item in chunk])
 
     async def UpdatePodSandboxResources(
         self, request: api.UpdatePodSandboxResourcesRequest
@@ -155,14 +153,14 @@ class RuntimeService:
 
     async def ListContainers(self, request: api.ListContainersRequest) -> api.ListContainersResponse:
         found = filters.containers(self._runtime, request.filter)
-        return api.ListContainersResponse(containers=[to_proto.container_item(item) for item in found])
+        return api.ListContainersResponse(containers=[kept.container_item(item) for item in found])
 
     async def StreamContainers(
         self, request: api.StreamContainersRequest
     ) -> AsyncIterator[api.StreamContainersResponse]:
         found = filters.containers(self._runtime, request.filter)
         for chunk in _chunks(found):
-            yield api.StreamContainersResponse(containers=[to_proto.container_item(item) for item in chunk])
+            yield api.StreamContainersResponse(containers=[kept.container_item(item) for item in chunk])
 
     async def ContainerStatus(self, request: api.ContainerStatusRequest) -> api.ContainerStatusResponse:
         container = self._runtime.container(request.container_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minikubelet.cri import to_proto
+from minikubelet.cri import kept, to_proto
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.linux.cgroup.pressure import Pressure, Stall
 from minikubelet.runtime.stats import Disk, Interface, Memory, PodUsage, Usage
@@ -14,15 +14,7 @@ def _uint(value: int) -> api.UInt64Value:
 
 def container(usage: Usage) -> api.ContainerStats:
     """ContainerStats; a container that isn't running has attributes and writable layer only."""
-    source = usage.container
-    message = api.ContainerStats(
-        attributes=api.ContainerAttributes(
-            id=source.id,
-            metadata=to_proto.container_metadata(source),
-            labels=source.config.labels,
-            annotations=source.config.annotations,
-        )
-    )
+    message = api.ContainerStats(attributes=kept.container_attributes(usage.container))
     if usage.cpu is not None:
         message.cpu.CopyFrom(_cpu(usage.timestamp, usage.cpu, usage.nano_cores, usage.pressure.get("cpu")))
     if usage.memory is not None:

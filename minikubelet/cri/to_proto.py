@@ -101,6 +101,16 @@ def container_metadata(container: Container) -> api.ContainerMetadata:
     return api.ContainerMetadata(name=metadata.name, attempt=metadata.attempt)
 
 
+def container_attributes(container: Container) -> api.ContainerAttributes:
+    """ContainerAttributes, for measurements."""
+    return api.ContainerAttributes(
+        id=container.id,
+        metadata=container_metadata(container),
+        labels=container.config.labels,
+        annotations=container.config.annotations,
+    )
+
+
 def container_item(container: Container) -> api.Container:
     """One line of ListContainers."""
     return api.Container(

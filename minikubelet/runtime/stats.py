@@ -20,6 +20,9 @@ from minikubelet.runtime.models import Container, ContainerState, Sandbox
 
 _DISK_PERIOD = 10.0
 """Seconds for which a walk over a writable layer is good enough."""
+_LINKS_OF_LEAF = 2
+"""Of a folder in cgroupfs that has no folders in it: its name and its own dot."""
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 _RESOURCES = ("cpu", "memory", "io")
 
 
@@ -58,7 +61,6 @@ class Usage:
     nano_cores: int | None = None
     """Cpu time a second since the last measurement, in nanoseconds; None at the first."""
     memory: Memory | None = None
-    processes: int = 0
     disk: Disk | None = None
     pressure: dict[str, Pressure] = field(default_factory=dict)
 
@@ -104,22 +106,28 @@ class Meter:
     async def containers(self, containers: Iterable[Container]) -> list[Usage]:
         """Measure each; one that has ended keeps its disk usage only."""
         self._forget()
-        return [await self._container(container) for container in containers]
+        chosen = list(containers)
+        disks = await self._measure_disks(chosen)
+        return [self._container(container, disks[container.id]) for container in chosen]
 
     async def pods(self, sandboxes: Iterable[Sandbox]) -> list[PodUsage]:
         """Measure each pod with its running containers."""
-        result = []
-        for sandbox in sandboxes:
-            running = [c for c in sandbox.containers.values() if c.state is ContainerState.RUNNING]
-            result.append(self._pod(sandbox, await self.containers(running)))
-        return result
+        self._forget()
+        running = {
+            sandbox: [c for c in sandbox.containers.values() if c.state is ContainerState.RUNNING]
+            for sandbox in sandboxes
+        }
+        disks = await self._measure_disks([c for containers in running.values() for c in containers])
+        return [
+            self._pod(sandbox, [self._container(c, disks[c.id]) for c in containers])
+            for sandbox, containers in running.items()
+        ]
 
-    async def _container(self, container: Container) -> Usage:
-        disk = await self.disk(container)
+    def _container(self, container: Container, disk: Disk) -> Usage:
         timestamp = now_ns()
         if container.state is not ContainerState.RUNNING:
             return Usage(container, timestamp, disk=disk)
-        folder = self._context.cgroups.path + container.cgroup
+        folder = self._folder(container)
         spent = cpu_time(folder)
         stalls = {name: stall for name in _RESOURCES if (stall := pressure.stats(folder, name)) is not None}
         return Usage(
@@ -128,7 +136,6 @@ class Meter:
             cpu=spent,
             nano_cores=self._rate(container.id, spent, timestamp),
             memory=memory_use(folder),
-            processes=count_processes(folder),
             disk=disk,
             pressure=stalls,
         )
@@ -139,6 +146,7 @@ class Meter:
         pause = memory_use(folder)
         spent = cpu_time(folder) + sum(usage.cpu or 0 for usage in containers)
         parts = [usage.memory for usage in containers if usage.memory is not None]
+        folders = [folder, *(self._folder(usage.container) for usage in containers)]
         return PodUsage(
             sandbox=sandbox,
             timestamp=timestamp,
@@ -146,7 +154,7 @@ class Meter:
             cpu=spent,
             nano_cores=self._rate(sandbox.id, spent, timestamp),
             memory=_sum([pause, *parts]),
-            processes=count_processes(folder) + sum(usage.processes for usage in containers),
+            processes=sum(map(count_processes, folders)),
             interfaces=interfaces(sandbox.status.pid) if sandbox.config.namespaces.network == "pod" else [],
         )
 
@@ -162,16 +170,30 @@ class Meter:
         self._last_cpu[key] = (timestamp, spent, rate)
         return rate
 
+    def _folder(self, container: Container) -> str:
+        return self._context.cgroups.path + container.cgroup
+
     async def disk(self, container: Container) -> Disk:
         """Use of a writable layer, at most ten seconds old."""
-        known = self._disks.get(container.id)
-        if known is not None and monotonic() - known[0] < _DISK_PERIOD:
-            return known[1]
-        path = f"{self._context.container_dir(container.id)}/upper"
-        used, inodes = await asyncio.to_thread(tree_size, path)
-        disk = Disk(now_ns(), self._context.config.root, used, inodes)
-        self._disks[container.id] = (monotonic(), disk)
-        return disk
+        return (await self._measure_disks([container]))[container.id]
+
+    async def _measure_disks(self, containers: list[Container]) -> dict[str, Disk]:
+        """Of each container; the layers that were not walked over lately are, all in one turn of a thread."""
+        now = monotonic()
+        known = {
+            container.id: found[1]
+            for container in containers
+            if (found := self._disks.get(container.id)) is not None and now - found[0] < _DISK_PERIOD
+        }
+        missing = [container.id for container in containers if container.id not in known]
+        if missing:
+            paths = [f"{self._context.container_dir(identifier)}/upper" for identifier in missing]
+            sizes = await asyncio.to_thread(lambda: list(map(tree_size, paths)))
+            now, timestamp = monotonic(), now_ns()
+            for identifier, (used, inodes) in zip(missing, sizes, strict=True):
+                known[identifier] = Disk(timestamp, self._context.config.root, used, inodes)
+                self._disks[identifier] = (now, known[identifier])
+        return known
 
     def _forget(self) -> None:
         known = self._context.containers.keys() | self._context.sandboxes.keys()
@@ -211,28 +233,44 @@ def memory_use(folder: str) -> Memory:
 
 
 def _memory_of_processes(folder: str) -> Memory:
+    """From statm and stat (proc(5)): what the processes have mapped, shared pages counted in each."""
     resident = anonymous = minor = major = 0
-    for child in core.descendants(folder):
-        for pid in core.processes(child):
-            try:
-                with open(f"/proc/{pid}/statm", "rb") as file:
-                    _, pages, shared, *_ = map(int, file.read().split())
-                with open(f"/proc/{pid}/stat", "rb") as file:
-                    fields = file.read().rpartition(b")")[2].split()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            resident += pages
-            anonymous += pages - shared
-            minor += int(fields[7])
-            major += int(fields[9])
-    page = os.sysconf("SC_PAGE_SIZE")
+    for pid in _all_processes(folder):
+        try:
+            _, pages, shared, _ = _read(f"/proc/{pid}/statm").split(None, 3)
+            fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split(None, 11)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        resident += int(pages)
+        anonymous += int(pages) - int(shared)
+        minor += int(fields[7])
+        major += int(fields[9])
     return Memory(
-        usage=resident * page,
-        working_set=resident * page,
-        rss=anonymous * page,
+        usage=resident * _PAGE,
+        working_set=resident * _PAGE,
+        rss=anonymous * _PAGE,
         page_faults=minor + major,
         major_page_faults=major,
     )
+
+
+def _all_processes(folder: str) -> list[int]:
+    """PIDs in a cgroup and in those below (of execs); the folder's links tell whether there are any."""
+    try:
+        if os.stat(folder).st_nlink == _LINKS_OF_LEAF:
+            return core.processes(folder)
+    except FileNotFoundError:
+        return []
+    return [pid for child in core.descendants(folder) for pid in core.processes(child)]
+
+
+def _read(path: str) -> bytes:
+    """A small file of proc, in one read."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 4096)
+    finally:
+        os.close(fd)
 
 
 def _sum(parts: list[Memory]) -> Memory:

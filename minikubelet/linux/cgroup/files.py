@@ -7,6 +7,9 @@ import os
 from collections.abc import Mapping
 
 _ABSENT = (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP)
+_SURELY_ALL = 2048
+"""Bytes: a read that returned fewer had the whole file. The kernel stops early only when a page is full but
+for less than one record (seq_read_iter), and the records of cgroup files are a line, or the whole file."""
 
 
 def read(folder: str, name: str) -> str | None:
@@ -18,16 +21,17 @@ def read(folder: str, name: str) -> str | None:
             return None
         raise
     try:
-        chunks = []
-        while chunk := os.read(fd, 65536):
-            chunks.append(chunk)
+        content = chunk = os.read(fd, 65536)
+        while len(chunk) >= _SURELY_ALL:
+            chunk = os.read(fd, 65536)
+            content += chunk
     except OSError as exc:
         if exc.errno in _ABSENT:  # the cgroup went away meanwhile
             return None
         raise
     finally:
         os.close(fd)
-    return b"".join(chunks).decode("ascii", "replace")
+    return content.decode("ascii", "replace")
 
 
 def write(folder: str, name: str, value: str) -> None:

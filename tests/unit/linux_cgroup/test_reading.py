@@ -138,3 +138,9 @@ def test_page_sizes(tmp_path: Path, names: list[str], sizes: list[str]) -> None:
         (tmp_path / name).mkdir()
     assert hugetlb.page_sizes(str(tmp_path)) == sizes
     assert hugetlb.page_sizes(str(tmp_path / "none")) == []
+
+
+def test_files_of_any_length_are_read_whole(tmp_path: Path) -> None:
+    for length in (0, 1, 2047, 2048, 65535, 65536, 65537, 200_000):
+        (tmp_path / "cgroup.procs").write_text("1\n" * length)
+        assert len(core.processes(str(tmp_path))) == length
