@@ -19,6 +19,8 @@ GROUPS: dict[str, dict[str, str]] = {
     "Look at Pods": {
         "get": "List pods",
         "describe": "Show the details of a pod",
+        "explain": "Say why a pod is not Ready, and what to do",
+        "events": "List events of pods and of the node",
         "logs": "Print the logs of a container in a pod",
         "exec": "Execute a command in a container",
     },
@@ -28,6 +30,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "This Machine": {
         "check": "Check what this machine has and lacks",
         "version": "Show the versions of minikubelet and of the running runtime",
+        "completion": "Print the completion script for bash, zsh or fish",
     },
 }
 _ALIASES = {"images": ["image", "ls"]}
@@ -56,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         globals_, rest = _split(words)
+        if rest[:1] == ["__complete"]:
+            return _complete([*globals_, *rest[1:]])
         if not rest or rest[0] in ("-h", "--help", "help"):
             return _help(globals_, rest)
         if rest[0] == "--version":
@@ -78,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(command: str, arguments: list[str]) -> int:
     from minikubelet.base.errors import NodeError
 
-    module = importlib.import_module(f"minikubelet.cli.commands.{command}")
+    module = importlib.import_module(f"minikubelet.cli.commands.{command.replace('-', '_')}")
     try:
         options = module.parser().parse_args(arguments)
         code: int = module.run(options)
@@ -92,6 +97,17 @@ def _run(command: str, arguments: list[str]) -> int:
         text = escape(" ".join(str(exc).split("\n")))
         print(f"error: {text}", file=sys.stderr)
         return EXIT_USAGE if getattr(exc, "usage", False) else 1
+
+
+def _complete(words: list[str]) -> int:
+    """What a shell asks for at Tab; see :mod:`minikubelet.cli.completion`."""
+    from minikubelet.cli.completion import complete
+
+    found, files = complete(words)
+    for word, text in found:
+        print(f"{word}\t{text}" if text else word)
+    print(":files" if files else ":words")
+    return 0
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:

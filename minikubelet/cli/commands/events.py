@@ -1,0 +1,126 @@
+"""``events``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+
+from minikubelet.cli import options
+from minikubelet.cli.api_client import ApiClient, Json, full_name
+from minikubelet.cli.commands.get import pod_names
+from minikubelet.cli.options import CommandError
+from minikubelet.cli.text import Table, age
+
+_EXAMPLES = """
+# What has happened in the namespace default, oldest first
+minikubelet events
+
+# What happens to one pod from now on, too
+minikubelet events --for pod/web -w
+
+# Only what went wrong, everywhere
+minikubelet events -A --types Warning
+"""
+_HEADERS = ["LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]
+
+
+def parser() -> options.Parser:
+    """See :mod:`minikubelet.cli.commands`."""
+    made = options.Parser("events", "List events of pods and of the node.", "[options]", _EXAMPLES)
+    made.add_argument("--for", dest="about", metavar="pod/NAME", help="only events of this pod")
+    made.add_argument("--types", metavar="TYPE,…", default="", help="only Normal or Warning")
+    made.add_argument("-w", "--watch", action="store_true", help="go on with new ones as they happen")
+    made.add_argument("-A", "--all-namespaces", action="store_true", help="events of all namespaces")
+    made.add_argument("-o", "--output", choices=("json",), help="format of the output")
+    made.add_argument("--no-headers", action="store_true", help="leave out the header line")
+    options.add_namespace(made)
+    options.add_sockets(made)
+    return made
+
+
+def run(args: argparse.Namespace) -> int:
+    """See :mod:`minikubelet.cli.commands`."""
+    client = ApiClient(options.kubelet_socket(args))
+    matches = _filter(args, client)
+    events = sorted((each for each in client.events() if matches(each)), key=_seen)
+    table = Table((["NAMESPACE"] if args.all_namespaces else []) + _HEADERS)
+    if args.output == "json":
+        print(json.dumps({"apiVersion": "v1", "items": events, "kind": "List", "metadata": {}}, indent=4))
+    elif events:
+        rows = [_row(event, args) for event in events]
+        print(table.render(rows, header=not args.no_headers), end="")
+    elif not args.watch:
+        where = "" if args.all_namespaces else f" in {args.namespace} namespace"
+        print(f"No events found{where}.", file=sys.stderr)
+    if args.watch:
+        _watch(client, args, matches, table, header=not events and not args.no_headers)
+    return 0
+
+
+def _seen(event: Json) -> str:
+    return str(event.get("lastTimestamp", ""))
+
+
+def _filter(args: argparse.Namespace, client: ApiClient) -> Callable[[Json], bool]:
+    types = {word.strip().lower() for word in args.types.split(",") if word.strip()}
+    if unknown := types - {"normal", "warning"}:
+        raise CommandError(f"--types: {sorted(unknown)[0]!r} is not Normal or Warning", usage=True)
+    name = ""
+    if args.about:
+        names = pod_names(args.about, [])
+        if len(names) != 1 or not names[0]:
+            raise CommandError("--for takes pod/NAME", usage=True)
+        here = [pod for pod in client.pods() if pod["metadata"].get("namespace") == args.namespace]
+        name = full_name(here, names[0])
+
+    def matches(event: Json) -> bool:
+        about = event.get("involvedObject", {})
+        # What concerns the node is in no namespace; kubectl shows it under default.
+        if not args.all_namespaces and (about.get("namespace") or "default") != args.namespace:
+            return False
+        if types and str(event.get("type", "")).lower() not in types:
+            return False
+        return not name or (about.get("kind", "Pod") == "Pod" and about.get("name") == name)
+
+    return matches
+
+
+def _row(event: Json, args: argparse.Namespace) -> list[str]:
+    now = time.time()
+    about = event.get("involvedObject", {})
+    seen = age(event.get("lastTimestamp"), now)
+    if event.get("count", 1) > 1:
+        seen += f" (x{event['count']} over {age(event.get('firstTimestamp'), now)})"
+    target = f"{about.get('kind', 'Pod')}/{about.get('name', '')}"
+    row = [
+        seen,
+        event.get("type", ""),
+        event.get("reason", ""),
+        target,
+        str(event.get("message", "")).strip(),
+    ]
+    return [about.get("namespace") or "default", *row] if args.all_namespaces else row
+
+
+def _watch(
+    client: ApiClient,
+    args: argparse.Namespace,
+    matches: Callable[[Json], bool],
+    table: Table,
+    *,
+    header: bool,
+) -> None:
+    for change in client.watch("/events", history="0"):
+        event = change["object"]
+        if not matches(event):
+            continue
+        if args.output == "json":
+            print(json.dumps(event))
+        else:
+            print(table.render([_row(event, args)], header=header), end="")
+            header = False
+        sys.stdout.flush()
+    raise CommandError("the kubelet has ended")

@@ -1,0 +1,236 @@
+"""Why a container doesn't run or isn't ready, and what can be done about it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from minikubelet.cli import text
+from minikubelet.cli.explain.case import Case, Finding, Json
+
+
+def statuses(case: Case) -> list[Json]:
+    """The statuses of init containers and containers, in their order."""
+    kinds = ("initContainerStatuses", "containerStatuses")
+    return [each for kind in kinds for each in case.status.get(kind, [])]
+
+
+def troubles(case: Case) -> Iterator[Finding]:
+    """What is wrong with each container; those that wait for an init container are left out."""
+    kinds = ("initContainers", "containers")
+    declared = {each["name"]: each for kind in kinds for each in case.spec.get(kind, [])}
+    inits = {each["name"] for each in case.spec.get("initContainers", [])}
+    for status in statuses(case):
+        container = declared.get(status["name"], {"name": status["name"]})
+        init = status["name"] in inits
+        finding = _trouble(case, container, status, init=init)
+        if finding is not None:
+            yield finding
+        if init and not _is_through(container, status):
+            return
+
+
+def _is_through(container: Json, status: Json) -> bool:
+    """Whether what comes after this init container may start."""
+    if container.get("restartPolicy") == "Always":
+        return bool(status.get("started"))
+    terminated = status.get("state", {}).get("terminated")
+    return terminated is not None and not terminated.get("exitCode", 0)
+
+
+_ON_THE_WAY = ("PodInitializing", "ContainerCreating", None)
+
+
+def _trouble(case: Case, container: Json, status: Json, *, init: bool) -> Finding | None:
+    name, state = status["name"], status.get("state", {})
+    sidecar = init and container.get("restartPolicy") == "Always"
+    if waiting := state.get("waiting"):
+        return None if waiting.get("reason") in _ON_THE_WAY else _waiting(case, container, status, waiting)
+    if terminated := state.get("terminated"):
+        may_end = init or case.spec.get("restartPolicy", "Always") != "Always"
+        bad = terminated.get("exitCode", 0) or not may_end
+        return _ended(case, container, status, terminated) if bad else None
+    if "running" not in state:
+        return None
+    if init and not sidecar:
+        age = text.age(state["running"].get("startedAt"), case.now)
+        what = f'init container "{name}" is at work since {age}; what comes after it waits'
+        return Finding(
+            what, advice=[f"See what it does: minikubelet logs {case.pod['metadata']['name']} -c {name}"]
+        )
+    if not status.get("started", True):
+        return _unhealthy(
+            case, container, "startup", "has started, but its startup probe hasn't succeeded yet"
+        )
+    if not status.get("ready") and (not sidecar or "readinessProbe" in container):
+        return _unhealthy(case, container, "readiness", "runs, but its readiness probe doesn't succeed")
+    return None
+
+
+_IMAGE_ADVICE = (
+    (
+        r"401|403|unauthorized|denied|authentication required",
+        "Check the credentials: imagePullSecrets, or those that the runtime is configured with.",
+    ),
+    (
+        r"not found|404|manifest unknown|name unknown",
+        "Check the image's name and tag; minikubelet image ls shows what is here.",
+    ),
+    (
+        r"no such host|name resolution|server misbehaving|resolve",
+        "Check the registry's name and this machine's DNS.",
+    ),
+    (
+        r"certificate|x509|tls|ssl",
+        "Put the registry's CA into certs.d/HOST (hosts.toml), or use the right host name.",
+    ),
+    (
+        r"refused|unreachable|timed? ?out|deadline|connect",
+        "Check that the registry runs and that this machine reaches it; mirrors are in certs.d.",
+    ),
+    (r"no space|ENOSPC", "Free disk space: minikubelet image ls, minikubelet image rm."),
+    (r"digest|checksum", "The registry sent other content than it promised: push the image again."),
+)
+
+
+_PULLING = ("ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "SignatureValidationFailed")
+_STARTING = ("CreateContainerError", "RunContainerError", "StartError", "PostStartHookError")
+
+
+def _waiting(case: Case, container: Json, status: Json, waiting: Json) -> Finding:
+    reason, message = str(waiting.get("reason", "")), str(waiting.get("message", ""))
+    name, image = status["name"], container.get("image", "")
+    if reason == "CrashLoopBackOff":
+        return _crash_loop(case, container, status, message)
+    if reason in _PULLING:
+        detail = case.last_event("Failed", container=name, holding="pull") or message
+        fitting = [advice for pattern, advice in _IMAGE_ADVICE if re.search(pattern, detail, re.I)]
+        by_hand = f"Try it by hand: minikubelet image pull {image}"
+        what = f'the image of container "{name}" can\'t be pulled: {image}'
+        return Finding(what, [detail], [], fitting[:1] or [by_hand])
+    if reason == "ErrImageNeverPull":
+        what = f'the image of container "{name}" is not here, and imagePullPolicy is Never: {image}'
+        return Finding(what, [message], [], ["Load it (minikubelet image load FILE), or let it be pulled."])
+    if reason == "InvalidImageName":
+        what = f'the image of container "{name}" has a name that is none: {image}'
+        return Finding(what, [message], [], ["Correct the field image."])
+    if reason == "CreateContainerConfigError":
+        what = f'the configuration of container "{name}" is not complete'
+        return Finding(what, [message], [], [_config_advice(message)])
+    if reason in _STARTING:
+        what = f'container "{name}" can\'t be started'
+        return Finding(what, [message], case.log_tail(name, False), _start_advice(message))
+    return Finding(f'container "{name}" waits: {reason}', [message] if message else [])
+
+
+def _config_advice(message: str) -> str:
+    missing = re.search(r'(configmap|secret) "([^"]+)" not found', message, re.I)
+    if not missing:
+        return "Correct what the message names in the manifest."
+    return (
+        f'Put the {missing[1]} "{missing[2]}" into the manifest folder; the container then starts by itself.'
+    )
+
+
+def _start_advice(message: str) -> list[str]:
+    if re.search(r"no such file|not found|ENOENT", message, re.I):
+        return ["Check command, args and workingDir: is that program in the image, and the folder?"]
+    if re.search(r"permission denied|EACCES", message, re.I):
+        return ["Check that the program is executable and that runAsUser may read it."]
+    return ["Correct what the message names in the manifest."]
+
+
+_EXIT_CODES = {
+    126: "126: the program was found but may not be executed",
+    127: "127: the command was not found in the image (a shell says so this way)",
+    134: "134: it aborted itself (SIGABRT)",
+    137: "137: it was killed (SIGKILL): out of memory, or it didn't stop within its grace period",
+    139: "139: it crashed (SIGSEGV)",
+    143: "143: it was told to stop (SIGTERM)",
+}
+
+
+def _how(case: Case, terminated: Json) -> str:
+    code = terminated.get("exitCode", 0)
+    when = f" {text.age(terminated['finishedAt'], case.now)} ago" if terminated.get("finishedAt") else ""
+    if terminated.get("reason") == "OOMKilled":
+        return f"killed{when} because it used more memory than its limit (OOMKilled)"
+    return f"ended{when} with exit code {code}"
+
+
+def _crash_loop(case: Case, container: Json, status: Json, message: str) -> Finding:
+    name, last = status["name"], status.get("lastState", {}).get("terminated") or {}
+    count = int(status.get("restartCount", 0))
+    times = "once" if count == 1 else f"{count} times"
+    found = Finding(f'container "{name}" keeps ending: restarted {times}, last {_how(case, last)}')
+    _add_cause(case, found, container, last)
+    if wait := re.search(r"back-off (\S+) restarting", message):
+        found.known.append(f"the node waits before it starts it again, {wait[1]} between two tries by now")
+    found.output = case.log_tail(name, False)
+    return found
+
+
+def _ended(case: Case, container: Json, status: Json, terminated: Json) -> Finding:
+    found = Finding(f'container "{status["name"]}" {_how(case, terminated)}')
+    _add_cause(case, found, container, terminated)
+    found.output = case.log_tail(status["name"], False) if terminated.get("exitCode", 0) else []
+    return found
+
+
+def _add_cause(case: Case, found: Finding, container: Json, terminated: Json) -> None:
+    name, code = container["name"], terminated.get("exitCode", 0)
+    if terminated.get("message"):
+        found.known.append(f"it left a message: {str(terminated['message']).strip()}")
+    if terminated.get("reason") == "OOMKilled":
+        limit = container.get("resources", {}).get("limits", {}).get("memory", "")
+        now = f" (now {limit})" if limit else ""
+        found.advice.append(f"Raise resources.limits.memory{now}, or find what takes the memory.")
+    elif killed := case.last_event("Killing", container=name, holding="probe"):
+        found.known.append(killed)
+        if why := case.last_event("Unhealthy", container=name):
+            found.known.append(f"the probe last said: {why}")
+        found.advice.append("Check the probe's path, port and time-outs against what the program serves.")
+    elif code in _EXIT_CODES:
+        found.known.append(_EXIT_CODES[code])
+        if code in (126, 127):
+            found.advice += _start_advice("not found" if code == 127 else "permission denied")
+    elif code == 0 and case.spec.get("restartPolicy", "Always") == "Always":
+        found.known.append(
+            "it ended with success, and restartPolicy is Always: such a pod should go on for ever"
+        )
+        found.advice.append("For work that ends, set restartPolicy: OnFailure or Never.")
+
+
+def _unhealthy(case: Case, container: Json, kind: str, what: str) -> Finding:
+    probe = container.get(f"{kind}Probe") or {}
+    found = Finding(f'container "{container["name"]}" {what}')
+    message = case.last_event("Unhealthy", container=container["name"], holding=kind.capitalize())
+    if probe:
+        found.known.append(f"the probe: {_probe(probe)}, every {probe.get('periodSeconds', 10)}s")
+    if message:
+        found.known.append(f"it last said: {message}")
+        if re.search(r"refused", message):
+            found.advice.append(
+                "Nothing listens on that port (yet): check the port, and what the program binds to."
+            )
+        elif re.search(r"statuscode: (4|5)\d\d", message):
+            found.advice.append("The program answers, but not with 200 to 399: check the probe's path.")
+        elif re.search(r"deadline|timed? ?out|timeout", message, re.I):
+            found.advice.append(
+                f"It takes longer than timeoutSeconds ({probe.get('timeoutSeconds', 1)}): raise it."
+            )
+    elif delay := probe.get("initialDelaySeconds"):
+        found.known.append(f"the first attempt comes {delay}s after the start")
+    found.output = case.log_tail(container["name"], False) if message else []
+    return found
+
+
+def _probe(probe: Json) -> str:
+    if "httpGet" in probe:
+        get = probe["httpGet"]
+        return f"{get.get('scheme', 'HTTP')} GET {get.get('path', '/')} on port {get.get('port', '')}"
+    if "tcpSocket" in probe:
+        return f"TCP connection to port {probe['tcpSocket'].get('port', '')}"
+    if "grpc" in probe:
+        return f"gRPC health check on port {probe['grpc'].get('port', '')}"
+    return "exec " + " ".join(probe.get("exec", {}).get("command", []))

@@ -1,0 +1,116 @@
+"""Why a pod is not Ready, in plain words: what concerns the pod as a whole."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from minikubelet.cli import text
+from minikubelet.cli.explain.case import Case, Finding, Json, LogTail
+from minikubelet.cli.explain.containers import statuses, troubles
+
+
+def explain(pod: Json, events: list[Json], log_tail: LogTail, now: float) -> tuple[str, list[Finding]]:
+    """A headline, and the findings, the most telling first; ``now`` in seconds since the epoch."""
+    case = Case(pod, events, log_tail, now)
+    name, phase = pod["metadata"]["name"], case.status.get("phase", "")
+    findings = list(_findings(case))
+    if pod["metadata"].get("deletionTimestamp"):
+        return f"Pod {name} is being removed.", findings
+    if phase == "Succeeded":
+        return f"Pod {name} has done its work: all its containers ended with success.", findings
+    if phase == "Failed":
+        return f"Pod {name} has failed and is not started again.", findings
+    if case.condition("Ready") == "True":
+        return f"Pod {name} is Ready{_since(case)}.", findings
+    if not findings:
+        findings = [Finding("nothing has gone wrong so far: it is on its way")]
+    return f"Pod {name} is not Ready{_since(case)}.", findings
+
+
+def render(headline: str, findings: list[Finding]) -> str:
+    """What is printed."""
+    lines = [headline]
+    for finding in findings:
+        lines += ["", finding.what[:1].upper() + finding.what[1:]]
+        lines += [f"  {each}" for each in finding.known]
+        if finding.output:
+            lines += ["  its last output:", *(f"  | {each}" for each in finding.output)]
+        lines += [f"  -> {each}" for each in finding.advice]
+    return "".join(f"{text.escape(line)}\n" for line in lines)
+
+
+def _since(case: Case) -> str:
+    for each in case.status.get("conditions", []):
+        if each["type"] == "Ready" and each.get("lastTransitionTime"):
+            return f", for {text.age(each['lastTransitionTime'], case.now)} now"
+    return ""
+
+
+def _findings(case: Case) -> Iterator[Finding]:
+    if case.pod["metadata"].get("deletionTimestamp"):
+        yield _terminating(case)
+        return
+    if case.status.get("phase") == "Failed" and case.status.get("reason"):
+        yield _failed(case)
+    if case.condition("PodReadyToStartContainers") == "False" or not case.status.get("conditions"):
+        yield from _not_set_up(case)
+    yield from troubles(case)
+    yield from _gates(case)
+
+
+def _terminating(case: Case) -> Finding:
+    running = [each["name"] for each in statuses(case) if "running" in each.get("state", {})]
+    grace = case.pod["metadata"].get("deletionGracePeriodSeconds", 30)
+    found = Finding(
+        f"it was told to stop {text.age(case.pod['metadata']['deletionTimestamp'], case.now)} ago"
+    )
+    if running:
+        found.known.append(f"still running: {', '.join(running)}; they are killed {grace}s after the order")
+    if failed := case.last_event("FailedKillPod", "FailedPreStopHook"):
+        found.known.append(f"a problem on the way: {failed}")
+    return found
+
+
+_FAILED = {
+    "Evicted": "Give the node more of what was short, or the pod requests that match what it uses.",
+    "DeadlineExceeded": "Raise spec.activeDeadlineSeconds, or find out why the work takes that long.",
+    "OutOfcpu": "Lower the pod's CPU requests, or remove other pods.",
+    "OutOfmemory": "Lower the pod's memory requests, or remove other pods.",
+    "OutOfpods": "Remove other pods, or raise the node's maxPods.",
+}
+
+
+def _failed(case: Case) -> Finding:
+    reason = str(case.status["reason"])
+    known = [str(case.status["message"])] if case.status.get("message") else []
+    return Finding(f"the node ended it: {reason}", known, [], [_FAILED[reason]] if reason in _FAILED else [])
+
+
+def _not_set_up(case: Case) -> Iterator[Finding]:
+    """What happens before the first container: volumes and the sandbox."""
+    if message := case.last_event("FailedMount", "FailedAttachVolume", "FailedMapVolume"):
+        missing = re.search(r'(configmap|secret|persistentvolumeclaim)s? "([^"]+)" not found', message, re.I)
+        advice = (
+            [f'Put the {missing[1]} "{missing[2]}" into the manifest folder; the pod then goes on by itself.']
+            if missing
+            else ["Check the volume in the manifest and what it refers to on this machine."]
+        )
+        yield Finding("a volume can't be set up", [message], [], advice)
+    if message := case.last_event("FailedCreatePodSandBox"):
+        advice = ["See what the runtime says: minikubelet check, and the daemon's log."]
+        if "port" in message and ("in use" in message or "taken" in message):
+            advice = ["Another pod or program has that host port: choose another hostPort, or end it."]
+        yield Finding("the pod's sandbox (namespaces and network) can't be made", [message], [], advice)
+    if message := case.last_event("NetworkNotReady"):
+        yield Finding("the node's network is not ready", [message], [], ["Run minikubelet check."])
+
+
+def _gates(case: Case) -> Iterator[Finding]:
+    for gate in case.spec.get("readinessGates", []):
+        kind = gate["conditionType"]
+        if case.condition(kind) != "True":
+            yield Finding(
+                f'readiness gate "{kind}" is not met',
+                ["something outside of the node must set that condition to True"],
+            )

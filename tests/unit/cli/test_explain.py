@@ -1,0 +1,184 @@
+"""`explain`: each way of not being Ready in plain words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from minikubelet.cli.explain import explain, render
+from tests.unit.cli.pods import NOW, ago, pod, running, status, terminated, waiting
+
+Json = dict[str, Any]
+
+
+def event(reason: str, message: str, container: str = "", seconds: int = 10) -> Json:
+    about = {"fieldPath": f"spec.containers{{{container}}}"} if container else {}
+    return {
+        "type": "Warning",
+        "reason": reason,
+        "message": message,
+        "involvedObject": about,
+        "lastTimestamp": ago(seconds),
+    }
+
+
+def told(subject: Json, *events: Json, log: list[str] | None = None) -> str:
+    headline, findings = explain(subject, list(events), lambda container, previous: log or [], NOW)
+    return render(headline, findings)
+
+
+def with_container(subject: Json, **fields: Any) -> Json:
+    """The pod with its container "c" declared."""
+    subject["spec"]["containers"] = [{"name": "c", "image": "registry.test/app:1", **fields}]
+    return subject
+
+
+def test_a_ready_pod() -> None:
+    shown = told(pod(running(), conditions={"Ready": "True"}))
+    assert shown.startswith("Pod web is Ready") and shown.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("message", "advice"),
+    [
+        ("registry.test: 401 Unauthorized", "Check the credentials"),
+        ("registry.test/app:1: not found", "Check the image's name and tag"),
+        ("lookup registry.test: no such host", "this machine's DNS"),
+        ("connect to registry.test: Connection refused", "Check that the registry runs"),
+        ("certificate verify failed", "the registry's CA"),
+        ("something else", "minikubelet image pull registry.test/app:1"),
+    ],
+)
+def test_an_image_that_cant_be_pulled(message: str, advice: str) -> None:
+    subject = with_container(pod(waiting("ImagePullBackOff"), phase="Pending"))
+    shown = told(subject, event("Failed", f"Failed to pull image: {message}", "c"))
+    assert 'The image of container "c" can\'t be pulled: registry.test/app:1' in shown
+    assert message in shown
+    assert f"-> {advice}" in shown or advice in shown.partition("->")[2]
+
+
+def test_a_crash_loop_with_its_exit_code_and_last_lines() -> None:
+    last = {"terminated": {"exitCode": 127, "reason": "Error", "finishedAt": ago(20)}}
+    looping = waiting("CrashLoopBackOff", restarts=3, last=last)
+    looping["state"]["waiting"]["message"] = "back-off 40s restarting failed container=c pod=p"
+    shown = told(with_container(pod(looping)), log=["sh: foo: not found"])
+    assert 'Container "c" keeps ending: restarted 3 times, last ended 20s ago with exit code 127' in shown
+    assert "the command was not found" in shown
+    assert "40s between two tries" in shown
+    assert "| sh: foo: not found" in shown
+    assert "-> Check command, args" in shown
+
+
+def test_out_of_memory_names_the_limit() -> None:
+    last = {"terminated": {"exitCode": 137, "reason": "OOMKilled", "finishedAt": ago(5)}}
+    subject = with_container(
+        pod(waiting("CrashLoopBackOff", restarts=1, last=last)), resources={"limits": {"memory": "64Mi"}}
+    )
+    shown = told(subject)
+    assert "it used more memory than its limit (OOMKilled)" in shown
+    assert "-> Raise resources.limits.memory (now 64Mi)" in shown
+
+
+def test_a_liveness_probe_that_kills() -> None:
+    last = {"terminated": {"exitCode": 137, "reason": "Error", "finishedAt": ago(5)}}
+    shown = told(
+        with_container(pod(waiting("CrashLoopBackOff", restarts=2, last=last))),
+        event("Unhealthy", "Liveness probe failed: HTTP probe failed with statuscode: 500", "c", 12),
+        event("Killing", "Container c failed liveness probe, will be restarted", "c", 11),
+    )
+    assert "Container c failed liveness probe" in shown
+    assert "HTTP probe failed with statuscode: 500" in shown
+
+
+def test_success_is_no_reason_to_start_again() -> None:
+    last = {"terminated": {"exitCode": 0, "reason": "Completed", "finishedAt": ago(5)}}
+    shown = told(with_container(pod(waiting("CrashLoopBackOff", restarts=1, last=last))))
+    assert "-> For work that ends, set restartPolicy: OnFailure or Never." in shown
+
+
+@pytest.mark.parametrize(
+    ("message", "advice"),
+    [
+        ("dial tcp 10.0.0.5:8080: connect: connection refused", "Nothing listens on that port"),
+        ("HTTP probe failed with statuscode: 404", "check the probe's path"),
+        ("context deadline exceeded", "timeoutSeconds (1)"),
+    ],
+)
+def test_a_failing_readiness_probe_with_its_last_output(message: str, advice: str) -> None:
+    subject = with_container(
+        pod(running(ready=False), conditions={"Ready": "False"}),
+        readinessProbe={"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 5},
+    )
+    shown = told(subject, event("Unhealthy", f"Readiness probe failed: {message}", "c"))
+    assert "runs, but its readiness probe doesn't succeed" in shown
+    assert "HTTP GET /healthz on port 8080, every 5s" in shown
+    assert f"it last said: Readiness probe failed: {message}" in shown
+    assert advice in shown
+
+
+def test_a_startup_probe_that_has_not_succeeded() -> None:
+    starting = running(ready=False)
+    starting["started"] = False
+    shown = told(with_container(pod(starting), startupProbe={"exec": {"command": ["cat", "/ok"]}}))
+    assert "its startup probe hasn't succeeded yet" in shown
+    assert "exec cat /ok" in shown
+
+
+def test_only_the_init_container_that_blocks_is_told_of() -> None:
+    first = status("first", running={"startedAt": ago(90)})
+    shown = told(pod(waiting("PodInitializing"), init=[first, waiting("PodInitializing", "second")]))
+    assert 'Init container "first" is at work since 90s' in shown
+    assert "second" not in shown and '"c"' not in shown
+
+
+def test_a_failed_init_container() -> None:
+    shown = told(pod(waiting("PodInitializing"), init=[terminated(1, "Error", "first")]), log=["no database"])
+    assert 'Container "first" ended 20s ago with exit code 1' in shown
+    assert "| no database" in shown
+
+
+@pytest.mark.parametrize("kind", ["configmap", "secret"])
+def test_a_missing_object(kind: str) -> None:
+    subject = pod(waiting("ContainerCreating"), phase="Pending")
+    message = f'MountVolume.SetUp failed for volume "v" : {kind} "settings" not found'
+    subject["status"]["conditions"] = [{"type": "PodReadyToStartContainers", "status": "False"}]
+    shown = told(subject, event("FailedMount", message))
+    assert "A volume can't be set up" in shown
+    assert f'-> Put the {kind} "settings" into the manifest folder' in shown
+
+
+def test_a_config_error_and_a_start_error() -> None:
+    wrong = waiting("CreateContainerConfigError")
+    wrong["state"]["waiting"]["message"] = 'secret "key" not found'
+    assert '-> Put the secret "key" into the manifest folder' in told(with_container(pod(wrong)))
+    wrong = waiting("RunContainerError")
+    wrong["state"]["waiting"]["message"] = 'exec "/no/such": no such file or directory'
+    assert "-> Check command, args and workingDir" in told(with_container(pod(wrong)))
+
+
+def test_a_failed_pod_says_who_ended_it() -> None:
+    subject = pod(terminated(137, "Error"), phase="Failed")
+    subject["status"] |= {"reason": "Evicted", "message": "The node was low on resource: memory."}
+    shown = told(subject)
+    assert "Pod web has failed" in shown
+    assert "The node ended it: Evicted" in shown and "low on resource: memory" in shown
+
+
+def test_a_pod_that_is_being_removed() -> None:
+    subject = pod(running())
+    subject["metadata"] |= {"deletionTimestamp": ago(3), "deletionGracePeriodSeconds": 30}
+    shown = told(subject)
+    assert "is being removed" in shown and "still running: c; they are killed 30s after" in shown
+
+
+def test_a_gate_that_is_not_met() -> None:
+    subject = pod(running(), conditions={"Ready": "False"})
+    subject["spec"]["readinessGates"] = [{"conditionType": "example.com/fed"}]
+    assert 'Readiness gate "example.com/fed" is not met' in told(subject)
+
+
+def test_nothing_that_steers_a_terminal_gets_through() -> None:
+    wrong = waiting("CreateContainerError")
+    wrong["state"]["waiting"]["message"] = "\x1b[2Jgone"
+    assert "\x1b" not in told(with_container(pod(wrong)))
