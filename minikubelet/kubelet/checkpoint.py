@@ -20,6 +20,13 @@ class BackoffState(msgspec.Struct):
     updated: int
 
 
+class Failure(msgspec.Struct):
+    """Why a pod as a whole was ended for good: it stays so after a restart."""
+
+    reason: str
+    message: str
+
+
 class Checkpoint(msgspec.Struct, omit_defaults=True):
     """One pod's memory; a small JSON file in its folder, replaced atomically."""
 
@@ -31,6 +38,8 @@ class Checkpoint(msgspec.Struct, omit_defaults=True):
     """IDs of containers that were started (hook and startup probe done)."""
     ready: list[str] = msgspec.field(default_factory=list)
     """IDs of containers that were ready."""
+    failure: Failure | None = None
+    """The pod was evicted."""
 
 
 def _path(config: KubeletConfig, uid: str) -> str:

@@ -66,6 +66,16 @@ class CriClient:
         """Conditions RuntimeReady and NetworkReady, features."""
         return await _call(self._runtime.Status(api.StatusRequest(), timeout=QUERY))  # type: ignore[no-any-return]
 
+    async def has_systemd_cgroups(self) -> bool:
+        """Whether the runtime names cgroups as systemd slices; runtimes that don't tell use cgroupfs."""
+        try:
+            reply = await _call(self._runtime.RuntimeConfig(api.RuntimeConfigRequest(), timeout=QUERY))
+        except NodeError as exc:
+            if exc.code is not Code.UNIMPLEMENTED:
+                raise
+            return False
+        return bool(reply.HasField("linux") and reply.linux.cgroup_driver == api.SYSTEMD)
+
     async def run_pod_sandbox(self, config: api.PodSandboxConfig, handler: str = "") -> str:
         """Create and start a sandbox; returns its ID."""
         request = api.RunPodSandboxRequest(config=config, runtime_handler=handler)

@@ -19,7 +19,7 @@ from minikubelet.kubelet.labels import OWNER, container_annotations, container_l
 from minikubelet.kubelet.objects import Container, Pod
 from minikubelet.kubelet.objects.containers import VolumeMount
 from minikubelet.kubelet.objects.podspec import PodSecurityContext
-from minikubelet.kubelet.resources import linux_resources, sandbox_resources
+from minikubelet.kubelet.resources import linux_resources, overhead_resources, sandbox_resources
 from minikubelet.kubelet.security import container_security, sandbox_security
 
 _PROTOCOLS = {"TCP": api.TCP, "UDP": api.UDP, "SCTP": api.SCTP}
@@ -32,7 +32,9 @@ _PROPAGATION = {
 HOSTS_PATH = "/etc/hosts"
 
 
-def sandbox_config(pod: Pod, config: KubeletConfig, attempt: int) -> api.PodSandboxConfig:
+def sandbox_config(
+    pod: Pod, config: KubeletConfig, attempt: int, cgroup_parent: str | None = None
+) -> api.PodSandboxConfig:
     """The sandbox of a pod. Raises OSError if the node's resolv.conf can't be read."""
     meta = pod.metadata
     context = pod.spec.security_context or PodSecurityContext()
@@ -47,9 +49,10 @@ def sandbox_config(pod: Pod, config: KubeletConfig, attempt: int) -> api.PodSand
         labels=pod_labels(pod),
         annotations={**meta.annotations, OWNER: config.root},
         linux=api.LinuxPodSandboxConfig(
-            cgroup_parent=config.cgroup_parent,
+            cgroup_parent=config.cgroup_parent if cgroup_parent is None else cgroup_parent,
             security_context=sandbox_security(pod),
             sysctls={each.name: each.value for each in context.sysctls},
+            overhead=overhead_resources(pod),
             resources=sandbox_resources(pod),
         ),
     )
@@ -130,7 +133,10 @@ def container_config(pod: Pod, container: Container, around: Surroundings) -> ap
         stdin_once=container.stdin_once,
         tty=container.tty,
         stop_signal=_stop_signal(container),
-        linux=api.LinuxContainerConfig(resources=linux_resources(pod, container), security_context=security),
+        linux=api.LinuxContainerConfig(
+            resources=linux_resources(pod, container, around.config.resources.cgroups),
+            security_context=security,
+        ),
     )
 
 

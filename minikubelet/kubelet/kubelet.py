@@ -12,15 +12,18 @@ from minikubelet.base.errors import NodeError
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet import orphans, podfiles
 from minikubelet.kubelet.addresses import node_addresses
+from minikubelet.kubelet.admission import Rejection
 from minikubelet.kubelet.api.app import Backend
 from minikubelet.kubelet.api.server import LocalApi
 from minikubelet.kubelet.backoff import Backoff
+from minikubelet.kubelet.cgroups.tree import CgroupTree
 from minikubelet.kubelet.clock import Clock, SystemClock
 from minikubelet.kubelet.config import KubeletConfig
 from minikubelet.kubelet.cri_client import CriClient
 from minikubelet.kubelet.events import NORMAL, WARNING, Event, EventRecorder
 from minikubelet.kubelet.images import ImageManager
 from minikubelet.kubelet.lookups import Lookups, NoLookups
+from minikubelet.kubelet.managers import ResourceManagers
 from minikubelet.kubelet.manifests.errors import ManifestError
 from minikubelet.kubelet.manifests.static import CONFIG_HASH
 from minikubelet.kubelet.node import Node, Volumes
@@ -33,6 +36,7 @@ from minikubelet.kubelet.sinks import MemorySink, PodChange
 from minikubelet.kubelet.sources import PodSource
 from minikubelet.kubelet.sources.folder import FolderSource
 from minikubelet.kubelet.volumes.manager import VolumeManager
+from minikubelet.linux.cgroup.mount import find_mount
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +107,7 @@ class Kubelet:
         os.makedirs(self.config.pods_dir, mode=0o750, exist_ok=True)
         os.makedirs(self.config.log_dir, mode=0o755, exist_ok=True)
         node = self._node = self._make_node()
+        self._managers = ResourceManagers(node, self._workers.values)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(node.client.close)
             if self.config.socket:
@@ -111,6 +116,7 @@ class Kubelet:
                 stack.push_async_callback(server.close)
             stack.push_async_callback(node.probes.close)
             await self._background(stack, node.lifecycle.run(), "lifecycle events")
+            self._managers.start(stack)
             stack.push_async_callback(self._leave_pods)
             following = asyncio.create_task(self._follow_source(node))
             stack.push_async_callback(_cancelled, following)
@@ -135,6 +141,7 @@ class Kubelet:
             lookups=self._lookups,
             sink=self.sink,
             clock=clock,
+            cgroups=CgroupTree(config.resources.cgroups, find_mount(), config.cgroup_parent),
             restarts=Backoff(config.backoff_initial, config.backoff_max, clock.monotonic),
             host_ips=node_addresses(config.node_ip),
         )
@@ -163,6 +170,7 @@ class Kubelet:
         async for pods in source.watch():
             if first:
                 node.runtime_name = await _runtime_name(node)
+                await self._managers.prepare()
                 self.event_recorder.node(NORMAL, "Starting", "Starting kubelet.")
             self._apply(pods)
             if first:
@@ -183,8 +191,12 @@ class Kubelet:
             wanted = self._desired.get(uid)
             if wanted is None or _hash(wanted) != _hash(worker.pod):
                 worker.terminate()
-        for pod in pods:
+        # Those that run already come first: nobody takes their place while the daemon is away.
+        for pod in sorted(pods, key=lambda pod: not self._runs(pod)):
             self._admit(pod)
+
+    def _runs(self, pod: Pod) -> bool:
+        return self._node is not None and bool(self._node.cache.view(pod.uid).sandboxes)
 
     def _admit(self, pod: Pod) -> None:
         """Start a worker, or let the pod wait for one that is in its way."""
@@ -196,12 +208,16 @@ class Kubelet:
         if present is not None or any(worker.pod.key == pod.key for worker in self._workers.values()):
             self._pending[pod.uid] = pod
             return
+        rejection, passing = self._managers.admit(pod)
+        if rejection is not None and passing:
+            self._pending[pod.uid] = pod
+            return
         self._pending.pop(pod.uid, None)
-        self._start(pod)
+        self._start(pod, rejection)
 
-    def _start(self, pod: Pod) -> PodWorker:
+    def _start(self, pod: Pod, rejection: Rejection | None = None) -> PodWorker:
         assert self._node is not None
-        worker = self._workers[pod.uid] = PodWorker(self._node, pod, self._worker_done)
+        worker = self._workers[pod.uid] = PodWorker(self._node, pod, self._worker_done, rejection)
         return worker
 
     def _worker_done(self, worker: PodWorker) -> None:

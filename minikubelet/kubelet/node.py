@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from minikubelet.kubelet.backoff import Backoff
+from minikubelet.kubelet.cgroups.tree import CgroupTree
 from minikubelet.kubelet.clock import Clock
 from minikubelet.kubelet.config import KubeletConfig
 from minikubelet.kubelet.cri_client import CriClient
@@ -45,6 +46,7 @@ class Node:
     lookups: Lookups
     sink: StatusSink
     clock: Clock
+    cgroups: CgroupTree
     restarts: Backoff
     """Restart delays, by ``UID/CONTAINER``."""
     runtime_name: str = ""

@@ -39,7 +39,10 @@ class PodState:
         self.volumes: dict[str, str] | None = None
         self.image_volumes: dict[str, str] = {}
         self.failure: Waiting | None = None
+        self.eviction_grace: int | None = None
         self.memory = checkpoint.load(node.config, pod.uid)
+        if self.memory.failure is not None:
+            self.failure = Waiting(self.memory.failure.reason, self.memory.failure.message)
         self._saved = b""
         if not self.memory.start_time:
             self.memory.start_time = clock.rfc3339(node.clock.now_ns())

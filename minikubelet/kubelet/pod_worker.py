@@ -15,6 +15,8 @@ import msgspec
 from minikubelet.base import clock
 from minikubelet.base.errors import NodeError
 from minikubelet.kubelet import podfiles
+from minikubelet.kubelet.admission import Rejection
+from minikubelet.kubelet.checkpoint import Failure
 from minikubelet.kubelet.cri_config import sandbox_config
 from minikubelet.kubelet.environment import ContainerConfigError
 from minikubelet.kubelet.events import NORMAL, WARNING
@@ -37,7 +39,13 @@ SHORTEST_WAIT = 0.1
 class PodWorker:
     """Owns one pod from its manifest's appearance until nothing of it is left."""
 
-    def __init__(self, node: Node, pod: Pod, done: Callable[[PodWorker], None]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        pod: Pod,
+        done: Callable[[PodWorker], None],
+        rejection: Rejection | None = None,
+    ) -> None:
         # Its own copy: status and deletion time change here, the source keeps what the manifest says.
         self.pod = pod = msgspec.structs.replace(pod, metadata=msgspec.structs.replace(pod.metadata))
         self._node = node
@@ -47,9 +55,13 @@ class PodWorker:
         self._starter = ContainerStarter(self._state, self._terminator)
         self._wake = asyncio.Event()
         self._end = asyncio.Event()
+        self._interrupt = asyncio.Event()
         self._remove = True
         self.ended = asyncio.Event()
         """Set when the worker has finished."""
+        if rejection is not None:
+            self._fail(rejection.reason, f"Pod was rejected: {rejection.message}")
+            node.events.pod(pod, WARNING, rejection.reason, rejection.message)
         self._task = asyncio.create_task(self._run(), name=f"pod {pod.key}")
 
     # --- for the kubelet -------------------------------------------------------------------------------
@@ -62,6 +74,18 @@ class PodWorker:
         """Stop the pod gracefully and remove all of it."""
         self._end.set()
         self._wake.set()
+
+    def evict(self, reason: str, message: str, grace: int | None = None) -> None:
+        """Stop the pod within ``grace`` seconds and keep it as Failed, whatever is under way for it."""
+        self._fail(reason, message)
+        self._state.memory.failure = Failure(reason, message)
+        self._state.eviction_grace = grace
+        self._state.save()
+        self._interrupt.set()
+        self._wake.set()
+
+    def _fail(self, reason: str, message: str) -> None:
+        self._state.failure = Waiting(reason, message)
 
     @property
     def terminating(self) -> bool:
@@ -94,11 +118,13 @@ class PodWorker:
     async def _interruptible(self, step: Coroutine[Any, Any, None]) -> None:
         """Run a step; termination cancels it, so that no pull or hook holds it up."""
         task = asyncio.ensure_future(step)
-        end = asyncio.ensure_future(self._end.wait())
+        ends = [asyncio.ensure_future(each.wait()) for each in (self._end, self._interrupt)]
         try:
-            await asyncio.wait({task, end}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({task, *ends}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            end.cancel()
+            self._interrupt.clear()
+            for end in ends:
+                end.cancel()
             if not task.done():
                 task.cancel()
             results = await asyncio.gather(task, return_exceptions=True)
@@ -135,7 +161,9 @@ class PodWorker:
             self._attend(view)
             if self._over_deadline():
                 if any(not c.has_exited for c in view.containers) or (view.sandbox and view.sandbox.ready):
-                    await self._terminator.stop_pod(view)
+                    await self._terminator.stop_pod(view, self._state.eviction_grace)
+                if self._state.memory.failure is not None:
+                    await self._remove_content()
                 self._state.drop_retries(())
                 return
             plan = make_plan(self.pod, view, self._state)
@@ -193,7 +221,9 @@ class PodWorker:
             node.events.pod(self.pod, NORMAL, "SandboxChanged", message)
         volumes = asyncio.ensure_future(self._prepare_volumes())
         try:
-            config = sandbox_config(self.pod, node.config, plan.attempt)
+            node.cgroups.ensure(self.pod)
+            parent = node.cgroups.parent(self.pod)
+            config = sandbox_config(self.pod, node.config, plan.attempt, parent)
             os.makedirs(config.log_directory, 0o755, exist_ok=True)
             sandbox_id = await node.client.run_pod_sandbox(config)
             await node.lifecycle.refresh_sandbox(sandbox_id)
@@ -211,6 +241,14 @@ class PodWorker:
             raise
         await volumes
         return node.cache.sandbox(sandbox_id)
+
+    async def _remove_content(self) -> None:
+        """What an evicted pod held on disk is what the node was short of: containers, volumes, logs."""
+        self._publish()
+        await self._remove_from_runtime(self._node.cache.view(self.pod.uid))
+        await self._node.volumes.teardown(self.pod.uid)
+        folder = podfiles.log_directory(self._node.config, self.pod)
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def _drop_old_sandboxes(self) -> None:
         """Remove former sandboxes once none of their containers is kept."""
@@ -314,6 +352,7 @@ class PodWorker:
             ready=ready,
             restarts=state.memory.restarts,
             failure=state.failure,
+            disrupted=state.memory.failure is not None,
         )
         status = make_status(self.pod, view, known, node.clock.now_ns())
         state.memory.started, state.memory.ready = sorted(started), sorted(ready)
@@ -358,18 +397,23 @@ class PodWorker:
         view = node.cache.view(uid)
         await self._terminator.stop_pod(view)
         self._publish()
-        for sandbox in view.sandboxes:
-            await node.client.remove_pod_sandbox(sandbox.id)
-            node.cache.remove(sandbox.id)
-        for container in node.cache.view(uid).containers:
-            await node.client.remove_container(container.id)
-            node.cache.remove(container.id)
+        await self._remove_from_runtime(view)
         await node.volumes.teardown(uid)
         await asyncio.to_thread(self._delete_files)
         # A call that termination cut short may have made something after all.
         await node.lifecycle.refresh_pod(uid)
         view = node.cache.view(uid)
         return not view.sandboxes and not view.containers
+
+    async def _remove_from_runtime(self, view: PodView) -> None:
+        node = self._node
+        for sandbox in view.sandboxes:
+            await node.client.remove_pod_sandbox(sandbox.id)
+            node.cache.remove(sandbox.id)
+        for container in node.cache.view(view.uid).containers:
+            await node.client.remove_container(container.id)
+            node.cache.remove(container.id)
+        node.cgroups.remove(view.uid)
 
     def _delete_files(self) -> None:
         for folder in (

@@ -1,4 +1,4 @@
-"""Settings of what a node's resources are given to, and taken back by; names and defaults of KubeletConfiguration."""
+"""Settings of how a node's resources are given out and taken back, with KubeletConfiguration's defaults."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class CgroupConfig:
     """The cgroup tree of the pods."""
 
     cgroups_per_qos: bool = True
-    """Whether pods live below ``kubepods``; off by itself where cgroup2 has no cpu, memory or pids controller."""
+    """Whether pods live below ``kubepods``; off by itself where cgroup2 lacks controllers."""
     cgroup_root: str = "/"
     """Below it ``kubepods`` is made; relative to the cgroup2 mount."""
     enforce_node_allocatable: list[str] = field(default_factory=lambda: ["pods"])
-    """``pods``: the pods together get no more than what is not reserved. The words that upstream knows for the
-    cgroups of the system's daemons (``system-reserved``, ``kube-reserved``) are not carried out."""
+    """``pods``: the pods together get no more than what is not reserved. Upstream's words for the cgroups of
+    the system's daemons (``system-reserved``, ``kube-reserved``) are not carried out."""
     pod_pids_limit: int = -1
     """Tasks a pod may have; -1: as many as the node."""
     cpu_cfs_quota: bool = True
@@ -39,7 +39,7 @@ class CgroupConfig:
     """``TieredReservation``: memory.min for Guaranteed, memory.low for Burstable pods; ``None``: neither."""
     memory_throttling_factor: float = 0.9
     swap_behavior: str = "NoSwap"
-    """``NoSwap`` or ``LimitedSwap`` (KEP-2400): Burstable containers get swap in proportion to their request."""
+    """``NoSwap`` or ``LimitedSwap`` (KEP-2400): Burstable containers get swap by their request's share."""
     single_process_oom_kill: bool = False
     """False: when the kernel runs out of a container's memory, it ends all of its processes together."""
 

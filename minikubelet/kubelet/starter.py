@@ -171,7 +171,8 @@ class ContainerStarter:
             if state.pod.spec.host_network or ips:
                 around.hosts_file = podfiles.write_hosts(node.config, state.pod, ips)
             config = container_config(state.pod, container, around)
-            pod_config = sandbox_config(state.pod, node.config, sandbox.attempt)
+            parent = node.cgroups.parent(state.pod)
+            pod_config = sandbox_config(state.pod, node.config, sandbox.attempt, parent)
         except (ContainerConfigError, OSError) as exc:
             raise _Failed("CreateContainerConfigError", str(exc)) from None
         except NodeError as exc:

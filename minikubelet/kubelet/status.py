@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from minikubelet.base import clock
 from minikubelet.kubelet.defaults import is_sidecar
 from minikubelet.kubelet.objects import Container, ContainerStatus, Pod, PodStatus
@@ -54,11 +56,15 @@ class Known:
     restarts: Mapping[str, int] = field(default_factory=dict)
     """Restart counts remembered, for containers the runtime has lost."""
     failure: Waiting | None = None
-    """The pod as a whole has failed for this reason (deadline, rejected)."""
+    """The pod as a whole has failed for this reason (deadline, rejected, evicted)."""
+    disrupted: bool = False
+    """It was the node that ended it."""
 
 
 def make_status(pod: Pod, view: PodView, known: Known, now_ns: int) -> PodStatus:
     """The status; ``pod.status`` is the previous one, from which transition times are kept."""
+    if known.failure is not None and not view.sandboxes and not view.containers:
+        return _ended(pod, known.failure)
     init = [_container_status(pod, c, view, known, is_init=True) for c in pod.spec.init_containers]
     regular = [_container_status(pod, c, view, known, is_init=False) for c in pod.spec.containers]
     phase = _phase(pod, init, regular, is_initialized(pod, view))
@@ -73,8 +79,24 @@ def make_status(pod: Pod, view: PodView, known: Known, now_ns: int) -> PodStatus
         status.phase, status.reason, status.message = FAILED, known.failure.reason, known.failure.message
     _addresses(pod, view, known, status)
     conditions = _conditions(pod, view, status)
+    if known.disrupted:
+        conditions.append(
+            PodCondition(
+                type="DisruptionTarget",
+                status="True",
+                reason="TerminationByKubelet",
+                message=status.message,
+            )
+        )
     status.conditions = _with_times(conditions, pod.status.conditions, now_ns)
     return status
+
+
+def _ended(pod: Pod, failure: Waiting) -> PodStatus:
+    """A failed pod that has nothing in the runtime (any more): what was last known of it stays."""
+    return msgspec.structs.replace(
+        pod.status, phase=FAILED, reason=failure.reason, message=failure.message, qos_class=qos_class(pod)
+    )
 
 
 # --- containers ----------------------------------------------------------------------------------------

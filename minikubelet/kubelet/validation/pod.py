@@ -193,7 +193,6 @@ _IGNORED = {
     "service_account_name": "serviceAccountName",
     "image_pull_secrets": "imagePullSecrets",
     "overhead": "overhead",
-    "resources": "resources",
 }
 
 

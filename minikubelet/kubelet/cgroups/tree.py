@@ -1,0 +1,124 @@
+"""``kubepods``, its ``burstable`` and ``besteffort``, and a cgroup a pod below; made and removed here.
+
+The names are upstream's for the cgroupfs driver. For a runtime that says systemd, slices are only named: the
+runtime makes them, and what a pod as a whole may use is not limited (said once in the log).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+
+from minikubelet.base.errors import StepError
+from minikubelet.kubelet.cgroups import values
+from minikubelet.kubelet.demands import Amounts
+from minikubelet.kubelet.objects import Pod
+from minikubelet.kubelet.resource_config import CgroupConfig
+from minikubelet.kubelet.resources import BEST_EFFORT, BURSTABLE, qos_class
+from minikubelet.linux.cgroup import core, files
+from minikubelet.linux.cgroup.mount import CgroupMount
+
+log = logging.getLogger(__name__)
+
+_FOLDERS = {BURSTABLE: "/burstable", BEST_EFFORT: "/besteffort"}
+
+
+class CgroupTree:
+    """The pods' cgroups on one host. Until :meth:`start`, or where it is off, pods go to ``fallback``."""
+
+    def __init__(self, config: CgroupConfig, mount: CgroupMount, fallback: str = "") -> None:
+        self._config = config
+        self._mount = mount
+        self._fallback = fallback
+        self._top = "/" + os.path.normpath(f"{config.cgroup_root}/kubepods").strip("/")
+        self._burstable: dict[str, Pod] = {}
+        self._systemd = False
+        self.enabled = False
+        """Whether pods are put below ``kubepods``."""
+
+    # --- the node --------------------------------------------------------------------------------------
+
+    def start(self, limits: Amounts, *, systemd: bool = False) -> None:
+        """Make the tree where the host can carry it. Raises StepError, NodeError for a bad cgroup root."""
+        if self._fallback or not self._config.cgroups_per_qos:
+            return
+        lacking = values.NEEDED - self._mount.controllers
+        if not self._mount.path or lacking:
+            what = f"lacks {', '.join(sorted(lacking))}" if self._mount.path else "is not mounted"
+            log.warning("cgroupsPerQOS is off: cgroup2 %s here, so pods as a whole have no limits", what)
+            return
+        self.enabled, self._systemd = True, systemd
+        if systemd:
+            log.warning("the runtime's cgroup driver is systemd: pods as a whole have no limits")
+            return
+        self._write(self._top, values.node_files(limits))
+        self._write(f"{self._top}/besteffort", values.best_effort_files())
+        self._write_burstable()
+
+    def close(self) -> None:
+        """Remove what is empty; cgroups that still hold pods stay."""
+        if self.enabled and not self._systemd:
+            for name in ("/burstable", "/besteffort", ""):
+                with contextlib.suppress(OSError):
+                    os.rmdir(self._mount.path + self._top + name)
+
+    @property
+    def top(self) -> str:
+        """Path of the cgroup of all pods on the host; empty where there is none."""
+        return self._mount.path + self._top if self.enabled and not self._systemd else ""
+
+    # --- pods ------------------------------------------------------------------------------------------
+
+    def parent(self, pod: Pod) -> str:
+        """The cgroup_parent of the pod's sandbox."""
+        if not self.enabled:
+            return self._fallback
+        quality = _FOLDERS.get(qos_class(pod), "")
+        if self._systemd:
+            middle = f"-{quality.strip('/')}" if quality else ""
+            return f"kubepods{middle}-pod{pod.uid.replace('-', '_')}.slice"
+        return f"{self._top}{quality}/pod{pod.uid}"
+
+    def ensure(self, pod: Pod) -> None:
+        """Make the pod's cgroup, or write what has changed. Raises StepError."""
+        if not self.top:
+            return
+        if qos_class(pod) == BURSTABLE:
+            self._burstable[pod.uid] = pod
+            self._write_burstable()
+        self._write(self.parent(pod), values.pod_files(pod, self._config))
+
+    def remove(self, uid: str) -> None:
+        """Remove the pod's cgroup, whatever its class was; what still runs in it is killed. Idempotent.
+
+        Raises OSError (EBUSY while something is dying: try again).
+        """
+        if not self.top:
+            return
+        for quality in ("", *_FOLDERS.values()):
+            folder = f"{self.top}{quality}/pod{uid}"
+            if not os.path.isdir(folder):
+                continue
+            if not core.remove(folder):
+                core.kill(folder)
+                if not core.remove(folder):
+                    raise OSError(errno.EBUSY, "processes are still ending", folder)
+        if self._burstable.pop(uid, None) is not None:
+            self._write_burstable()
+
+    def _write_burstable(self) -> None:
+        self._write(f"{self._top}/burstable", values.burstable_files(self._burstable.values(), self._config))
+
+    def _write(self, path: str, content: dict[str, str]) -> None:
+        """Make a cgroup and write its settings. A file that the kernel hasn't (hugetlb) is left out."""
+        folder = self._mount.path + path
+        try:
+            core.ensure(self._mount.path, path, values.WANTED)
+            core.enable(folder, values.WANTED)
+            for name, value in content.items():
+                if os.path.exists(f"{folder}/{name}"):
+                    files.write(folder, name, value)
+        except OSError as exc:
+            raise StepError("set up the cgroup", exc.errno or 0, str(exc.filename or folder)) from exc

@@ -1,0 +1,72 @@
+"""What is written into the cgroups of pods, QoS classes and of all pods together (pkg/kubelet/cm)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from minikubelet.kubelet.demands import Amounts, all_limited, pod_limits, pod_requests
+from minikubelet.kubelet.objects import Pod
+from minikubelet.kubelet.resource_config import CgroupConfig
+from minikubelet.kubelet.resources import (
+    BEST_EFFORT,
+    GUARANTEED,
+    MIN_SHARES,
+    hugepage_limits,
+    qos_class,
+    quota,
+    shares,
+)
+from minikubelet.linux.cgroup import cpu, hugetlb
+
+NEEDED = frozenset(("cpu", "memory", "pids"))
+"""Controllers without which the tree would only look like one."""
+WANTED = NEEDED | {"cpuset", "io", "hugetlb"}
+
+
+def pod_files(pod: Pod, config: CgroupConfig) -> dict[str, str]:
+    """``{file: content}`` of a pod's cgroup. memory.swap.max stays ``max``: the containers' own count."""
+    requests, limits = pod_requests(pod), pod_limits(pod)
+    quality = qos_class(pod)
+    files: dict[str, str] = {}
+    if quality == BEST_EFFORT:
+        files |= cpu.files(MIN_SHARES, 0, 0)
+    else:
+        period = int(config.cpu_cfs_quota_period * 1_000_000)
+        limited = config.cpu_cfs_quota and (quality == GUARANTEED or all_limited(pod, "cpu"))
+        amount = quota(limits.get("cpu", 0), period) if limited else 0
+        files |= cpu.files(shares(requests.get("cpu", 0)), amount or -1, period)
+        if (quality == GUARANTEED or all_limited(pod, "memory")) and limits.get("memory"):
+            files["memory.max"] = str(limits["memory"])
+        else:
+            files["memory.max"] = "max"
+    if config.pod_pids_limit > 0:
+        files["pids.max"] = str(config.pod_pids_limit)
+    request = requests.get("memory", 0)
+    if config.memory_qos and config.memory_reservation_policy == "TieredReservation" and request:
+        files["memory.min" if quality == GUARANTEED else "memory.low"] = str(request)
+    return files | hugetlb.files(hugepage_limits(pod))
+
+
+def node_files(amounts: Amounts) -> dict[str, str]:
+    """The cgroup of all pods: what is allocatable, or the node's capacity where that isn't enforced."""
+    files = cpu.files(shares(amounts.get("cpu", 0)), 0, 0)
+    if amounts.get("memory"):
+        files["memory.max"] = str(amounts["memory"])
+    if amounts.get("pid"):
+        files["pids.max"] = str(amounts["pid"])
+    return files
+
+
+def burstable_files(pods: Collection[Pod], config: CgroupConfig) -> dict[str, str]:
+    """The weight of the Burstable pods together: the sum of their requests."""
+    requests = [pod_requests(pod) for pod in pods]
+    files = cpu.files(shares(sum(each.get("cpu", 0) for each in requests)), 0, 0)
+    if config.memory_qos:
+        tiered = config.memory_reservation_policy == "TieredReservation"
+        files["memory.low"] = str(sum(each.get("memory", 0) for each in requests) if tiered else 0)
+    return files
+
+
+def best_effort_files() -> dict[str, str]:
+    """BestEffort pods get what the others leave."""
+    return cpu.files(MIN_SHARES, 0, 0)

@@ -1,0 +1,143 @@
+"""Pods that don't fit: what is counted, the words, and what becomes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minikubelet.kubelet import allocatable
+from minikubelet.kubelet.admission import admit
+from minikubelet.kubelet.objects import Pod
+from minikubelet.kubelet.resource_config import EvictionConfig, ReservedConfig, ResourceConfig
+from minikubelet.kubelet.resources import node_cpus, node_memory
+from tests.unit.kubelet.harness import Harness, make_pod
+
+ROOM = {"cpu": 1000, "memory": 1 << 30, "ephemeral-storage": 1 << 30, "pods": 3}
+
+
+def asking(name: str, **amounts: str) -> Pod:
+    requests = {key.replace("_", "-"): value for key, value in amounts.items()}
+    return make_pod(name, {"name": "app", "resources": {"requests": requests}})
+
+
+@pytest.mark.parametrize(
+    ("pod", "reason", "message"),
+    [
+        (
+            asking("big", cpu="700m"),
+            "OutOfcpu",
+            "Node didn't have enough resource: cpu, requested: 700, used: 400, capacity: 1000",
+        ),
+        (
+            asking("big", memory="2Gi"),
+            "OutOfmemory",
+            f"Node didn't have enough resource: memory, requested: {2 << 30}, used: 0, capacity: {1 << 30}",
+        ),
+        (
+            asking("big", ephemeral_storage="2Gi"),
+            "OutOfephemeral-storage",
+            "Node didn't have enough resource: ephemeral-storage, "
+            f"requested: {2 << 30}, used: 0, capacity: {1 << 30}",
+        ),
+    ],
+)
+def test_a_lack_is_told_in_upstreams_words(pod: Pod, reason: str, message: str) -> None:
+    rejection = admit(pod, [asking("one", cpu="400m")], ROOM, set())
+    assert rejection is not None and (rejection.reason, rejection.message) == (reason, message)
+
+
+def test_what_fits_exactly_is_taken() -> None:
+    assert admit(asking("rest", cpu="600m"), [asking("one", cpu="400m")], ROOM, set()) is None
+
+
+def test_the_number_of_pods_is_limited() -> None:
+    others = [make_pod(f"p{i}") for i in range(3)]
+    rejection = admit(make_pod("more"), others, ROOM, set())
+    assert rejection is not None and rejection.reason == "OutOfpods"
+    assert rejection.message.endswith("pods, requested: 1, used: 3, capacity: 3")
+
+
+def test_a_host_port_is_given_once() -> None:
+    def port(name: str, **more: Any) -> Pod:
+        return make_pod(name, {"name": "app", "ports": [{"containerPort": 80, "hostPort": 8080, **more}]})
+
+    rejection = admit(port("two"), [port("one", hostIP="127.0.0.1")], ROOM, set())
+    assert rejection is not None and rejection.reason == "NodePorts"
+    assert admit(port("two", protocol="UDP"), [port("one")], ROOM, set()) is None
+    assert admit(port("two", hostIP="127.0.0.2"), [port("one", hostIP="127.0.0.1")], ROOM, set()) is None
+
+
+def test_pressure_keeps_pods_out_but_not_critical_ones() -> None:
+    rejection = admit(make_pod(), [], ROOM, {"MemoryPressure"})
+    assert rejection is not None and rejection.message == "The node had condition: [MemoryPressure]. "
+    assert admit(asking("some", cpu="1m"), [], ROOM, {"MemoryPressure"}) is None
+    taint = {"key": "node.kubernetes.io/memory-pressure", "operator": "Exists", "effect": "NoSchedule"}
+    assert admit(make_pod(tolerations=[taint]), [], ROOM, {"MemoryPressure"}) is None
+    assert admit(asking("some", cpu="1m"), [], ROOM, {"DiskPressure"}) is not None
+    critical = make_pod(priorityClassName="system-node-critical")
+    assert admit(critical, [], ROOM, {"DiskPressure", "PIDPressure"}) is None
+
+
+def test_what_is_reserved_is_not_allocatable(tmp_path: Path) -> None:
+    config = ResourceConfig(
+        reserved=ReservedConfig(
+            kube_reserved={"cpu": "100m", "memory": "1Gi"},
+            system_reserved={"cpu": "150m"},
+            pods_per_core=1,
+        ),
+        eviction=EvictionConfig(hard={"memory.available": "10%", "nodefs.available": "1Mi"}),
+    )
+    whole = allocatable.capacity(config, str(tmp_path))
+    left = allocatable.allocatable(config, whole)
+    assert left["cpu"] == node_cpus() * 1000 - 250
+    assert left["memory"] == node_memory() - (1 << 30) - node_memory() // 10
+    assert left["ephemeral-storage"] == whole["ephemeral-storage"] - (1 << 20)
+    assert left["pods"] == node_cpus()
+    config.reserved.reserved_system_cpus = "0"
+    assert allocatable.unreserved(config, whole)["cpu"] == node_cpus() * 1000 - 1000
+
+
+def test_cpu_lists() -> None:
+    assert allocatable.parse_cpus("0-2,7") == {0, 1, 2, 7}
+    assert allocatable.format_cpus(frozenset({0, 1, 2, 7})) == "0-2,7"
+    with pytest.raises(ValueError, match="range"):
+        allocatable.parse_cpus("3-1")
+
+
+async def test_a_rejected_pod_is_failed_and_never_reaches_the_runtime(harness: Harness) -> None:
+    async with harness.running():
+        harness.source.set(asking("web", cpu="1000"))
+        await harness.until(lambda: harness.pod().status.phase == "Failed")
+        status = harness.pod().status
+        assert status.reason == "OutOfcpu" and status.message.startswith("Pod was rejected: Node didn't")
+        assert not status.conditions and not status.container_statuses
+        assert harness.reasons() == ["OutOfcpu"]
+        await harness.settle()
+        assert not harness.cri.called("RunPodSandbox")
+        harness.source.set()
+        await harness.until(lambda: not harness.kubelet.pods())
+
+
+async def test_a_pod_waits_for_the_room_of_one_that_is_ending(harness: Harness) -> None:
+    half = f"{node_cpus() * 600}m"
+    async with harness.running():
+        harness.source.set(asking("old", cpu=half))
+        await harness.ready("old")
+        harness.source.set(asking("new", cpu=half))
+        await harness.ready("new")
+        assert [pod.metadata.name for pod in harness.kubelet.pods()] == ["new-node"]
+        assert "OutOfcpu" not in harness.reasons()
+
+
+async def test_pods_that_run_keep_their_room_over_a_restart(harness: Harness) -> None:
+    half = f"{node_cpus() * 600}m"
+    old, new = asking("web", cpu=half), asking("a-new-one", cpu=half)
+    async with harness.running():
+        harness.source.set(old)
+        await harness.ready()
+    async with harness.running():
+        harness.source.set(new, old)
+        await harness.ready()
+        assert harness.pod("a-new-one").status.reason == "OutOfcpu"

@@ -1,0 +1,162 @@
+"""The cgroups of pods on a folder that looks like cgroup2, and what pods ask for as a whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minikubelet.kubelet import demands
+from minikubelet.kubelet.cgroups import values
+from minikubelet.kubelet.cgroups.tree import CgroupTree
+from minikubelet.kubelet.resource_config import CgroupConfig
+from minikubelet.kubelet.resources import oom_score_adj, qos_class, sandbox_resources
+from minikubelet.linux.cgroup.mount import CgroupMount
+from tests.unit.kubelet.harness import make_pod
+
+GIB = 1 << 30
+MIB = 1 << 20
+FILES = ("cpu.weight", "cpu.max", "memory.max", "memory.low", "pids.max", "cgroup.subtree_control")
+
+
+class FakeKernel(CgroupTree):
+    """A tree on plain folders: the kernel's files appear with the folder, as they would."""
+
+    def _write(self, path: str, content: dict[str, str]) -> None:
+        folder = Path(self._mount.path + path)
+        for each in [*reversed(folder.parents), folder]:
+            if str(each).startswith(self._mount.path) and not each.is_dir():
+                each.mkdir()
+        for name in FILES:
+            (folder / name).touch()
+        (folder / "cgroup.controllers").write_text("cpu memory pids")
+        super()._write(path, content)
+
+
+def resources(**amounts: str) -> dict[str, Any]:
+    return {"resources": {"requests": amounts, "limits": amounts}}
+
+
+def asks(**amounts: str) -> dict[str, Any]:
+    return {"resources": {"requests": amounts}}
+
+
+def tree(folder: Path, controllers: frozenset[str] = values.NEEDED, **config: Any) -> CgroupTree:
+    (folder / "cgroup.controllers").write_text("cpu memory pids")
+    (folder / "cgroup.subtree_control").touch()
+    return FakeKernel(CgroupConfig(**config), CgroupMount(str(folder), "unified", controllers))
+
+
+def test_each_qos_class_has_its_place_and_its_values(tmp_path: Path) -> None:
+    made = tree(tmp_path, pod_pids_limit=77)
+    made.start({"cpu": 2000, "memory": 8 * GIB, "pid": 4000})
+    whole = tmp_path / "kubepods"
+    assert (whole / "memory.max").read_text() == str(8 * GIB)
+    assert (whole / "pids.max").read_text() == "4000"
+    assert (whole / "besteffort/cpu.weight").read_text() == "1"
+
+    sure = make_pod("sure", {"name": "a", **resources(cpu="500m", memory="64Mi")})
+    made.ensure(sure)
+    assert made.parent(sure) == f"/kubepods/pod{sure.uid}"
+    own = whole / f"pod{sure.uid}"
+    assert (own / "cpu.max").read_text() == "50000 100000"
+    assert (own / "memory.max").read_text() == str(64 * MIB)
+    assert (own / "pids.max").read_text() == "77"
+
+    some = make_pod("some", {"name": "a", **asks(cpu="1")}, {"name": "b", **resources(memory="1Mi")})
+    made.ensure(some)
+    own = whole / f"burstable/pod{some.uid}"
+    assert (own / "cpu.max").read_text() == "max 100000"
+    assert (own / "memory.max").read_text() == "max"  # one container has no limit
+    assert (own / "cpu.weight").read_text() == (whole / "burstable/cpu.weight").read_text() == "100"
+
+    least = make_pod("least")
+    made.ensure(least)
+    assert (whole / f"besteffort/pod{least.uid}/cpu.weight").read_text() == "1"
+
+
+def test_the_weight_of_burstable_pods_goes_with_them(tmp_path: Path) -> None:
+    made = tree(tmp_path)
+    made.start({})
+    pods = [make_pod(name, {"name": "a", **asks(cpu="1")}) for name in ("one", "two")]
+    weights = []
+    for pod in pods:
+        made.ensure(pod)
+        weights.append(int((tmp_path / "kubepods/burstable/cpu.weight").read_text()))
+    assert weights[0] == 100 < weights[1]
+    folder = tmp_path / f"kubepods/burstable/pod{pods[1].uid}"
+    for name in [*FILES, "cgroup.controllers"]:
+        (folder / name).unlink()  # rmdir(2) of a real cgroup needs no such thing
+    made.remove(pods[1].uid)
+    assert not folder.exists()
+    assert int((tmp_path / "kubepods/burstable/cpu.weight").read_text()) == weights[0]
+
+
+def test_a_host_without_controllers_is_said_and_left_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = CgroupTree(CgroupConfig(), CgroupMount(str(tmp_path), "hybrid", frozenset({"cpu"})))
+    made.start({"memory": 1})
+    pod = make_pod()
+    made.ensure(pod)
+    made.remove(pod.uid)
+    assert made.parent(pod) == "" and not list(tmp_path.iterdir())
+    assert "cgroupsPerQOS is off: cgroup2 lacks memory, pids here" in caplog.text
+
+
+def test_a_given_parent_is_passed_on(tmp_path: Path) -> None:
+    made = CgroupTree(CgroupConfig(), CgroupMount(str(tmp_path), "unified", values.NEEDED), "/mine")
+    made.start({})
+    assert made.parent(make_pod()) == "/mine" and not list(tmp_path.iterdir())
+
+
+def test_systemd_gets_the_names_of_slices(tmp_path: Path) -> None:
+    made = tree(tmp_path)
+    made.start({}, systemd=True)
+    pod = make_pod()
+    pod.metadata.uid = "1-2-3"
+    assert made.parent(pod) == "kubepods-besteffort-pod1_2_3.slice"
+    assert not (tmp_path / "kubepods").exists()
+
+
+def test_init_containers_count_by_the_largest_and_sidecars_stay() -> None:
+    pod = make_pod(
+        "web",
+        {"name": "a", **asks(cpu="100m", memory="100Mi")},
+        {"name": "b", **asks(cpu="200m")},
+        initContainers=[
+            {"name": "first", **asks(cpu="250m")},
+            {"name": "side", "restartPolicy": "Always", **asks(cpu="100m", memory="10Mi")},
+            {"name": "big", **asks(cpu="350m", memory="50Mi")},
+        ],
+    )
+    # 400m of the lasting ones; 450m while "big" runs beside the sidecar
+    assert demands.pod_requests(pod) == {"cpu": 450, "memory": 110 * MIB}
+
+
+def test_resources_of_the_pod_as_a_whole() -> None:
+    pod = make_pod(
+        "web",
+        {"name": "a", **asks(memory="100Mi")},
+        {"name": "b"},
+        resources={"requests": {"memory": "300Mi"}, "limits": {"cpu": "1", "memory": "400Mi"}},
+        overhead={"cpu": "250m", "memory": "20Mi"},
+    )
+    assert qos_class(pod) == "Burstable"
+    assert demands.pod_requests(pod) == {"cpu": 1250, "memory": 320 * MIB}
+    files = values.pod_files(pod, CgroupConfig())
+    assert files["cpu.max"] == "125000 100000" and files["memory.max"] == str(420 * MIB)
+    # a: 100Mi and half of the 200Mi that nobody claims
+    assert oom_score_adj(pod, pod.spec.containers[0], 1000 * MIB) == 800
+    assert oom_score_adj(pod, pod.spec.containers[1], 1000 * MIB) == 900
+    assert sandbox_resources(pod).memory_limit_in_bytes == 400 * MIB
+
+
+def test_memory_qos_and_quota_follow_the_settings() -> None:
+    pod = make_pod("web", {"name": "a", **resources(cpu="1", memory="64Mi")})
+    files = values.pod_files(
+        pod, CgroupConfig(memory_qos=True, memory_reservation_policy="TieredReservation", cpu_cfs_quota=False)
+    )
+    assert files["memory.min"] == str(64 * MIB)
+    assert files["cpu.max"] == "max 100000"
