@@ -10,7 +10,8 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from minikubelet.base.clock import monotonic
 from minikubelet.base.config import DaemonConfig
@@ -18,20 +19,32 @@ from minikubelet.base.database import Database
 from minikubelet.base.errors import NodeError, precondition
 from minikubelet.base.sd_notify import notify, watchdog_seconds
 
+if TYPE_CHECKING:
+    from minikubelet.kubelet.config import KubeletConfig
+
 log = logging.getLogger(__name__)
 
 _STOP_GRACE = 5.0
 """Seconds that calls under way get when the daemon stops."""
 
 
-async def run_daemon(config: DaemonConfig, ready: Callable[[], None] | None = None) -> None:
+async def run_daemon(
+    config: DaemonConfig,
+    ready: Callable[[], None] | None = None,
+    kubelet: KubeletConfig | None = None,
+    warnings: Sequence[str] = (),
+) -> None:
     """Run until SIGTERM or SIGINT; pods run on afterwards. ``ready`` is called once everything serves.
+
+    ``warnings``, about the kubelet's settings, are logged.
 
     Raises NodeError (another daemon runs on these folders, the socket is taken), OSError.
     """
     started = monotonic()
     set_up_logging(config.log_level)
     raise_file_limit()
+    for warning in warnings:
+        log.warning("%s", warning)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -39,7 +52,7 @@ async def run_daemon(config: DaemonConfig, ready: Callable[[], None] | None = No
     async with contextlib.AsyncExitStack() as stack:
         for path in (config.root, config.run):
             stack.enter_context(locked(path))
-        await _start(config, stack, stop)
+        await _start(config, stack, stop, kubelet)
         log.info("ready after %.0f ms, serving on %s", (monotonic() - started) * 1000, config.listen)
         notify("READY=1", f"MAINPID={os.getpid()}")
         if ready is not None:
@@ -51,7 +64,12 @@ async def run_daemon(config: DaemonConfig, ready: Callable[[], None] | None = No
         log.info("stopping; pods run on")
 
 
-async def _start(config: DaemonConfig, stack: contextlib.AsyncExitStack, stop: asyncio.Event) -> None:
+async def _start(
+    config: DaemonConfig,
+    stack: contextlib.AsyncExitStack,
+    stop: asyncio.Event,
+    kubelet: KubeletConfig | None,
+) -> None:
     # Imported here: the command line stays quick, and the spawner gets ready while the rest is imported.
     from minikubelet.runtime.spawner_client import SpawnerClient
 
@@ -99,17 +117,20 @@ async def _start(config: DaemonConfig, stack: contextlib.AsyncExitStack, stop: a
     await server.start()
     stack.push_async_callback(server.stop, _STOP_GRACE)
     if config.kubelet:
-        await stack.enter_async_context(_kubelet(config, stop))
+        await stack.enter_async_context(_kubelet(config, stop, kubelet))
 
 
 @contextlib.asynccontextmanager
-async def _kubelet(config: DaemonConfig, stop: asyncio.Event) -> AsyncIterator[None]:
+async def _kubelet(
+    config: DaemonConfig, stop: asyncio.Event, settings: KubeletConfig | None
+) -> AsyncIterator[None]:
     """The kubelet beside the runtime; should it fail, the daemon stops and the service manager knows."""
     from minikubelet.kubelet.config import KubeletConfig
     from minikubelet.kubelet.kubelet import Kubelet
 
     kubelet = Kubelet(
-        KubeletConfig(
+        settings
+        or KubeletConfig(
             container_runtime_endpoint=config.listen,
             manifests=config.manifests,
             root=f"{config.root}/kubelet",
@@ -187,10 +208,10 @@ class _OneLine(logging.Formatter):
         return super().formatMessage(record).replace("\n", "\\n")
 
 
-def main(config: DaemonConfig) -> int:
+def main(config: DaemonConfig, kubelet: KubeletConfig | None = None, warnings: Sequence[str] = ()) -> int:
     """Run the daemon; returns the exit code."""
     try:
-        asyncio.run(run_daemon(config))
+        asyncio.run(run_daemon(config, None, kubelet, warnings))
     except (NodeError, OSError) as exc:
         print(f"minikubelet daemon: {exc}", file=sys.stderr)
         return 1

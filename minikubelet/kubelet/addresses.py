@@ -6,9 +6,9 @@ import socket
 
 
 def node_addresses(configured: str) -> list[str]:
-    """``configured`` alone if given, else the source addresses of the default routes; loopback at worst."""
+    """``configured`` (one, or two with a comma between) if given, else the source addresses of the default routes; loopback at worst."""
     if configured:
-        return [configured]
+        return [address.strip() for address in configured.split(",")]
     found = []
     for family, target in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
         # Connecting a datagram socket sends nothing; the kernel picks the source address by its routes.

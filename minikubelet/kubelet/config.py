@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass, field
+from typing import Any
 
 from minikubelet.kubelet.resource_config import ResourceConfig
+from minikubelet.kubelet.server_config import ServerConfig
 
 
 def _hostname() -> str:
@@ -23,6 +25,13 @@ class KubeletConfig:
     """The CRI image service's socket; default: the same as the runtime's."""
     manifests: str = "/etc/minikubelet/manifests"
     """Folder of pod manifests, watched; or a single file. May appear later."""
+    file_check_frequency: float = 20.0
+    """Seconds after which the folder is read again even if inotify(7) says nothing."""
+    static_pod_url: str = ""
+    """URL of more manifests; empty: none."""
+    static_pod_url_header: dict[str, list[str]] = field(default_factory=dict)
+    http_check_frequency: float = 20.0
+    """Seconds between two requests for them."""
     root: str = "/var/lib/minikubelet/kubelet"
     """State that outlives the process: pod folders with volumes, hosts files, checkpoints."""
     socket: str = "/run/minikubelet/kubelet.sock"
@@ -51,6 +60,12 @@ class KubeletConfig:
     backoff_max: float = 300.0
     resources: ResourceConfig = field(default_factory=ResourceConfig)
     """cgroups, reservations, eviction, garbage collection, log rotation, devices."""
+    server: ServerConfig = field(default_factory=ServerConfig)
+    """HTTP beyond the local socket."""
+    volume_stats_period: float = 60.0
+    """Seconds for which the measured size of volumes is shown; 0: they are not measured."""
+    effective: dict[str, Any] = field(default_factory=dict)
+    """The KubeletConfiguration in force, for /configz."""
 
     @property
     def pods_dir(self) -> str:

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import signal
 
 from minikubelet.cli import options
+from minikubelet.kubelet.config import KubeletConfig
+from minikubelet.kubelet.configuration import flags
+from minikubelet.kubelet.server_config import ServerConfig
 
+log = logging.getLogger(__name__)
+
+MANIFESTS = "/etc/minikubelet/manifests"
+PORT = 10250
+HEALTHZ_PORT = 10248
 _EXAMPLES = """
 # Over containerd
 sudo minikubelet kubelet --container-runtime-endpoint unix:///run/containerd/containerd.sock
@@ -16,6 +25,9 @@ sudo minikubelet kubelet --container-runtime-endpoint unix:///run/containerd/con
 # One manifest; its pods go when the kubelet does
 sudo minikubelet kubelet --manifests my-pod.yaml --stop-pods-on-exit \\
     --container-runtime-endpoint unix:///run/minikubelet/minikubelet.sock
+
+# With a KubeletConfiguration, as upstream's kubelet is started
+sudo minikubelet kubelet --config /var/lib/kubelet/config.yaml --config-dir /etc/kubernetes/kubelet.conf.d
 """
 
 
@@ -27,21 +39,14 @@ def parser() -> options.Parser:
         "--container-runtime-endpoint unix:///PATH [options]",
         _EXAMPLES,
     )
+    made.add_argument("--config", metavar="FILE", help="a KubeletConfiguration (v1beta1), YAML or JSON")
+    made.add_argument("--config-dir", metavar="DIR", help="drop-ins for it: *.conf, in lexical order")
     made.add_argument(
-        "--container-runtime-endpoint",
-        metavar="URL",
-        default=os.environ.get("CONTAINER_RUNTIME_ENDPOINT") or None,
-        help="the CRI socket (CONTAINER_RUNTIME_ENDPOINT)",
-    )
-    made.add_argument("--image-service-endpoint", metavar="URL", help="default: the same socket")
-    made.add_argument(
-        "--manifests",
-        metavar="DIR",
-        default="/etc/minikubelet/manifests",
-        help="folder of pod manifests, watched, or one file (default %(default)s)",
+        "--manifests", metavar="DIR", help=f"pod manifests, watched; or one file (default {MANIFESTS})"
     )
     made.add_argument(
         "--root",
+        "--root-dir",
         metavar="DIR",
         default="/var/lib/minikubelet/kubelet",
         help="volumes and other state of pods (default %(default)s)",
@@ -52,46 +57,54 @@ def parser() -> options.Parser:
         default=os.environ.get("MINIKUBELET_RUN") or options.DEFAULT_RUN,
         help="folder of the local API's socket, kubelet.sock (default %(default)s)",
     )
-    made.add_argument("--log-dir", metavar="DIR", default="/var/log/pods", help="default %(default)s")
+    made.add_argument("--log-dir", metavar="DIR", help="logs of containers (default /var/log/pods)")
     made.add_argument("--node-name", metavar="NAME", help="default: the host name")
     made.add_argument("--stop-pods-on-exit", action="store_true", help="terminate all pods before leaving")
     made.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    flags.add(made)
     return made
+
+
+def configure(args: argparse.Namespace) -> tuple[KubeletConfig, list[str]]:
+    """Settings and warnings from file, drop-ins and flags. Raises NodeError, OSError."""
+    config = KubeletConfig(
+        container_runtime_endpoint=os.environ.get("CONTAINER_RUNTIME_ENDPOINT", ""),
+        root=options.absolute(args.root),
+        socket=os.path.join(options.absolute(args.run), "kubelet.sock"),
+        stop_pods_on_exit=args.stop_pods_on_exit,
+        manifests=MANIFESTS,
+        server=ServerConfig(port=PORT, healthz_port=HEALTHZ_PORT),
+    )
+    warnings = flags.configure(args, config, args.config or "", args.config_dir or "")
+    if not config.container_runtime_endpoint:
+        raise options.CommandError("--container-runtime-endpoint is required", usage=True)
+    for name in ("container_runtime_endpoint", "image_service_endpoint"):
+        if url := getattr(config, name):
+            setattr(config, name, options.unix_url(url, "--" + name.replace("_", "-")))
+    config.manifests = options.absolute(args.manifests or config.manifests or MANIFESTS)
+    config.log_dir = options.absolute(args.log_dir or config.log_dir)
+    if args.node_name:
+        config.node_name = args.node_name
+    return config, warnings
 
 
 def run(args: argparse.Namespace) -> int:
     """See :mod:`minikubelet.cli.commands`."""
-    if not args.container_runtime_endpoint:
-        raise options.CommandError("--container-runtime-endpoint is required", usage=True)
-    endpoint = options.unix_url(args.container_runtime_endpoint, "--container-runtime-endpoint")
-    images = args.image_service_endpoint
-    images = options.unix_url(images, "--image-service-endpoint") if images else ""
+    config, warnings = configure(args)
     options.need_root("the kubelet makes volumes and reads other users' files")
     from minikubelet.cli.daemon import set_up_logging
-    from minikubelet.kubelet.config import KubeletConfig
 
     set_up_logging(args.log_level)
-    config = KubeletConfig(
-        container_runtime_endpoint=endpoint,
-        image_service_endpoint=images,
-        manifests=options.absolute(args.manifests),
-        root=options.absolute(args.root),
-        socket=os.path.join(options.absolute(args.run), "kubelet.sock"),
-        log_dir=options.absolute(args.log_dir),
-        stop_pods_on_exit=args.stop_pods_on_exit,
-    )
-    if args.node_name:
-        config.node_name = args.node_name
+    for warning in warnings:
+        log.warning("%s", warning)
     asyncio.run(_serve(config))
     return 0
 
 
-async def _serve(config: object) -> None:
+async def _serve(config: KubeletConfig) -> None:
     from minikubelet.base.sd_notify import notify
-    from minikubelet.kubelet.config import KubeletConfig
     from minikubelet.kubelet.kubelet import Kubelet
 
-    assert isinstance(config, KubeletConfig)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
