@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
 import select
+import sys
+import termios
 from collections.abc import Callable
 
 from minikubelet.linux import tty
 from minikubelet.spawner.crilog import Framer, LogFile, Stamps
 from minikubelet.spawner.loop import Loop
+from minikubelet.spawner.readers import Reader
 
 CHUNK = 65536
 MAX_ATTACHED = 32
 """Readers of one stream at a time."""
 
 _CHUNKS_A_TURN = 8
-_ATTACH_PIPE = 1 << 20
 
 
 class Output:
@@ -27,10 +28,19 @@ class Output:
     def __init__(self, name: str, fd: int, stamps: Stamps, log: LogFile | None) -> None:
         self.name = name
         self.fd = fd
+        self.paused = False
+        """Not read from until all readers have caught up: the program waits, as for any slow pipe."""
+        self.moved = 0
+        """Bytes read so far."""
         self._stamps = stamps
         self._log = log
         self._framer = Framer(name.encode())
-        self._sinks: list[int] = []
+        self._readers: list[Reader] = []
+
+    @property
+    def behind(self) -> bool:
+        """Whether a reader has to catch up."""
+        return any(reader.behind for reader in self._readers)
 
     def pump(self, limit: int) -> bool:
         """Move up to ``limit`` chunks; True when the stream has ended."""
@@ -45,52 +55,46 @@ class Output:
                 return True
             if not chunk:
                 return True
+            self.moved += len(chunk)
             if self._log is not None:
                 stamp = self._stamps.now()
                 self._log.write(self._framer.feed(chunk, stamp), stamp)
-            if self._sinks:
-                self._fan_out(chunk)
+            if self._readers and self._pass_on(chunk):
+                return False
         return False
 
-    def add_reader(self) -> int:
-        """The read end of a new pipe that gets what comes from now on. Raises OSError EUSERS: too many."""
+    def _pass_on(self, chunk: bytes) -> bool:
+        """True when a reader stays behind."""
+        for reader in self._readers:
+            reader.write(chunk)
+        self._readers = [reader for reader in self._readers if not reader.gone]
+        return self.behind
+
+    def add_reader(self, reader: Reader) -> None:
+        """Pass on what comes from now on. Raises OSError EUSERS: too many; the reader is not taken then."""
         self._drop_abandoned()
-        if len(self._sinks) >= MAX_ATTACHED:
+        if len(self._readers) >= MAX_ATTACHED:
             raise OSError(errno.EUSERS, f"{MAX_ATTACHED} readers are attached already", self.name)
-        reader, writer = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(writer, False)
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, _ATTACH_PIPE)
-        self._sinks.append(writer)
-        return reader
+        self._readers.append(reader)
 
     def _drop_abandoned(self) -> None:
         """Close the pipes that nobody reads any more (poll(2): POLLERR on the write end)."""
+        by_fd = {reader.fd: reader for reader in self._readers if not reader.gone}
         poll = select.poll()
-        for sink in self._sinks:
-            poll.register(sink, 0)
-        for sink, _ in poll.poll(0):
-            self._sinks.remove(sink)
-            os.close(sink)
-
-    def _fan_out(self, chunk: bytes) -> None:
-        for sink in list(self._sinks):
-            try:
-                complete = os.write(sink, chunk) == len(chunk)
-            except OSError:  # full, or nobody reads
-                complete = False
-            if not complete:
-                self._sinks.remove(sink)
-                os.close(sink)
+        for fd in by_fd:
+            poll.register(fd, 0)
+        for fd, _ in poll.poll(0):
+            by_fd[fd].close()
+        self._readers = [reader for reader in self._readers if not reader.gone]
 
     def finish(self) -> None:
         """Log an unfinished last line, let go of the readers. The descriptor is the owner's."""
         if self._log is not None:
             stamp = self._stamps.now()
             self._log.write(self._framer.finish(stamp), stamp)
-        for sink in self._sinks:
-            os.close(sink)
-        self._sinks.clear()
+        for reader in self._readers:
+            reader.finish()
+        self._readers.clear()
 
 
 class Streams:
@@ -143,7 +147,7 @@ class Streams:
         try:
             for name, wanted in (("stdout", stdout), ("stderr", stderr)):
                 if wanted and name in self._outputs:
-                    fds.append(self._outputs[name].add_reader())
+                    fds.append(self._add_reader(self._outputs[name]))
                     names.append(name)
             if stdin and self._stdin >= 0:
                 fds.append(os.dup(self._stdin))
@@ -156,19 +160,29 @@ class Streams:
             self._close_stdin()
         return names, fds
 
+    def _add_reader(self, output: Output) -> int:
+        """The read end of a new pipe that gets what comes from now on. Raises OSError EUSERS."""
+        reader = Reader(self._loop, lambda: self._resume(output))
+        try:
+            output.add_reader(reader)
+        except BaseException:
+            reader.close()
+            os.close(reader.read_end)
+            raise
+        return reader.read_end
+
     def drain(self) -> bool:
-        """Read everything that is there now; True when every output has ended."""
+        """Read everything that is there now, waiting for no reader; True when every output has ended.
+
+        What somebody else who holds the pipe goes on writing meanwhile doesn't count.
+        """
         for output in list(self._outputs.values()):
-            while not self._pump(output, _CHUNKS_A_TURN):
-                if self._nothing_more(output.fd):
+            until = output.moved + _waiting(output.fd)
+            while True:
+                before = output.moved
+                if self._pump(output, _CHUNKS_A_TURN) or output.moved == before or output.moved > until:
                     break
         return not self._outputs
-
-    @staticmethod
-    def _nothing_more(fd: int) -> bool:
-        waiting = bytearray(4)
-        fcntl.ioctl(fd, 0x541B, waiting)  # FIONREAD
-        return not any(waiting)
 
     def hang_up(self) -> None:
         """The container has ended: the terminal's last slave goes, so that the master reads to its end."""
@@ -186,8 +200,17 @@ class Streams:
             self.log.close()
 
     def _on_ready(self, output: Output) -> None:
-        if self._pump(output, _CHUNKS_A_TURN) and not self._outputs:
-            self._on_ended()
+        if self._pump(output, _CHUNKS_A_TURN):
+            if not self._outputs:
+                self._on_ended()
+        elif output.behind:
+            self._loop.forget(output.fd)
+            output.paused = True
+
+    def _resume(self, output: Output) -> None:
+        if output.paused and not output.behind and self._outputs.get(output.name) is output:
+            output.paused = False
+            self._loop.watch(output.fd, lambda _events: self._on_ready(output))
 
     def _pump(self, output: Output, limit: int) -> bool:
         if output.pump(limit):
@@ -207,3 +230,10 @@ class Streams:
         if self._stdin >= 0:
             os.close(self._stdin)
             self._stdin = -1
+
+
+def _waiting(fd: int) -> int:
+    """Bytes that can be read now."""
+    answer = bytearray(4)
+    fcntl.ioctl(fd, termios.FIONREAD, answer)
+    return int.from_bytes(answer, sys.byteorder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import select
 import time
 from pathlib import Path
 
@@ -182,7 +183,7 @@ def test_stdin_once_ends_with_the_first_attach(pod: Pod) -> None:
         os.close(fds[name])
 
 
-def test_a_slow_reader_is_cut_off_and_blocks_nobody(pod: Pod) -> None:
+def test_a_container_waits_for_a_slow_reader_who_gets_everything(pod: Pod) -> None:
     pod.run(
         "c",
         "sh",
@@ -190,16 +191,43 @@ def test_a_slow_reader_is_cut_off_and_blocks_nobody(pod: Pod) -> None:
         "read l; head -c 8000000 /dev/zero; echo; echo done",
         process_settings={"stdin": True},
     )
+    slow, quick = attach(pod, stdin=True, stderr=False), attach(pod, stderr=False)
+    os.write(slow["stdin"], b"go\n")
+    path = pod.folder / "c.log"
+    received = {"slow": 0, "quick": 0}
+
+    def take(name: str, fd: int) -> bool:
+        chunk = os.read(fd, 65536)
+        received[name] += len(chunk)
+        return bool(chunk)
+
+    while received["quick"] < 1 << 20:  # more than that can't have been written before the slow one is full
+        assert take("quick", quick["stdout"])
+    assert path.stat().st_size < 4_000_000
+    state = pod.control.ask(m.GetState(id=pod.control.next_id()), m.State)
+    assert state.containers[0].exit is None
+    while take("slow", slow["stdout"]):
+        readable, _, _ = select.select([quick["stdout"]], [], [], 0)
+        if readable:
+            take("quick", quick["stdout"])
+    while take("quick", quick["stdout"]):
+        pass
+    assert received == {"slow": 8_000_006, "quick": 8_000_006}
+    assert pod.exit_of("c").exit_code == 0
+    assert rejoined(path) == bytes(8_000_000) + b"\ndone\n"
+    for fd in (*slow.values(), *quick.values()):
+        os.close(fd)
+
+
+def test_a_slow_reader_that_goes_frees_the_container(pod: Pod) -> None:
+    pod.run("c", "sh", "-c", "read l; head -c 8000000 /dev/zero; exit 3", process_settings={"stdin": True})
     slow = attach(pod, stdin=True, stderr=False)
     os.write(slow["stdin"], b"go\n")
-    assert pod.exit_of("c").exit_code == 0
-    assert rejoined(pod.folder / "c.log") == bytes(8_000_000) + b"\ndone\n"
-    received = 0
-    while chunk := os.read(slow["stdout"], 65536):
-        received += len(chunk)
-    assert 0 < received < 8_000_000
+    wait_until(lambda: (pod.folder / "c.log").stat().st_size > 1 << 20, "the reader's pipe to be full")
     for fd in slow.values():
         os.close(fd)
+    assert pod.exit_of("c").exit_code == 3
+    assert rejoined(pod.folder / "c.log") == bytes(8_000_000)
 
 
 def test_too_many_readers_are_refused(pod: Pod) -> None:
