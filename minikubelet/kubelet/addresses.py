@@ -6,7 +6,10 @@ import socket
 
 
 def node_addresses(configured: str) -> list[str]:
-    """``configured`` (one, or two with a comma between) if given, else the source addresses of the default routes; loopback at worst."""
+    """``configured`` if given: one address, or two with a comma between.
+
+    Else the source addresses of the default routes; loopback at worst.
+    """
     if configured:
         return [address.strip() for address in configured.split(",")]
     found = []

@@ -1,4 +1,4 @@
-"""The flags that upstream's kubelet takes (and kubeadm passes): those of the table, and those of the command alone."""
+"""The flags that upstream's kubelet takes (and kubeadm passes): with a field in the table, and without."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ OWN: tuple[OwnFlag, ...] = (
 
 
 def add(parser: argparse.ArgumentParser, present: tuple[str, ...] = (), *, hidden: bool = False) -> None:
-    """Adds all flags but those in ``present``, which the command has by itself; with ``hidden`` not in the help."""
+    """Adds all flags but those in ``present``; with ``hidden`` they are not in the help."""
     group = parser.add_argument_group("kubelet options, as upstream's kubelet has them")
     for row in FIELDS:
         if row.flag and row.flag not in present:

@@ -46,13 +46,15 @@ def go_duration(value: float) -> str:
 
 @dataclass(frozen=True)
 class Kind:
-    """One type. ``check`` returns what is wrong with a value of a file (empty: nothing), ``parse`` reads a flag
-    (raises ValueError), ``plain`` turns a checked value into what :class:`KubeletConfig` holds."""
+    """One type."""
 
     name: str
     check: Callable[[Any], str]
+    """What is wrong with a value of a file; empty: nothing."""
     parse: Callable[[str], Any] | None = None
+    """Reads a flag. Raises ValueError."""
     plain: Callable[[Any], Any] = lambda value: value
+    """Turns a checked value into what :class:`KubeletConfig` holds."""
     switch: bool = False
     """A flag without a value means true."""
     merges: bool = False

@@ -1,8 +1,8 @@
 """Every field of KubeletConfiguration v1beta1 in one table: type, default, flag, and what becomes of it.
 
-The one place to extend: a row with ``to`` sets that (dotted) attribute of :class:`KubeletConfig`; a row without
-is accepted without effect, with the reason in ``note``, or refused. Fields, types and defaults are those of
-k8s.io/kubelet v0.36 ``config/v1beta1/types.go`` and its defaulting; where a default differs, the note says so.
+The one place to extend: a row with ``to`` sets that (dotted) attribute of :class:`KubeletConfig`; a row
+without is accepted without effect, with the reason in ``note``, or refused. Fields, types and defaults are
+those of k8s.io/kubelet v0.36 ``config/v1beta1/types.go`` and its defaulting; the note says where one differs.
 """
 
 from __future__ import annotations
