@@ -1,0 +1,31 @@
+"""Pods to stream to and from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.host.node import Node
+from tests.host.streaming.scene import ECHO, Urls
+
+
+@pytest.fixture
+def start(node: Node, busybox: str) -> Iterator[Callable[..., Urls]]:
+    """Start a pod with a container that runs a command."""
+    made: list[Urls] = []
+
+    def run(*command: str, **settings: Any) -> Urls:
+        pod = node.run_pod("streams")
+        made.append(Urls(node, pod, node.start_container(pod, "main", busybox, *command, **settings)))
+        return made[-1]
+
+    yield run
+    for urls in made:
+        urls.close()
+
+
+@pytest.fixture
+def pod(start: Callable[..., Urls]) -> Urls:
+    return start(*ECHO)
