@@ -65,6 +65,10 @@ class ApiClient:
         """Events, oldest first; with ``uid`` those of one pod."""
         return list(json.loads(self._get("/events", uid=uid).read())["items"])
 
+    def config(self) -> Json:
+        """The KubeletConfiguration in force."""
+        return dict(json.loads(self._get("/configz").read())["kubeletconfig"])
+
     def watch(self, path: str, **query: str) -> Iterator[Json]:
         """The lines of a watch as they come; ends when the kubelet does."""
         response = self._get(path, watch="1", **query)

@@ -16,6 +16,11 @@ GROUPS: dict[str, dict[str, str]] = {
         "kubelet": "Run the kubelet alone, over any CRI runtime",
         "run": "Run pods from manifests in the foreground until Ctrl-C",
     },
+    "Change What Runs": {
+        "apply": "Put objects from manifests onto the running node",
+        "delete": "Stop pods and take them off the node",
+        "lint": "Check manifests for mistakes and for what this node lacks",
+    },
     "Look at Pods": {
         "get": "List pods",
         "describe": "Show the details of a pod",

@@ -1,0 +1,134 @@
+"""``delete``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable
+
+from minikubelet.cli import manifest_files, node_folder, options
+from minikubelet.cli.api_client import ApiClient, Json, not_found
+from minikubelet.cli.commands.get import pod_names
+from minikubelet.cli.manifest_files import Folder, Key
+from minikubelet.cli.options import CommandError
+
+_EXAMPLES = """
+# Stop a pod and take it out of the node's manifest folder
+minikubelet delete pod web
+
+# All that a manifest has
+minikubelet delete -f web.yaml
+
+# Without waiting until it is gone
+minikubelet delete pod web --wait=false
+"""
+
+
+_PAUSE = 0.1
+"""Seconds between two looks at what is still there."""
+
+
+def parser() -> options.Parser:
+    """See :mod:`minikubelet.cli.commands`."""
+    description = (
+        "Take objects out of the node's manifest folder; pods are stopped with their grace periods.\n"
+        "Returns when they are gone."
+    )
+    made = options.Parser("delete", description, "(pod NAME... | -f FILE) [options]", _EXAMPLES)
+    made.add_argument("kind", metavar="pod", nargs="?", help="pod, or pod/NAME")
+    made.add_argument("names", metavar="NAME", nargs="*")
+    node_folder.add_files(made)
+    made.add_argument("--all", action="store_true", help="all pods of the namespace")
+    made.add_argument("--ignore-not-found", action="store_true", help="what isn't there is no error")
+    made.add_argument("--wait", choices=("true", "false"), default="true", help="default: true")
+    made.add_argument(
+        "--timeout", metavar="DURATION", type=options.seconds, default=None, help="wait no longer than this"
+    )
+    node_folder.add_manifests(made)
+    options.add_namespace(made)
+    options.add_sockets(made)
+    return made
+
+
+def run(args: argparse.Namespace) -> int:
+    """See :mod:`minikubelet.cli.commands`."""
+    if bool(args.filename) == bool(args.kind):
+        raise CommandError("name pods (delete pod NAME), or a manifest (-f FILE)", usage=True)
+    folder = node_folder.open_folder(args)
+    client = ApiClient(options.kubelet_socket(args))
+    pods = client.pods()
+    wanted = _from_files(args) if args.filename else _from_names(args, folder, pods)
+    present = [key for key in wanted if folder.find(key) is not None]
+    folder.remove(present)
+    missing = [key for key in wanted if key not in present]
+    for key in present:
+        print(f'{key.kind.lower()} "{key.name}" deleted')
+    if not args.ignore_not_found:
+        for key in missing:
+            print(f"error: {_missing(key, pods)}", file=sys.stderr)
+    if args.wait == "true":
+        _wait(client, _uids(present, pods), args.timeout)
+    return 1 if missing and not args.ignore_not_found else 0
+
+
+def _missing(key: Key, pods: list[Json]) -> str:
+    if key.kind != "Pod":
+        return f'{key.kind.lower()}s "{key.name}" not found'
+    if _uids([key], pods):
+        return f'pod "{key.name}" is not from the manifest folder (a URL, or a file that can\'t be read)'
+    return str(not_found(key.name))
+
+
+def _from_files(args: argparse.Namespace) -> list[Key]:
+    namespace = "" if args.namespace == "default" else args.namespace
+    keys = []
+    for path in manifest_files.gather(args.filename):
+        pieces = manifest_files.read_pieces(node_folder.read(path), path, namespace)
+        keys += [piece.key for piece in pieces]
+    return keys
+
+
+def _from_names(args: argparse.Namespace, folder: Folder, pods: list[Json]) -> list[Key]:
+    names = pod_names(args.kind, args.names)
+    every = [key for key in folder.every() if (key.kind, key.namespace) == ("Pod", args.namespace)]
+    if args.all:
+        if names:
+            raise CommandError("a pod can't be named together with --all", usage=True)
+        return every
+    if not names:
+        raise CommandError("name a pod, or say --all", usage=True)
+    return [_meant(name, args.namespace, every, pods) for name in names]
+
+
+def _meant(name: str, namespace: str, every: Iterable[Key], pods: list[Json]) -> Key:
+    """The manifest's object for a name as written there or as ``get pods`` shows it, NAME-NODE."""
+    known = {key.name: key for key in every}
+    if name in known:
+        return known[name]
+    for pod in pods:
+        node = pod.get("spec", {}).get("nodeName", "").lower()
+        if pod["metadata"]["name"] == name and (short := name.removesuffix(f"-{node}")) in known:
+            return known[short]
+    return Key("Pod", namespace, name)
+
+
+def _uids(keys: Iterable[Key], pods: list[Json]) -> set[str]:
+    """The running pods of manifests' pods."""
+    names = {(key.namespace, key.name) for key in keys if key.kind == "Pod"}
+    found = set()
+    for pod in pods:
+        meta, node = pod["metadata"], pod.get("spec", {}).get("nodeName", "").lower()
+        whole = (meta.get("namespace", ""), meta["name"])
+        if whole in names or (whole[0], whole[1].removesuffix(f"-{node}")) in names:
+            found.add(meta.get("uid", ""))
+    return found
+
+
+def _wait(client: ApiClient, uids: set[str], timeout: float | None) -> None:
+    """Until none of the pods is left. Raises CommandError after ``timeout`` seconds."""
+    end = None if timeout is None else time.monotonic() + timeout
+    while left := uids & {pod["metadata"].get("uid", "") for pod in client.pods()}:
+        if end is not None and time.monotonic() > end:
+            raise CommandError(f"timed out: {len(left)} of {len(uids)} pods are still stopping")
+        time.sleep(_PAUSE)

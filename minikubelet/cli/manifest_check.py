@@ -1,0 +1,140 @@
+"""Everything that is wrong with a manifest, or of no effect on this node, with line and column."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import yaml
+
+from minikubelet.cli.manifest_files import document_starts
+from minikubelet.kubelet.defaults import apply_defaults
+from minikubelet.kubelet.manifests.decode import decode_pods
+from minikubelet.kubelet.manifests.errors import ManifestError
+from minikubelet.kubelet.manifests.static import make_static
+from minikubelet.kubelet.validation import validate_pod, warnings_for
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_NODE = "node"
+"""A node name like any other: what is checked doesn't depend on it."""
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing about a manifest; line and column count from 1, 0 where there is none."""
+
+    level: str
+    """``error``: the pod won't run. ``warning``: something has no effect here, or refers to nothing."""
+    file: str
+    line: int
+    column: int
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        return ": ".join(part for part in (place, self.field, self.message) if part)
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``-o json``."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A document's text and how many lines of the file come before it."""
+
+    text: str
+    before: int
+
+
+def check_manifest(text: bytes, file: str) -> list[Finding]:
+    """All findings in the order of the file; a mistake in one document doesn't hide those of others."""
+    try:
+        parts = list(_parts(text))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        parts = []
+    if len(parts) < 2:
+        parts = [_Part(text.decode("utf-8", "surrogateescape"), 0)]
+    findings: list[Finding] = []
+    count = 0
+    for part in parts:
+        found, pods = _check(part, file)
+        findings += found
+        count += pods
+    if not findings and not count:
+        findings.append(Finding("error", file, 0, 0, "", "holds no object"))
+    return findings
+
+
+def _parts(text: bytes) -> Iterator[_Part]:
+    whole = text.decode("utf-8-sig")
+    starts = document_starts(whole)
+    ends = [*(index for index, _ in starts), len(whole)][1:]
+    for (index, line), end in zip(starts, ends, strict=False):
+        yield _Part(whole[index:end], line)
+
+
+def _check(part: _Part, file: str) -> tuple[list[Finding], int]:
+    """What is found in one document, and how many objects it has."""
+    try:
+        decoded = decode_pods(part.text.encode("utf-8", "surrogateescape"), file)
+    except ManifestError as exc:
+        return [_finding("error", exc, part, file, steps(exc.field))], 0
+    single = len(decoded) == 1 and isinstance(decoded[0][1].data, dict)
+    findings = []
+    for pod, document in decoded:
+        make_static(pod, _NODE, file)
+        apply_defaults(pod)
+        for level, problems in (("error", validate_pod(pod)), ("warning", warnings_for(pod))):
+            for problem in problems:
+                problem.line = document.line(problem.path)
+                findings.append(_finding(level, problem, part, file, problem.path if single else None))
+    return sorted(findings, key=lambda each: (each.line, each.column)), len(decoded)
+
+
+def _finding(level: str, problem: ManifestError, part: _Part, file: str, path: Path | None) -> Finding:
+    line, column = problem.line, 1 if problem.line else 0
+    if path and (place := locate(part.text, path)):
+        line, column = place
+    line += part.before if line else 0
+    return Finding(level, file, line, column, problem.field, problem.message)
+
+
+def steps(field: str) -> Path:
+    """``spec.containers[0].name`` as a path."""
+    found: list[str | int] = []
+    for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", field):
+        found.append(int(index) if index else name)
+    return tuple(found)
+
+
+def locate(text: str, path: Path) -> tuple[int, int] | None:
+    """Line and column of the key (or list item) at ``path``, or of its nearest parent that is there."""
+    try:
+        node = yaml.compose(text, Loader=_LOADER)
+    except yaml.YAMLError:
+        return None
+    if node is None:
+        return None
+    mark = node.start_mark
+    for step in path:
+        found = _step(node, step)
+        if found is None:
+            break
+        mark, node = found
+    return mark.line + 1, mark.column + 1
+
+
+def _step(node: Any, step: str | int) -> tuple[Any, Any] | None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if getattr(key, "value", None) == str(step):
+                return key.start_mark, value
+    elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+        return node.value[step].start_mark, node.value[step]
+    return None

@@ -1,0 +1,51 @@
+"""The node's manifest folder from the command line: which it is, and what ``-f`` names."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from minikubelet.cli import options
+from minikubelet.cli.api_client import ApiClient
+from minikubelet.cli.manifest_files import Folder
+from minikubelet.cli.options import CommandError
+from minikubelet.kubelet.manifests.yaml_reader import MAX_BYTES
+
+
+def add_files(parser: argparse.ArgumentParser) -> None:
+    """``-f``."""
+    parser.add_argument(
+        "-f",
+        "--filename",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="a manifest, a folder of them, or -",
+    )
+
+
+def add_manifests(parser: argparse.ArgumentParser) -> None:
+    """``--manifests``."""
+    parser.add_argument("--manifests", metavar="DIR", default="", help="default: the running node's folder")
+
+
+def read(path: str) -> bytes:
+    """A manifest's bytes, at most one more than is allowed. Raises OSError."""
+    if path == "-":
+        return sys.stdin.buffer.read(MAX_BYTES + 1)
+    with open(path, "rb") as file:
+        return file.read(MAX_BYTES + 1)
+
+
+def open_folder(args: argparse.Namespace) -> Folder:
+    """The folder named, or the one the running kubelet watches. Raises CommandError."""
+    path = args.manifests
+    if not path:
+        config = ApiClient(options.kubelet_socket(args)).config()
+        path = config.get("staticPodPath", "")
+        if not path:
+            raise CommandError("the running kubelet has no manifest folder (staticPodPath)")
+    if os.path.isfile(path):
+        raise CommandError(f"{path} is a single file: edit it")
+    return Folder(os.path.abspath(path))

@@ -1,0 +1,96 @@
+"""`lint`: file, line and column of everything that is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from minikubelet.cli.main import main
+from minikubelet.cli.manifest_check import check_manifest, locate, steps
+
+GOOD = "apiVersion: v1\nkind: Pod\nmetadata: {name: ok}\nspec:\n  containers: [{name: c, image: i}]\n"
+BAD = """\
+# a comment, and then
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  nodeSelector: {disk: ssd}
+  containers:
+    - name: x
+      image: y
+      ports:
+        - {name: web, containerPort: 99999}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: b}
+spec:
+  containers:
+    - name: x
+      imag: y
+"""
+
+
+def places(text: str) -> list[tuple[str, int, int, str]]:
+    return [(each.level, each.line, each.column, each.field) for each in check_manifest(text.encode(), "f")]
+
+
+def test_all_findings_of_all_documents_with_their_places() -> None:
+    assert places(BAD) == [
+        ("warning", 6, 3, "spec.nodeSelector"),
+        ("error", 11, 23, "spec.containers[0].ports[0].containerPort"),
+        ("error", 19, 7, "spec.containers[0].imag"),
+    ]
+
+
+def test_json_has_places_too() -> None:
+    text = json.dumps(
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"x": 1}}, indent=2
+    )
+    assert places(text) == [("error", 8, 5, "spec.x")]
+
+
+def test_a_good_manifest_has_no_findings() -> None:
+    assert places(GOOD) == []
+
+
+@pytest.mark.parametrize("text", ["", "# nothing", "---\n---\n"])
+def test_a_file_without_objects_is_an_error(text: str) -> None:
+    (finding,) = check_manifest(text.encode(), "f")
+    assert (finding.level, finding.message) == ("error", "holds no object")
+
+
+def test_broken_yaml_has_its_line() -> None:
+    (finding,) = check_manifest(b"a: 1\nb: [\n", "f")
+    assert finding.level == "error" and finding.line == 3 and "not valid YAML" in finding.message
+    (finding,) = check_manifest(b"\xff\xfe\x00", "f")
+    assert finding.level == "error"
+
+
+def test_paths() -> None:
+    assert steps("spec.containers[0].name") == ("spec", "containers", 0, "name")
+    assert locate("a:\n  - b: 1\n    c: 2\n", ("a", 0, "c")) == (3, 5)
+    assert locate("a:\n  - b: 1\n", ("a", 0, "gone", "x")) == (2, 5)
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad, good = tmp_path / "bad.yaml", tmp_path / "good.yaml"
+    bad.write_text(BAD)
+    good.write_text(GOOD)
+    assert main(["lint", str(good)]) == 0
+    assert capsys.readouterr() == ("", "0 errors, 0 warnings\n")
+    assert main(["lint", str(tmp_path)]) == 1
+    shown = capsys.readouterr()
+    assert shown.err == "2 errors, 1 warning\n"
+    assert f"{bad}:11:23: error: spec.containers[0].ports[0].containerPort: Invalid value: 99999" in shown.out
+    good.write_text(GOOD + "  nodeSelector: {a: b}\n")
+    assert main(["lint", str(good)]) == 0
+    assert main(["lint", "--strict", str(good)]) == 1
+    capsys.readouterr()
+    assert main(["lint", "-o", "json", str(bad)]) == 1
+    assert [each["line"] for each in json.loads(capsys.readouterr().out)] == [6, 11, 19]
+    assert main(["lint", str(tmp_path / "none")]) == 1
+    assert "none" in capsys.readouterr().err
