@@ -86,6 +86,10 @@ class FakeCri:
         self.now_ns: Callable[[], int] = time.time_ns
         """The clock of its time stamps."""
         self.has_events = True
+        self.image_fs = "/"
+        """Where the images are."""
+        self.stats: dict[str, api.ContainerStats] = {}
+        """Measurements by container name."""
         self.started_twice: list[str] = []
         """Names of containers that were started while another one of the same pod and name ran."""
         self.gate: dict[str, asyncio.Event] = {}
@@ -354,6 +358,35 @@ class FakeCri:
         self._end(container, 137 if needed > request.timeout else 143)
         return api.StopContainerResponse()
 
+    async def _UpdateContainerResources(
+        self, request: api.UpdateContainerResourcesRequest
+    ) -> api.UpdateContainerResourcesResponse:
+        self._container(request.container_id)
+        return api.UpdateContainerResourcesResponse()
+
+    async def _UpdatePodSandboxResources(
+        self, request: api.UpdatePodSandboxResourcesRequest
+    ) -> api.UpdatePodSandboxResourcesResponse:
+        self._sandbox(request.pod_sandbox_id)
+        return api.UpdatePodSandboxResourcesResponse()
+
+    async def _ReopenContainerLog(
+        self, request: api.ReopenContainerLogRequest
+    ) -> api.ReopenContainerLogResponse:
+        self._container(request.container_id)
+        return api.ReopenContainerLogResponse()
+
+    async def _ListContainerStats(
+        self, request: api.ListContainerStatsRequest
+    ) -> api.ListContainerStatsResponse:
+        found = []
+        for container in self.containers.values():
+            stats = self.stats.get(container.config.metadata.name)
+            if stats is not None and container.status.state == api.CONTAINER_RUNNING:
+                stats.attributes.id = container.status.id
+                found.append(stats)
+        return api.ListContainerStatsResponse(stats=found)
+
     async def _RemoveContainer(self, request: api.RemoveContainerRequest) -> api.RemoveContainerResponse:
         container = self.containers.get(request.container_id)
         if container is not None:
@@ -419,6 +452,18 @@ class FakeCri:
         name = request.image.image
         found = self.images.get(name) or next((i for i in self.images.values() if i.id == name), None)
         return api.ImageStatusResponse(image=found)
+
+    async def _ListImages(self, request: api.ListImagesRequest) -> api.ListImagesResponse:
+        return api.ListImagesResponse(images=list(self.images.values()))
+
+    async def _RemoveImage(self, request: api.RemoveImageRequest) -> api.RemoveImageResponse:
+        for name in [name for name, image in self.images.items() if image.id == request.image.image]:
+            del self.images[name]
+        return api.RemoveImageResponse()
+
+    async def _ImageFsInfo(self, request: api.ImageFsInfoRequest) -> api.ImageFsInfoResponse:
+        usage = api.FilesystemUsage(fs_id=api.FilesystemIdentifier(mountpoint=self.image_fs))
+        return api.ImageFsInfoResponse(image_filesystems=[usage], container_filesystems=[usage])
 
     async def _PullImage(self, request: api.PullImageRequest) -> api.PullImageResponse:
         name = request.image.image

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+import functools
+import re
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import grpc
 
+from minikubelet.base.clock import monotonic
 from minikubelet.base.errors import Code, NodeError
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.criapi import services
@@ -37,7 +41,8 @@ class CriClient:
     Every method raises NodeError with the code the runtime answered with (UNAVAILABLE when it is away).
     """
 
-    def __init__(self, endpoint: str, image_endpoint: str = "") -> None:
+    def __init__(self, endpoint: str, image_endpoint: str = "", observe: Observe | None = None) -> None:
+        """``observe`` hears of every call that has ended."""
         self.endpoint = endpoint
         self._channel = grpc.aio.insecure_channel(_target(endpoint), options=_OPTIONS)
         self._channels = [self._channel]
@@ -45,8 +50,8 @@ class CriClient:
         if image_endpoint and image_endpoint != endpoint:
             image_channel = grpc.aio.insecure_channel(_target(image_endpoint), options=_OPTIONS)
             self._channels.append(image_channel)
-        self._runtime: SimpleNamespace = services.RUNTIME.connect(self._channel)
-        self._images: SimpleNamespace = services.IMAGE.connect(image_channel)
+        self._runtime = _timed(services.RUNTIME, self._channel, observe)
+        self._images = _timed(services.IMAGE, image_channel, observe)
 
     async def close(self) -> None:
         """Close the channels; calls under way fail."""
@@ -150,6 +155,53 @@ class CriClient:
         request = api.ReopenContainerLogRequest(container_id=container_id)
         await _call(self._runtime.ReopenContainerLog(request, timeout=QUERY))
 
+    async def list_container_stats(self) -> list[api.ContainerStats]:
+        """CPU, memory and writable layer of all containers that run."""
+        request = api.ListContainerStatsRequest()
+        return list((await _call(self._runtime.ListContainerStats(request, timeout=QUERY))).stats)
+
+    async def update_container_resources(
+        self, container_id: str, resources: api.LinuxContainerResources
+    ) -> None:
+        """Change the limits of a container, also while it runs."""
+        request = api.UpdateContainerResourcesRequest(container_id=container_id, linux=resources)
+        await _call(self._runtime.UpdateContainerResources(request, timeout=SHORT))
+
+    async def update_pod_sandbox_resources(
+        self, sandbox_id: str, resources: api.LinuxContainerResources
+    ) -> None:
+        """Tell a sandbox the new sum over its containers."""
+        request = api.UpdatePodSandboxResourcesRequest(pod_sandbox_id=sandbox_id, resources=resources)
+        await _call(self._runtime.UpdatePodSandboxResources(request, timeout=SHORT))
+
+    async def attach(self, request: api.AttachRequest) -> str:
+        """The URL of an attach."""
+        return str((await _call(self._runtime.Attach(request, timeout=QUERY))).url)
+
+    async def port_forward(self, request: api.PortForwardRequest) -> str:
+        """The URL of connections into a pod."""
+        return str((await _call(self._runtime.PortForward(request, timeout=QUERY))).url)
+
+    async def checkpoint_container(self, request: api.CheckpointContainerRequest) -> None:
+        """Write a container's state to a file. UNIMPLEMENTED where the runtime can't."""
+        limit = request.timeout or SHORT
+        await _call(self._runtime.CheckpointContainer(request, timeout=limit))
+
+    async def list_pod_sandbox_stats(self) -> list[api.PodSandboxStats]:
+        """CPU, memory, network and processes of all pods that run, and of their containers."""
+        request = api.ListPodSandboxStatsRequest()
+        return list((await _call(self._runtime.ListPodSandboxStats(request, timeout=QUERY))).stats)
+
+    async def list_metric_descriptors(self) -> list[api.MetricDescriptor]:
+        """Names, help and labels of what :meth:`list_pod_sandbox_metrics` measures."""
+        request = api.ListMetricDescriptorsRequest()
+        return list((await _call(self._runtime.ListMetricDescriptors(request, timeout=QUERY))).descriptors)
+
+    async def list_pod_sandbox_metrics(self) -> list[api.PodSandboxMetrics]:
+        """Metrics under cAdvisor's names."""
+        request = api.ListPodSandboxMetricsRequest()
+        return list((await _call(self._runtime.ListPodSandboxMetrics(request, timeout=QUERY))).pod_metrics)
+
     async def container_events(self) -> AsyncIterator[api.ContainerEventResponse]:
         """Container events as they happen; ends with NodeError when the connection does.
 
@@ -170,6 +222,19 @@ class CriClient:
         reply = await _call(self._images.ImageStatus(request, timeout=QUERY))
         return reply.image if reply.HasField("image") and reply.image.id else None
 
+    async def list_images(self) -> list[api.Image]:
+        """All images."""
+        return list((await _call(self._images.ListImages(api.ListImagesRequest(), timeout=QUERY))).images)
+
+    async def remove_image(self, image: str) -> None:
+        """Remove an image; idempotent."""
+        request = api.RemoveImageRequest(image=api.ImageSpec(image=image))
+        await _call(self._images.RemoveImage(request, timeout=SHORT))
+
+    async def image_fs_info(self) -> api.ImageFsInfoResponse:
+        """The file systems that hold images and writable layers."""
+        return await _call(self._images.ImageFsInfo(api.ImageFsInfoRequest(), timeout=QUERY))  # type: ignore[no-any-return]
+
     async def pull_image(
         self, spec: api.ImageSpec, auth: api.AuthConfig | None, sandbox: api.PodSandboxConfig | None
     ) -> str:
@@ -182,12 +247,51 @@ def _target(endpoint: str) -> str:
     return endpoint if "://" not in endpoint else endpoint.replace("unix://", "unix:", 1)
 
 
-async def _call(call: Any) -> Any:
+Observe = Callable[[str, float, NodeError | None], None]
+"""Takes an operation's name as upstream has it, seconds, and the error it ended with."""
+_OPERATIONS = {"UpdateContainerResources": "update_container", "ListPodSandbox": "list_podsandbox"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call under way."""
+
+    call: Any
+    operation: str
+    observe: Observe | None
+
+
+def _operation(method: str) -> str:
+    name = re.sub(r"(?<!^)([A-Z])", r"_\1", method.replace("PodSandbox", "Podsandbox")).lower()
+    return _OPERATIONS.get(method, name)
+
+
+def _timed(service: services.Service, channel: grpc.aio.Channel, observe: Observe | None) -> SimpleNamespace:
+    """The service's methods; answers of those that are one message are awaited by :func:`_call`."""
+    stubs = service.connect(channel)
+    for method in service:
+        if method.kind == "unary_unary":
+            stub, operation = getattr(stubs, method.name), _operation(method.name)
+            setattr(stubs, method.name, functools.partial(_begin, stub, operation, observe))
+    return stubs
+
+
+def _begin(
+    stub: Any, operation: str, observe: Observe | None, request: Any, timeout: float | None = None
+) -> _Call:
+    return _Call(stub(request, timeout=timeout), operation, observe)
+
+
+async def _call(begun: _Call) -> Any:
+    call, error, started = begun.call, None, monotonic()
     try:
         return await call
     except grpc.aio.AioRpcError as exc:
-        raise _translate(exc) from None
+        error = _translate(exc)
+        raise error from None
     finally:
+        if begun.observe is not None:
+            begun.observe(begun.operation, monotonic() - started, error)
         with contextlib.suppress(Exception):
             if not call.done():
                 call.cancel()

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any, Protocol
 
-from minikubelet.base.errors import NodeError
-from minikubelet.kubelet import admission, allocatable
+from minikubelet.base.errors import Code, NodeError
+from minikubelet.kubelet import admission, allocatable, gc, log_links
 from minikubelet.kubelet.admission import Rejection
 from minikubelet.kubelet.demands import Amounts
 from minikubelet.kubelet.events import NORMAL, WARNING
+from minikubelet.kubelet.gc import ImageGarbage
+from minikubelet.kubelet.logrotate import LogRotation
 from minikubelet.kubelet.node import Node
 from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.status import FAILED, SUCCEEDED
@@ -37,6 +39,8 @@ class ResourceManagers:
         self._node = node
         self._workers = workers
         self._config = node.config.resources
+        self._logs = LogRotation(node.client, self._config.garbage, node.config.log_dir)
+        self.images = ImageGarbage(node.client, self._config.garbage, node.events, node.clock)
         self.capacity: Amounts = {}
         self.allocatable: Amounts = {}
         self.conditions: set[str] = set()
@@ -81,16 +85,47 @@ class ResourceManagers:
     def start(self, stack: contextlib.AsyncExitStack) -> None:
         """Begin the periodic work; the stack ends it."""
         stack.callback(self._node.cgroups.close)
+        garbage = self._config.garbage
+        for seconds, work in (
+            (garbage.log_monitor_interval, self._rotate_logs),
+            (garbage.container_period, self._collect_containers),
+            (garbage.image_period, self._collect_images),
+        ):
+            task = asyncio.create_task(self._every(seconds, work), name=work.__name__.strip("_"))
+            stack.push_async_callback(_cancelled, task)
 
-    async def _every(self, seconds: float, work: Callable[[], Awaitable[object]], name: str) -> None:
+    async def _rotate_logs(self) -> None:
+        await self._logs.look(self._node.cache.containers())
+
+    async def _collect_images(self) -> None:
+        await self.images.look(self._pods())
+
+    async def _collect_containers(self) -> None:
+        if self._node.config.remove_orphans:
+            await gc.collect_sandboxes(
+                self._node.client, lambda: {pod.uid for pod in self._pods()}, self._node.config.root
+            )
+        await asyncio.to_thread(log_links.remove_dead, self._node.config)
+
+    def _pods(self) -> list[Pod]:
+        return [worker.pod for worker in self._workers()]
+
+    async def _every(self, seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Do ``work`` again and again; a failure is logged and the next turn tries again."""
         never = asyncio.Event()
+        name = work.__name__.strip("_").replace("_", " ")
         while True:
             await self._node.lifecycle.synced.wait()
             try:
                 await work()
             except (NodeError, OSError) as exc:
-                log.warning("%s: %s", name, exc)
+                unknown = isinstance(exc, NodeError) and exc.code is Code.UNIMPLEMENTED
+                log.log(logging.DEBUG if unknown else logging.WARNING, "%s: %s", name, exc)
             except Exception:
                 log.exception("%s failed", name)
             await self._node.clock.wait(never, seconds)
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

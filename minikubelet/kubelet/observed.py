@@ -205,6 +205,10 @@ class RuntimeCache:
         owners = [each.pod_uid for each in self._sandboxes.values()]
         return {uid for uid in [*owners, *(c.pod_uid for c in self._containers.values())] if uid}
 
+    def containers(self) -> list[ObservedContainer]:
+        """All containers of pods."""
+        return [each for each in self._containers.values() if each.pod_uid]
+
     def container(self, container_id: str) -> ObservedContainer | None:
         """A container by ID."""
         return self._containers.get(container_id)

@@ -99,8 +99,9 @@ class GarbageConfig:
     """Seconds between two looks at the images."""
     container_period: float = 60.0
     """Seconds between two looks at dead containers and sandboxes."""
-    container_links: str = "/var/log/containers"
-    """Folder of links ``POD_NAMESPACE_CONTAINER-ID.log``; empty: none."""
+    container_links: str | None = None
+    """Folder of links ``POD_NAMESPACE_CONTAINER-ID.log``; empty: none; None: /var/log/containers, if the logs
+    are in /var/log/pods."""
 
 
 @dataclass

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from minikubelet.base.errors import Code, NodeError
 from minikubelet.criapi import api_pb2 as api
-from minikubelet.kubelet import podfiles
+from minikubelet.kubelet import log_links, podfiles
 from minikubelet.kubelet.backoff import spell
 from minikubelet.kubelet.cri_config import Surroundings, container_config, sandbox_config
 from minikubelet.kubelet.environment import ContainerConfigError, PodAddresses, make_environment
@@ -213,6 +213,7 @@ class ContainerStarter:
         seen = node.cache.container(container_id)
         if seen is None:
             return
+        log_links.add(node.config, state.pod, seen)
         if seen.is_running:
             state.watch_health(container, seen)
         hook = container.lifecycle.post_start if container.lifecycle else None

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 
 from minikubelet.base.errors import Code, NodeError
-from minikubelet.kubelet import podfiles
+from minikubelet.kubelet import logrotate, podfiles
 from minikubelet.kubelet.defaults import TERMINATION_GRACE_PERIOD, is_sidecar
 from minikubelet.kubelet.events import NORMAL, WARNING
 from minikubelet.kubelet.hooks import HookFailed, run_hook
@@ -130,8 +129,7 @@ class Terminator:
         self._node.cache.remove(seen.id)
         folder = podfiles.log_directory(self._node.config, self._state.pod)
         path = os.path.join(folder, podfiles.log_path(seen.name, seen.attempt))
-        with contextlib.suppress(OSError):
-            os.unlink(path)
+        logrotate.remove_log(path)
 
 
 async def _all_set(events: list[asyncio.Event], then: asyncio.Event) -> None:

@@ -77,7 +77,8 @@ class Cursor:
         """Several rotations may lie between: rotated files are named PATH.TIME, so that they sort."""
         folder, base = os.path.split(self._path)
         name = os.path.basename(os.readlink(f"/proc/self/fd/{self._file.fileno()}"))
-        if name.startswith(f"{base}.") and os.path.exists(os.path.join(folder, name)):
+        name = name.removesuffix(" (deleted)")  # compressed meanwhile: what follows it is still there
+        if name.startswith(f"{base}."):
             later = [each for each in os.listdir(folder) if each.startswith(f"{base}.") and each > name]
             plain = sorted(each for each in later if not each.endswith((".gz", ".tmp")))
             if plain:

@@ -1,0 +1,108 @@
+"""What the kubelet writes into the kernel's cgroups: the tree, its values, and that they go with the pods."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from minikubelet.criapi import api_pb2 as api
+from minikubelet.kubelet.cri_client import CriClient
+from minikubelet.linux.cgroup.mount import find_mount
+from tests.host.kubelet import runtimes
+from tests.host.kubelet.test_pods import Node
+
+MIB = 1 << 20
+ROOT = f"/mkkubtree-{os.getpid()}"
+
+
+@pytest.fixture(autouse=True)
+def in_the_machine() -> None:
+    if not {"memory", "cpu", "pids"} <= find_mount().controllers:
+        pytest.skip("this host's cgroup2 lacks controllers: run scripts/test vm")
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    with runtimes.minikubelet(tmp_path / "m") as endpoint:
+        made = Node(endpoint, tmp_path)
+        made.config.cgroup_parent = ""
+        made.config.resources.cgroups.cgroup_root = ROOT
+        made.config.resources.cgroups.pod_pids_limit = 50
+        yield made
+        with contextlib.suppress(OSError):
+            os.rmdir(find_mount().path + ROOT)
+
+
+def ready(node: Node, pod: str) -> bool:
+    return node.container(pod).ready
+
+
+def read(*parts: str) -> str:
+    return Path(find_mount().path + ROOT + "/kubepods", *parts).read_text().strip()
+
+
+async def test_pods_live_in_the_tree_and_leave_nothing(node: Node) -> None:
+    everyone = """
+        containers:
+        - name: app
+          image: IMAGE
+          command: [sleep, "1000"]
+          resources: RESOURCES
+    """
+    node.write("sure", everyone.replace("RESOURCES", "{limits: {cpu: 500m, memory: 64Mi}}"))
+    node.write("some", everyone.replace("RESOURCES", "{requests: {cpu: 100m, memory: 32Mi}}"))
+    node.write("least", everyone.replace("RESOURCES", "{}"))
+    async with node.running():
+        for name in ("sure", "some", "least"):
+            await node.until(partial(ready, node, name), 120)
+        sure, some, least = (f"pod{node.pod(name).uid}" for name in ("sure", "some", "least"))
+        assert read(sure, "memory.max") == str(64 * MIB)
+        assert read(sure, "cpu.max") == "50000 100000"
+        assert read(sure, "pids.max") == "50"
+        assert read("burstable", some, "memory.max") == "max"
+        assert read("burstable", "cpu.weight") == read("burstable", some, "cpu.weight") != "100"
+        assert read("besteffort", least, "cpu.weight") == "1"
+        client = CriClient(node.config.container_runtime_endpoint)
+        try:
+            for container in await client.list_containers():
+                status = await client.container_status(container.id)
+                assert status.state == api.CONTAINER_RUNNING
+                pid = _pid(container.id)
+                path = Path(f"/proc/{pid}/cgroup").read_text()
+                assert f"0::{ROOT}/kubepods/" in path and container.labels["io.kubernetes.pod.uid"] in path
+                inside = Path(find_mount().path + path.strip().removeprefix("0::"))
+                assert (inside / "memory.oom.group").read_text().strip() == "1"
+        finally:
+            await client.close()
+    assert not os.path.exists(find_mount().path + ROOT + "/kubepods")
+
+
+def _pid(container_id: str) -> str:
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if folder.name.isdigit() and container_id in (folder / "cgroup").read_text():
+                return folder.name
+    raise LookupError(container_id)
+
+
+async def test_the_pod_as_a_whole_is_limited(node: Node) -> None:
+    node.write(
+        "whole",
+        """
+        restartPolicy: Never
+        resources: {limits: {memory: 48Mi}}
+        containers:
+        - name: hog
+          image: IMAGE
+          command: [sh, -c, exec dd if=/dev/zero of=/dev/null bs=128M]
+        """,
+    )
+    async with node.running():
+        await node.until(lambda: node.pod("whole").status.phase == "Failed", 120)
+        ended = node.container("whole", "hog").state.terminated
+        assert ended is not None and (ended.exit_code, ended.reason) == (137, "OOMKilled")
