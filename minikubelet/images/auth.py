@@ -114,14 +114,14 @@ def basic(user: str, password: str) -> str:
 
 
 def token_request(
-    challenge: Challenge, host: Host, reference: Reference, credentials: Credentials | None
+    challenge: Challenge, host: Host, repository: str, credentials: Credentials | None
 ) -> TokenRequest | None:
     """How to get the bearer token that ``challenge`` of ``host`` asks for; None without a usable realm."""
     realm = challenge.parameters.get("realm", "")
     parts = urlsplit(realm)
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
         return None
-    scope = challenge.parameters.get("scope") or f"repository:{reference.path}:pull"
+    scope = challenge.parameters.get("scope") or f"repository:{repository}:pull"
     service = challenge.parameters.get("service", "")
     withheld = credentials is not None and not may_have_credentials(realm, host)
     usable = None if withheld else credentials

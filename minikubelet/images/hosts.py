@@ -56,11 +56,13 @@ class Host:
     path: str = "/v2"
     capabilities: frozenset[str] = ALL
     tls: Tls = Tls()
-    headers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    headers: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     own: bool = True
     """The registry itself (``server`` included), not a mirror: it may get the registry's credentials."""
     namespace: str = ""
     """Sent as ``?ns=``: which registry a mirror shall answer for."""
+    repository: str = ""
+    """Under which name this host has the reference's repository; empty: its own."""
 
     @property
     def base(self) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import random
 import socket
 import ssl
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from urllib.parse import urljoin, urlsplit
 
@@ -22,60 +22,27 @@ import minikubelet
 from minikubelet.base.errors import Code, NodeError
 from minikubelet.images.auth import same_origin
 from minikubelet.images.hosts import Tls
+from minikubelet.images.patience import Patience, Unreachable
 
 MAX_REDIRECTS = 8
 CONNECT_SECONDS = 10.0
 STALL_SECONDS = 15.0
 """Longest silence of a server that is accepted."""
-PATIENCE_SECONDS = 24.0
-"""How long one object may make no progress, retries and pauses included, before the pull fails."""
 RETRY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _BUFFER = 128 << 10
 """Twice as much may wait in a connection, and is lost when that breaks."""
 
 
-class Unreachable(Exception):
-    """An attempt failed in a way that another one may mend; ``after`` are seconds the server asked for."""
+@dataclass(frozen=True)
+class Request:
+    """One request of a server."""
 
-    def __init__(self, message: str, *, status: int = 0, after: float = 0.0, refused: bool = False) -> None:
-        super().__init__(message)
-        self.refused = refused
-        self.status = status
-        self.after = after
-
-
-class Patience:
-    """Time without progress, and the pauses between attempts."""
-
-    def __init__(self, seconds: float | None = None, attempts: int = 7) -> None:
-        self._seconds = PATIENCE_SECONDS if seconds is None else seconds
-        self._attempts = attempts
-        self._failures = 0
-        self._since = time.monotonic()
-        self._moved = 0
-
-    def left(self) -> float:
-        """Seconds until giving up."""
-        return self._since + self._seconds - time.monotonic()
-
-    def progress(self, size: int) -> None:
-        """``size`` bytes came; a trickle slower than 16 KiB in the whole time is no progress."""
-        self._moved += size
-        if self._moved >= 16384:
-            self._moved = 0
-            self._failures = 0
-            self._since = time.monotonic()
-
-    async def pause(self, failure: Unreachable) -> bool:
-        """Wait before the next attempt; False if there shall be none."""
-        # Who isn't there at all seldom comes back within seconds.
-        self._failures += 3 if failure.refused else 1
-        backoff = 0.5 if failure.refused else min(0.2 * 2**self._failures, 5.0)
-        wait = max(failure.after, backoff * random.uniform(0.5, 1.0))
-        if self._failures >= self._attempts or wait >= self.left():
-            return False
-        await asyncio.sleep(wait)
-        return True
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    """For the server of ``url`` only."""
+    tls: Tls
+    body: str = ""
 
 
 class Transport:
@@ -116,68 +83,68 @@ class Transport:
         return context
 
     @contextlib.asynccontextmanager
-    async def request(
-        self, method: str, url: str, headers: Mapping[str, str], tls: Tls, body: str = ""
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def request(self, request: Request, patience: Patience) -> AsyncIterator[aiohttp.ClientResponse]:
         """One request, redirects of GET and HEAD followed; the response's body is not read yet.
 
-        ``headers`` go to the server of ``url`` only: on a redirect to another scheme, host or port just
-        Accept and Range stay, and the host's own TLS settings don't apply. Raises Unreachable.
+        On a redirect to another scheme, host or port just the headers Accept and Range stay, and the host's
+        own TLS settings don't apply. ``patience`` bounds each silence. Raises Unreachable.
         """
-        sent = dict(headers)
-        settings = tls
         for _ in range(MAX_REDIRECTS + 1):
-            response = await self._once(method, url, sent, settings, body)
+            response = await self._once(request, patience)
             try:
                 location = response.headers.get("Location", "")
-                if response.status not in (301, 302, 303, 307, 308) or not location or body:
+                if response.status not in (301, 302, 303, 307, 308) or not location or request.body:
                     yield response
                     return
             finally:
                 # Not read to the end: the connection is closed, unless nothing is left.
                 response.release() if response.content.at_eof() else response.close()
-            target = urljoin(url, location)
-            if urlsplit(target).scheme not in ("http", "https"):
-                raise Unreachable(f"redirect to the unusable address {target[:200]!r}", status=400)
-            if urlsplit(url).scheme == "https" and urlsplit(target).scheme == "http":
-                raise Unreachable(f"redirect from HTTPS to {_bare(target)}", status=400)
-            if not same_origin(url, target):
-                sent = {k: v for k, v in sent.items() if k.lower() in ("accept", "range")}
-                settings = Tls()
-            url = target
+            request = _redirected(request, location)
         raise Unreachable(f"more than {MAX_REDIRECTS} redirects", status=400)
 
-    async def _once(
-        self, method: str, url: str, headers: Mapping[str, str], tls: Tls, body: str
-    ) -> aiohttp.ClientResponse:
+    async def _once(self, request: Request, patience: Patience) -> aiohttp.ClientResponse:
         session = self._open_session()
+        connect = patience.silence(CONNECT_SECONDS)
         timeout = aiohttp.ClientTimeout(
-            total=None, connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=STALL_SECONDS
+            total=None, connect=connect, sock_connect=connect, sock_read=patience.silence(STALL_SECONDS)
         )
-        secure = urlsplit(url).scheme == "https"
-        context = await self._context(tls) if secure else True
+        secure = urlsplit(request.url).scheme == "https"
+        context = await self._context(request.tls) if secure else True
         try:
             return await session.request(
-                method,
-                URL(url, encoded=True),
-                headers=headers,
-                data=body or None,
+                request.method,
+                URL(request.url, encoded=True),
+                headers=request.headers,
+                data=request.body or None,
                 allow_redirects=False,
                 ssl=context,
                 timeout=timeout,
-                proxy=_proxy(url),
+                proxy=_proxy(request.url),
             )
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as exc:
             refused = isinstance(exc, aiohttp.ClientConnectorError)
-            raise Unreachable(explain(exc), status=_permanent(exc), refused=refused) from exc
+            raise Unreachable(explain(exc, timeout), status=_permanent(exc), refused=refused) from exc
 
 
-def explain(exc: BaseException) -> str:
+def _redirected(request: Request, location: str) -> Request:
+    """What to ask instead. Raises Unreachable."""
+    target = urljoin(request.url, location)
+    if urlsplit(target).scheme not in ("http", "https"):
+        raise Unreachable(f"redirect to the unusable address {target[:200]!r}", status=400)
+    if urlsplit(request.url).scheme == "https" and urlsplit(target).scheme == "http":
+        raise Unreachable(f"redirect from HTTPS to {_bare(target)}", status=400)
+    if same_origin(request.url, target):
+        return replace(request, url=target)
+    headers = {k: v for k, v in request.headers.items() if k.lower() in ("accept", "range")}
+    return replace(request, url=target, headers=headers, tls=Tls())
+
+
+def explain(exc: BaseException, timeout: aiohttp.ClientTimeout | None = None) -> str:
     """A network error in words; never with headers or credentials in it."""
     if isinstance(exc, aiohttp.ConnectionTimeoutError):
-        return f"no connection within {CONNECT_SECONDS:.0f} s"
+        return f"no connection within {timeout.connect:.0f} s" if timeout else "no connection in time"
     if isinstance(exc, TimeoutError):
-        return f"nothing received for {STALL_SECONDS:.0f} s"
+        return f"nothing received for {timeout.sock_read:.0f} s" if timeout else "content stopped coming"
     if isinstance(exc, aiohttp.ClientConnectorCertificateError):
         return f"certificate not accepted: {exc.certificate_error}"
     if isinstance(exc, aiohttp.ClientConnectorError):

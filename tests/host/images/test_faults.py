@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import socket
+import time
+from pathlib import Path
 
 import pytest
 
 import tests.registry as registry_module
 from minikubelet.base.errors import Code, NodeError
-from minikubelet.images import transport
+from minikubelet.images import patience, transport
 from minikubelet.images.store import ImageStore
 from tests.host.images.conftest import Stores
 from tests.images import catalog
@@ -82,7 +86,7 @@ async def test_stalled_download_goes_on_elsewhere(
 async def test_lasting_faults_end_in_one_clear_error(
     stores: Stores, own_registry: Registry, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
-    monkeypatch.setattr(transport, "PATIENCE_SECONDS", 3.0)
+    monkeypatch.setattr(patience, "OBJECT_SECONDS", 3.0)
     reference = own_registry.add("app:1", catalog.busybox())
     own_registry.fail(Fault("*/blobs/*", status=status, times=None))
     store = await stores.start()
@@ -142,7 +146,7 @@ async def test_corrupted_content_is_refused_and_kept_nowhere(
 async def test_a_trickle_is_given_up(
     store: ImageStore, own_registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "PATIENCE_SECONDS", 2.0)
+    monkeypatch.setattr(patience, "OBJECT_SECONDS", 2.0)
     monkeypatch.setattr(registry_module, "CHUNK", 100)
     image = large(1 << 20)
     own_registry.fail(Fault(f"*/blobs/{image.layers[0]}", bytes_per_second=1000, times=None))
@@ -185,3 +189,41 @@ async def test_bomb(stores: Stores, own_registry: Registry) -> None:
         await store.pull(own_registry.add("bomb:1", image))
     assert caught.value.code is Code.FAILED_PRECONDITION
     assert stores.is_empty()
+
+
+async def test_many_stalled_mirrors_end_in_one_error_in_time(
+    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sockets that are never answered: all hosts together get what a single one would."""
+    monkeypatch.setattr(patience, "OBJECT_SECONDS", 3.0)
+    monkeypatch.setattr(patience, "LEAST_SECONDS", 0.2)
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(5)]
+        ports = [socket.getsockname()[1] for socket in silent]
+        folder = tmp_path / "certs.d" / f"127.0.0.1:{ports[0]}"
+        folder.mkdir(parents=True)
+        mirrors = "".join(f'[host."http://127.0.0.1:{port}"]\n' for port in ports[1:])
+        (folder / "hosts.toml").write_text(mirrors)
+        store = await stores.start([str(tmp_path / "certs.d")])
+        began = time.monotonic()
+        with pytest.raises(NodeError) as caught:
+            await store.pull(f"127.0.0.1:{ports[0]}/app:1")
+        assert time.monotonic() - began < 10  # 5 x 3 s, had each its own time
+    assert caught.value.code is Code.UNAVAILABLE
+    for port in ports:
+        assert caught.value.message.count(f"registry 127.0.0.1:{port}: ") == 1
+
+
+async def test_a_mirror_that_failed_is_not_asked_again(
+    stores: Stores, own_registry: Registry, tmp_path: Path
+) -> None:
+    image = catalog.busybox()
+    reference = own_registry.add("app:1", image)
+    with Registry() as mirror:
+        mirror.fail(Fault("*", status=503, times=None))
+        folder = tmp_path / "certs.d" / own_registry.address
+        folder.mkdir(parents=True)
+        (folder / "hosts.toml").write_text(f'[host."http://{mirror.address}"]\n')
+        store = await stores.start([str(tmp_path / "certs.d")])
+        assert (await store.pull(reference)).id == image.id
+        assert mirror.count("GET", "*/manifests/*") > 0 == mirror.count("GET", "*/blobs/*")

@@ -107,7 +107,7 @@ def request(
     credentials: Credentials | None, realm: str = "https://registry.example.com/t?x=1"
 ) -> auth.TokenRequest:
     challenge = Challenge("bearer", {"realm": realm, "service": "s", "scope": "repository:team/app:pull"})
-    made = auth.token_request(challenge, OWN, REFERENCE, credentials)
+    made = auth.token_request(challenge, OWN, REFERENCE.path, credentials)
     assert made is not None
     return made
 
@@ -146,7 +146,7 @@ def test_foreign_realm_sees_nothing(credentials: Credentials) -> None:
 )
 def test_unusable_realms(realm: str) -> None:
     challenge = Challenge("bearer", {"realm": realm})
-    assert auth.token_request(challenge, OWN, REFERENCE, None) is None
+    assert auth.token_request(challenge, OWN, REFERENCE.path, None) is None
 
 
 def test_auth_field_is_decoded() -> None:
