@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 from minikubelet.images.documents import bad_content
 
+READ = 4 << 20
+
 
 class Ingest:
     """A blob that is arriving. Written from one thread at a time; read by others through :meth:`open`."""
 
-    def __init__(self, path: str, digest: str, size: int) -> None:
+    def __init__(self, path: str, digest: str, size: int, *, resume: bool = False) -> None:
         self.path = path
         self.digest = digest
         self.size = size
@@ -23,8 +25,19 @@ class Ingest:
         self.listeners: list[Callable[[], None]] = []
         """Called (in the event loop) when the file has grown."""
         self._hash = hashlib.new(digest.partition(":")[0])
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._fd = os.open(path, flags, 0o600)
+        self.resumed = 0
+        """Bytes that an earlier download left; only with ``resume`` can there be any."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._fd = os.open(path, flags if resume else flags | os.O_EXCL, 0o600)
+        if os.fstat(self._fd).st_size > size:
+            os.ftruncate(self._fd, 0)
+
+    def resume(self) -> None:
+        """Hash what is there already and go on behind it; meant for a worker thread. Raises OSError."""
+        while chunk := os.read(self._fd, READ):
+            self._hash.update(chunk)
+            self.offset += len(chunk)
+        self.resumed = self.offset
 
     def write(self, chunks: Sequence[bytes]) -> None:
         """Append and hash; meant for a worker thread. Raises OSError."""
@@ -57,13 +70,15 @@ class Ingest:
         if got != self.digest:
             raise bad_content(f"{source} sent content with digest {got} for {self.digest}")
 
-    def close(self) -> None:
-        """Close and remove the file (if it was not committed). Idempotent."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.path)
+    def close(self, *, keep: bool = False) -> None:
+        """Close and remove the file, unless it was committed or shall be kept. Idempotent."""
+        if self._fd < 0:
+            return  # the path may be another's by now
+        os.close(self._fd)
+        self._fd = -1
+        if not keep:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path)
 
 
 class BlobStore:

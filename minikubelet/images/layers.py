@@ -26,7 +26,9 @@ from minikubelet.images.flights import Flights
 from minikubelet.images.inherit import inherit_attributes
 from minikubelet.images.layertree import remove_tree
 from minikubelet.images.leases import Leases
+from minikubelet.images.partial import MAX_AGE, PartialStore
 from minikubelet.images.plainstream import Bounds
+from minikubelet.images.receive import finish
 from minikubelet.images.records import LayerRow, Records
 from minikubelet.images.unpack import UnpackReport, UnpackRequest, Worker, mark_opaque
 
@@ -83,6 +85,7 @@ class Layers:
 
     def __init__(self, root: str, records: Records, blobs: BlobStore, leases: Leases, boot: str) -> None:
         self._boot = boot
+        self._partial = PartialStore(root, boot)
         self.folder = f"{root}/layers"
         self._records = records
         self._blobs = blobs
@@ -92,12 +95,15 @@ class Layers:
         self._unpacking: Flights[str, LayerRow] = Flights()
         self._downloads: Flights[str, None] = Flights()
         self._ingests: dict[str, Ingest] = {}
+        self._suspect: set[str] = set()
+        """Blobs that begin with what an earlier download left."""
         self._slots = asyncio.Semaphore(CONCURRENT)
         self.bounds = Bounds()
 
     def start(self) -> list[str]:
         """Make the folder; returns the names of folders that no row knows, to be removed."""
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        self._partial.start()
         _spread(self.folder)
         known = self._records.known_layers()
         orphans = [name for name in os.listdir(self.folder) if name not in known]
@@ -157,7 +163,7 @@ class Layers:
                 if row:
                     await self._download(spec, self._begin(spec))
                     return row
-                row, implicit = await self._fetch_and_unpack(spec)
+                row, implicit = await self._fetch_and_unpack_again(spec)
             except OSError as exc:
                 raise StepError("store layer", exc.errno or errno.EIO, exc.filename or "") from exc
         try:
@@ -174,7 +180,7 @@ class Layers:
         """The blob's ingest, new or already filling; ``_download`` must follow without an await between."""
         digest = spec.blob.digest
         if digest not in self._ingests:
-            self._ingests[digest] = self._blobs.ingest(digest, spec.blob.size)
+            self._ingests[digest] = self._partial.open(digest, spec.blob.size)
         return self._ingests[digest]
 
     async def _download(self, spec: LayerSpec, ingest: Ingest) -> None:
@@ -186,14 +192,41 @@ class Layers:
         report = self._leases.report
         report(digest, 0, total, "downloading")
         try:
+            await finish(asyncio.get_running_loop().run_in_executor(None, ingest.resume))
+            if ingest.resumed:
+                self._suspect.add(digest)
+                report(digest, ingest.offset, total, "downloading")
+                ingest.announce()
             source = await spec.fetch(ingest, lambda: report(digest, ingest.offset, total, "downloading"))
             self._blobs.commit(ingest, source)
+        except (NodeError, asyncio.CancelledError) as exc:
+            if not _is_bad(exc):
+                self._partial.put_back(ingest)
+                asyncio.get_running_loop().call_later(MAX_AGE + 1, self._collect_partial)
+            raise
         finally:
             self._discard(ingest)
 
     def _discard(self, ingest: Ingest) -> None:
-        self._ingests.pop(ingest.digest, None)
+        if self._ingests.get(ingest.digest) is ingest:
+            del self._ingests[ingest.digest]
         ingest.close()
+        self._collect_partial()
+
+    def _collect_partial(self) -> None:
+        self._partial.collect(self._ingests)
+
+    async def _fetch_and_unpack_again(self, spec: LayerSpec) -> tuple[LayerRow, list[str]]:
+        """As ``_fetch_and_unpack``; from the beginning if what an earlier download had left was bad."""
+        try:
+            return await self._fetch_and_unpack(spec)
+        except NodeError as exc:
+            if spec.blob.digest not in self._suspect or not _is_bad(exc):
+                raise
+            log.warning("%s: what was kept of an earlier download is dropped: %s", spec.blob.digest, exc)
+            return await self._fetch_and_unpack(spec)
+        finally:
+            self._suspect.discard(spec.blob.digest)
 
     async def _fetch_and_unpack(self, spec: LayerSpec) -> tuple[LayerRow, list[str]]:
         name = base36(self._records.next_layer_number())
@@ -278,6 +311,11 @@ def remove_folder(path: str) -> None:
             return
         except OSError as exc:
             log.warning("removing layer folder %s: %s", path, exc)
+
+
+def _is_bad(failure: BaseException) -> bool:
+    """Whether content was wrong, as opposed to a download that broke off."""
+    return isinstance(failure, NodeError) and failure.code is Code.FAILED_PRECONDITION
 
 
 def base36(number: int) -> str:

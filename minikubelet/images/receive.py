@@ -54,12 +54,13 @@ class Sink:
         writing, self._writing = self._writing, None
         if writing is not None:
             # A thread can't be stopped: even a cancelled download waits for its last write.
-            await _finish(writing)
+            await finish(writing)
             self._ingest.announce()
             self._progress()
 
 
-async def _finish(future: asyncio.Future[None]) -> None:
+async def finish(future: asyncio.Future[None]) -> None:
+    """Wait for a thread's work; being cancelled comes into force when that has ended."""
     try:
         await asyncio.shield(future)
     except asyncio.CancelledError:

@@ -42,6 +42,11 @@ class Stores:
         await store.start()
         return store
 
+    @property
+    def store(self) -> ImageStore:
+        """The one that was opened last."""
+        return self._open[-1][0]
+
     async def stop(self) -> None:
         while self._open:
             store, database = self._open.pop()
@@ -60,9 +65,20 @@ class Stores:
 
     def nothing_half_made(self) -> None:
         assert os.listdir(self.root / "ingest") == []
+        assert self.partial() == {}
+
+    def partial(self) -> dict[str, int]:
+        """Broken-off downloads that are kept: digest and size."""
+        folder = next((self.root / "partial").iterdir())
+        return {path.name.replace("-", ":"): path.stat().st_size for path in folder.iterdir()}
+
+    def partial_file(self) -> Path:
+        """The only one of them."""
+        (path,) = next((self.root / "partial").iterdir()).iterdir()
+        return path
 
     def is_empty(self) -> bool:
-        return not self.layers() and not self.blobs() and not os.listdir(self.root / "ingest")
+        return not (self.layers() or self.blobs() or os.listdir(self.root / "ingest") or self.partial())
 
 
 @pytest.fixture
