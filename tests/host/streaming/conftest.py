@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.host.node import Node
-from tests.host.streaming.scene import ECHO, Urls
+from tests.host.streaming.scene import ECHO, PORT, Urls
 
 
 @pytest.fixture
@@ -28,4 +28,9 @@ def start(node: Node, busybox: str) -> Iterator[Callable[..., Urls]]:
 
 @pytest.fixture
 def pod(start: Callable[..., Urls]) -> Urls:
-    return start(*ECHO)
+    """One that echoes what it gets on PORT; it listens."""
+    urls = start(*ECHO)
+    listens = f"cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep -q ':{PORT:04X} .* 0A '"
+    script = f"until {listens}; do sleep 0.02; done"
+    urls.node.crictl("exec", "--sync", urls.container, "sh", "-c", script)
+    return urls

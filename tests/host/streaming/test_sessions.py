@@ -46,7 +46,7 @@ def test_resize(pod: Urls, make: Make) -> None:
         client.socket.sendall(client.frame(resize, b'{"Width":132,"Height":40}'))
         received = Received(back, keep=True)
         client.receive(received)
-    assert received.data == b"40 132\r\n"
+    assert received.data.endswith(b"40 132\r\n")
 
 
 @every_transport
