@@ -34,6 +34,10 @@ class DaemonConfig:
         default_factory=lambda: ["/etc/minikubelet/certs.d", "/etc/containerd/certs.d"]
     )
     """Folders of ``HOST/hosts.toml``; the first that has the host wins."""
+    registries_conf: str = "/etc/containers/registries.conf"
+    """containers' file of mirrors, blocked registries and short names, if it is there; "" for none."""
+    registry_auth_file: str = ""
+    """Credentials for registries (docker's config.json, containers' auth.json); "" for none."""
     unenforced_limits: str = "refuse"
     """``refuse`` or ``allow``: what happens to a limit (memory, cpu quota, pids) this host can't enforce."""
     kubelet: bool = True

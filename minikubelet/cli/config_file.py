@@ -57,6 +57,9 @@ def check(config: DaemonConfig) -> None:
     for key in ("root", "run", "manifests", "cgroup_root"):
         if not getattr(config, key).startswith("/"):
             raise invalid(camel(key), f"{getattr(config, key)!r} is not an absolute path")
+    for key in ("registries_conf", "registry_auth_file"):
+        if getattr(config, key) and not getattr(config, key).startswith("/"):
+            raise invalid(camel(key), f"{getattr(config, key)!r} is not an absolute path")
     if not config.listen.startswith("unix:///"):
         raise invalid("listen", f"{config.listen!r} is not a unix socket (unix:///PATH)")
 

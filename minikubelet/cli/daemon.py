@@ -77,13 +77,15 @@ async def _start(
     spawner.start()
     stack.callback(spawner.close)
 
+    from minikubelet.images.endpoints import Sources
     from minikubelet.images.store import ImageStore
     from minikubelet.network.pod_network import PodNetwork
     from minikubelet.runtime.runtime import Runtime
 
     db = Database(f"{config.root}/state.db")
     stack.callback(db.close)
-    images = ImageStore(db, config.root, config.certs_dirs)
+    sources = Sources(config.certs_dirs, config.registries_conf, config.registry_auth_file)
+    images = ImageStore(db, config.root, sources)
     network = PodNetwork(db, config.network, config.instance)
     stack.push_async_callback(network.close)
     runtime = Runtime(config, db, images, network, spawner)

@@ -83,13 +83,14 @@ def registry_host(domain: str) -> Host:
     return Host("http" if is_loopback(domain) else "https", domain)
 
 
-def load_hosts(domain: str, certs_dirs: Sequence[str]) -> list[Host]:
+def load_hosts(domain: str, certs_dirs: Sequence[str], *, defaults: bool = True) -> list[Host]:
     """The servers for ``domain`` in the order they are to be tried; the registry itself comes last.
 
-    A folder of the domain's own wins over ``_default``, an earlier ``certs_dirs`` entry over a later one.
-    Blocks on files. Raises NodeError(FAILED_PRECONDITION) that names the file.
+    A folder of the domain's own wins over ``_default`` (not looked at without ``defaults``), an earlier
+    ``certs_dirs`` entry over a later one. Blocks on files. Raises NodeError(FAILED_PRECONDITION) that names
+    the file.
     """
-    for folder in _folders(domain, certs_dirs):
+    for folder in folders(domain, certs_dirs, own=not defaults):
         path = f"{folder}/hosts.toml"
         try:
             text = read_small(path).decode()
@@ -127,12 +128,13 @@ def parse_hosts(text: str, domain: str, path: str) -> list[Host]:
     return hosts
 
 
-def _folders(domain: str, certs_dirs: Sequence[str]) -> Iterator[str]:
+def folders(domain: str, certs_dirs: Sequence[str], *, own: bool = False) -> Iterator[str]:
+    """The folders that are there for ``domain``, the most important first; ``_default`` unless ``own``."""
     host, colon, port = domain.rpartition(":")
     names = [domain]
     if colon and port.isdigit():
         names = [f"{host}_{port}_", domain]
-    for group in (names, ["_default"]):
+    for group in (names, [] if own else ["_default"]):
         for folder in certs_dirs:
             for name in group:
                 if os.path.isdir(f"{folder}/{name}"):

@@ -94,10 +94,15 @@ def is_digest(text: str) -> bool:
     return True
 
 
+def has_domain(text: str) -> bool:
+    """Whether the first component is a registry: no user of Docker Hub can have such a name."""
+    first, slash, _ = text.partition("/")
+    return bool(slash) and ("." in first or ":" in first or first == "localhost" or first != first.lower())
+
+
 def _split_domain(text: str) -> tuple[str, str]:
-    """The first component is a registry if no Docker Hub user can be called so (``.``, ``:``, localhost)."""
-    first, slash, rest = text.partition("/")
-    if slash and ("." in first or ":" in first or first == "localhost" or first != first.lower()):
+    if has_domain(text):
+        first, _, rest = text.partition("/")
         return (DEFAULT_DOMAIN if first == "index.docker.io" else first), rest
     return DEFAULT_DOMAIN, text
 

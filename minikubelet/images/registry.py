@@ -46,6 +46,15 @@ Stored = Callable[[Host, str], Awaitable[Credentials | None]]
 
 
 @dataclass(frozen=True)
+class Rights:
+    """What may be shown to registries that ask."""
+
+    credentials: Credentials | None = None
+    """The request's; where they are meant for the host, they win."""
+    stored: Stored | None = None
+
+
+@dataclass(frozen=True)
 class Fetched:
     """A manifest or index as it came."""
 
@@ -76,17 +85,17 @@ class RegistryClient:
         transport: Transport,
         reference: Reference,
         hosts: list[Host],
-        credentials: Credentials | None,
-        stored: Stored | None = None,
+        rights: Rights,
+        trouble: Trouble,
     ) -> None:
         self._transport = transport
         self._reference = reference
         self._hosts = hosts
-        self._credentials = credentials
-        self._stored = stored
+        self._credentials = rights.credentials
+        self._stored = rights.stored
         self._authorization: dict[Host, str] = {}
         self._given_up: dict[Host, Unreachable] = {}
-        self._trouble = Trouble()
+        self._trouble = trouble
         self._lock = asyncio.Lock()
 
     async def digest_of(self, tag: str) -> str:

@@ -10,17 +10,18 @@ import os
 import re
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from minikubelet.base.database import Database
 from minikubelet.base.errors import Code, NodeError, StepError, invalid, not_found
 from minikubelet.images.archive import Archive, Feed, unpack_archive
 from minikubelet.images.auth import check_credentials
+from minikubelet.images.auth_file import AuthFile
 from minikubelet.images.blobs import BlobStore, Ingest
 from minikubelet.images.documents import MAX_CONFIG, ImageConfig, parse_config
 from minikubelet.images.durability import Durability
+from minikubelet.images.endpoints import Sources, hosts_for
 from minikubelet.images.flights import Flights
-from minikubelet.images.hosts import load_hosts
 from minikubelet.images.layers import Layers, chain_specs, remove_folder
 from minikubelet.images.leases import Leases
 from minikubelet.images.load import LoadedImage, images_of
@@ -33,10 +34,12 @@ from minikubelet.images.models import (
     SaveFormat,
     host_platform,
 )
+from minikubelet.images.patience import Trouble
 from minikubelet.images.pull import Pull, Resolved, all_of
 from minikubelet.images.records import LayerRow, NewImage, Records
 from minikubelet.images.reference import Reference, parse_reference
-from minikubelet.images.registry import RegistryClient
+from minikubelet.images.registries_conf import RegistriesConf
+from minikubelet.images.registry import RegistryClient, Rights
 from minikubelet.images.save import Saved, save_archive
 from minikubelet.images.transport import Transport
 
@@ -57,12 +60,30 @@ __all__ = [
 ]
 
 
+@dataclass(frozen=True)
+class Order:
+    """One thing to pull."""
+
+    reference: Reference
+    platform: Platform
+    credentials: Credentials | None
+    trouble: Trouble
+
+    @property
+    def key(self) -> PullKey:
+        """What makes two orders the same."""
+        return str(self.reference), self.platform, self.credentials
+
+
 class ImageStore:
     """Images on disk: pulled, found, held by containers, removed. All methods are the event loop's."""
 
-    def __init__(self, db: Database, root: str, certs_dirs: Sequence[str]) -> None:
+    def __init__(self, db: Database, root: str, sources: Sources) -> None:
         self._root = root
-        self._certs_dirs = certs_dirs
+        self._sources = sources
+        self._registries = RegistriesConf()
+        """As last read: :meth:`find` can't wait for files."""
+        self._stored = AuthFile(sources.auth_file).credentials if sources.auth_file else None
         self._records = Records(db)
         self._blobs = BlobStore(root)
         self._leases = Leases()
@@ -77,6 +98,10 @@ class ImageStore:
 
     async def start(self) -> None:
         """Load the images; drop what a crash or power cut left half-made. Raises OSError."""
+        try:
+            self._registries = self._sources.read_registries_conf()
+        except NodeError as exc:
+            log.error("no image can be pulled: %s", exc)
         self._blobs.start()
         orphans = self._layers.start()
         for row in self._records.images():
@@ -117,32 +142,50 @@ class ImageStore:
 
         ``progress`` is called in the event loop. Raises NodeError: INVALID_ARGUMENT for the reference or the
         credentials, NOT_FOUND, UNAUTHENTICATED, PERMISSION_DENIED, RESOURCE_EXHAUSTED (disk, rate limit),
-        UNAVAILABLE, FAILED_PRECONDITION for content that isn't what it must be.
+        UNAVAILABLE, FAILED_PRECONDITION for content or configuration that isn't what it must be.
         """
-        parsed = parse_reference(reference)
+        parse_reference(reference)
         check_credentials(credentials)
+        self._registries = await asyncio.to_thread(self._sources.read_registries_conf)
         wanted = platform or host_platform()
-        key = (str(parsed), wanted, credentials)
+        trouble = Trouble()
+        failures: list[NodeError] = []
+        candidates = self._registries.candidates(reference)
+        for text in candidates:
+            parsed = parse_reference(text)
+            order = Order(parsed, wanted, credentials, trouble)
+            try:
+                return await self._pull_shared(order, progress)
+            except NodeError as exc:
+                if exc.code is Code.INVALID_ARGUMENT or len(candidates) == 1:
+                    raise
+                failures.append(exc)
+        last = failures[-1]
+        raise NodeError(last.code, "; ".join(exc.message for exc in failures), reason=last.reason)
+
+    async def _pull_shared(self, order: Order, progress: Callable[[PullEvent], None] | None) -> Image:
+        key = order.key
         listeners = self._listeners.setdefault(key, [])
         if progress is not None:
             listeners.append(progress)
         try:
-            return await self._pulls.run(key, lambda: self._pull(key, parsed, credentials))
+            return await self._pulls.run(key, lambda: self._pull(order))
         finally:
             if progress is not None:
                 listeners.remove(progress)
             if not listeners:
                 self._listeners.pop(key, None)
 
-    async def _pull(self, key: PullKey, reference: Reference, credentials: Credentials | None) -> Image:
-        platform = key[1]
+    async def _pull(self, order: Order) -> Image:
+        reference, platform = order.reference, order.platform
 
         def progress(event: PullEvent) -> None:
-            for listener in self._listeners.get(key, ()):
+            for listener in self._listeners.get(order.key, ()):
                 listener(event)
 
-        hosts = await asyncio.to_thread(load_hosts, reference.domain, self._certs_dirs)
-        client = RegistryClient(self._transport, reference, hosts, credentials)
+        hosts = await asyncio.to_thread(hosts_for, reference, self._sources.certs_dirs, self._registries)
+        rights = Rights(order.credentials, self._stored)
+        client = RegistryClient(self._transport, reference, hosts, rights, order.trouble)
         image = await self._current(reference, client, platform)
         if image is not None:
             return image
@@ -228,9 +271,10 @@ class ImageStore:
         if reference_or_id in self._images:
             return self._images[reference_or_id]
         with contextlib.suppress(NodeError):
-            known = self._records.target(str(parse_reference(reference_or_id)))
-            if known is not None:
-                return self._images.get(known[0])
+            for text in self._registries.candidates(reference_or_id):
+                known = self._records.target(str(parse_reference(text)))
+                if known is not None:
+                    return self._images.get(known[0])
         match = _ID.match(reference_or_id)
         if not match:
             return None

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from minikubelet.base.database import Database
+from minikubelet.images.endpoints import Sources
 from minikubelet.images.store import ImageStore
 from tests.registry import Registry
 
@@ -35,9 +36,12 @@ class Stores:
         self.root = root
         self._open: list[tuple[ImageStore, Database]] = []
 
-    async def start(self, certs_dirs: list[str] | None = None) -> ImageStore:
+    async def start(
+        self, certs_dirs: list[str] | None = None, *, registries_conf: str = "", auth_file: str = ""
+    ) -> ImageStore:
         database = Database(f"{self.root}/state.db")
-        store = ImageStore(database, str(self.root), certs_dirs or [])
+        sources = Sources(certs_dirs or [], registries_conf, auth_file)
+        store = ImageStore(database, str(self.root), sources)
         self._open.append((store, database))
         await store.start()
         return store

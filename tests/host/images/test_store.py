@@ -200,10 +200,11 @@ async def test_power_cut_before_the_sync_drops_the_image(stores: Stores, own_reg
 CHILD = """
 import asyncio, sys
 from minikubelet.base.database import Database
+from minikubelet.images.endpoints import Sources
 from minikubelet.images.store import ImageStore
 async def main():
     root, reference = sys.argv[1:]
-    store = ImageStore(Database(root + "/state.db"), root, [])
+    store = ImageStore(Database(root + "/state.db"), root, Sources())
     await store.start()
     print("pulling", flush=True)
     await store.pull(reference)
