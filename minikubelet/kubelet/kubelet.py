@@ -13,8 +13,6 @@ from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet import orphans, podfiles
 from minikubelet.kubelet.addresses import node_addresses
 from minikubelet.kubelet.admission import Rejection
-from minikubelet.kubelet.api.app import Backend
-from minikubelet.kubelet.api.server import LocalApi
 from minikubelet.kubelet.backoff import Backoff
 from minikubelet.kubelet.cgroups.tree import CgroupTree
 from minikubelet.kubelet.clock import Clock, SystemClock
@@ -26,12 +24,14 @@ from minikubelet.kubelet.lookups import Lookups, NoLookups
 from minikubelet.kubelet.managers import ResourceManagers
 from minikubelet.kubelet.manifests.errors import ManifestError
 from minikubelet.kubelet.manifests.static import CONFIG_HASH
+from minikubelet.kubelet.metrics.instruments import Instruments, StartMeter
 from minikubelet.kubelet.node import Node, Volumes
 from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.observed import RuntimeCache
 from minikubelet.kubelet.pleg import LifecycleEvents
 from minikubelet.kubelet.pod_worker import PodWorker
 from minikubelet.kubelet.probes.manager import ProbeEvent, ProbeManager, ProbeUpdate
+from minikubelet.kubelet.serving import open_apis
 from minikubelet.kubelet.sinks import MemorySink, PodChange
 from minikubelet.kubelet.sources import PodSource
 from minikubelet.kubelet.sources.folder import FolderSource
@@ -110,10 +110,7 @@ class Kubelet:
         self._managers = ResourceManagers(node, self._workers.values)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(node.client.close)
-            if self.config.socket:
-                server = LocalApi(Backend(self.sink, self.event_recorder, node.client), self.config.socket)
-                await server.start()
-                stack.push_async_callback(server.close)
+            await open_apis(stack, node, self.sink, lambda: len(self._desired))
             stack.push_async_callback(node.probes.close)
             await self._background(stack, node.lifecycle.run(), "lifecycle events")
             self._managers.start(stack)
@@ -126,21 +123,25 @@ class Kubelet:
 
     def _make_node(self) -> Node:
         config, clock = self.config, self._clock
-        client = CriClient(config.container_runtime_endpoint, config.image_service_endpoint)
+        counted = Instruments()
+        client = CriClient(
+            config.container_runtime_endpoint, config.image_service_endpoint, counted.operation
+        )
         cache = RuntimeCache(clock)
         pulls = Backoff(config.backoff_initial, config.backoff_max, clock.monotonic)
         return Node(
             config=config,
             client=client,
             cache=cache,
-            lifecycle=LifecycleEvents(client, cache, self._pod_changed),
+            lifecycle=LifecycleEvents(client, cache, self._pod_changed, counted.relisted),
             events=self.event_recorder,
             images=ImageManager(client, self.event_recorder, pulls, clock),
             probes=ProbeManager(client.exec_sync, self._probe_result, self._probe_event),
             volumes=self._volumes,
             lookups=self._lookups,
-            sink=self.sink,
+            sink=StartMeter(self.sink, counted),
             clock=clock,
+            instruments=counted,
             cgroups=CgroupTree(config.resources.cgroups, find_mount(), config.cgroup_parent),
             restarts=Backoff(config.backoff_initial, config.backoff_max, clock.monotonic),
             host_ips=node_addresses(config.node_ip),

@@ -14,6 +14,7 @@ from minikubelet.kubelet.cri_client import CriClient
 from minikubelet.kubelet.events import EventRecorder
 from minikubelet.kubelet.images import ImageManager
 from minikubelet.kubelet.lookups import Lookups
+from minikubelet.kubelet.metrics.instruments import Instruments
 from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.observed import RuntimeCache
 from minikubelet.kubelet.pleg import LifecycleEvents
@@ -47,6 +48,8 @@ class Node:
     sink: StatusSink
     clock: Clock
     cgroups: CgroupTree
+    instruments: Instruments
+    """Counts what is done, for /metrics."""
     restarts: Backoff
     """Restart delays, by ``UID/CONTAINER``."""
     runtime_name: str = ""

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from minikubelet.base.clock import monotonic
 from minikubelet.base.errors import Code, NodeError
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet.cri_client import CriClient
@@ -25,8 +26,20 @@ RECONNECT_PERIOD = 0.5
 class LifecycleEvents:
     """Keeps the cache true and tells which pod has changed."""
 
-    def __init__(self, client: CriClient, cache: RuntimeCache, changed: Callable[[str], None]) -> None:
-        """``changed`` takes a pod's UID, or an empty string when everything may have changed."""
+    def __init__(
+        self,
+        client: CriClient,
+        cache: RuntimeCache,
+        changed: Callable[[str], None],
+        relisted: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
+        """``changed`` takes a pod's UID, or an empty string when everything may have changed.
+
+        ``relisted`` takes the seconds that a list of everything took.
+        """
+        self._relisted = relisted
+        self.lost = monotonic()
+        """Since when the runtime has been away, while ``synced`` is not set."""
         self._client = client
         self._cache = cache
         self._changed = changed
@@ -40,14 +53,19 @@ class LifecycleEvents:
                 await self._client.wait_ready()
                 await self._follow()
             except NodeError as exc:
-                self.synced.clear()
+                self._lose()
                 log.warning("the runtime at %s went away: %s", self._client.endpoint, exc)
                 await asyncio.sleep(RECONNECT_PERIOD)
             except Exception:
                 # Whatever it sent, the pods need somebody who listens.
-                self.synced.clear()
+                self._lose()
                 log.exception("following the runtime at %s failed", self._client.endpoint)
                 await asyncio.sleep(RELIST_PERIOD)
+
+    def _lose(self) -> None:
+        if self.synced.is_set():
+            self.lost = monotonic()
+        self.synced.clear()
 
     async def _follow(self) -> None:
         stream = asyncio.create_task(self._stream())
@@ -107,6 +125,7 @@ class LifecycleEvents:
     async def relist(self) -> None:
         """List everything and merge it; tells about every pod that changed. Raises NodeError."""
         before = self._cache.uids()
+        started = monotonic()
         known = self._cache.ids()
         sandboxes, containers = await asyncio.gather(
             self._client.list_pod_sandboxes(), self._client.list_containers()
@@ -115,6 +134,7 @@ class LifecycleEvents:
         for identifier in self._cache.missing([s.id for s in sandboxes], [c.id for c in containers]):
             if identifier in known:
                 changed.add(self._cache.remove(identifier))
+        self._relisted(monotonic() - started)
         for uid in changed | (self._cache.uids() ^ before):
             if uid:
                 self._changed(uid)

@@ -140,7 +140,8 @@ class PodWorker:
         self._wake.clear()
         try:
             if self._state.take(SYNC):
-                await self._sync()
+                with self._node.instruments.timed_sync(self.pod):
+                    await self._sync()
         except NodeError as exc:
             log.warning("%s: %s", self.pod.title, exc)
             self._node.events.pod(self.pod, WARNING, "FailedSync", f"Error syncing pod: {exc}")

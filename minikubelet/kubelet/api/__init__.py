@@ -1,1 +1,1 @@
-"""The kubelet's HTTP API: pods, events, logs and exec, on a local socket."""
+"""The kubelet's HTTP API: on a local socket, and with TLS and authentication on a port."""

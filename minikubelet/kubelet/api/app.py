@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from minikubelet.base.errors import Code, NodeError, invalid
-from minikubelet.criapi import api_pb2 as api
-from minikubelet.kubelet.api import exec_proxy, find
+from minikubelet.kubelet.api import find, node_logs, node_routes, streams
+from minikubelet.kubelet.api.backend import Backend
 from minikubelet.kubelet.api.crilog import LogOptions
 from minikubelet.kubelet.api.follow import Wakeup, read_log
-from minikubelet.kubelet.events import EventRecorder
 from minikubelet.kubelet.objects import Pod
-from minikubelet.kubelet.sinks import MemorySink
 
 log = logging.getLogger(__name__)
 
@@ -37,38 +36,70 @@ _STATUS = {
 }
 
 
-class Runtime(Protocol):
-    """What of the CRI client is used."""
+def make_app(
+    backend: Backend,
+    middlewares: Sequence[Middleware] = (),
+    *,
+    debugging: bool = True,
+    system_logs: bool = True,
+) -> web.Application:
+    """The application over ``backend``; it knows nothing of the socket it is served on.
 
-    async def container_status(self, container_id: str) -> api.ContainerStatus: ...
-    async def exec(self, request: api.ExecRequest) -> str: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Backend:
-    """What the API shows."""
-
-    pods: MemorySink
-    events: EventRecorder
-    runtime: Runtime
-
-
-def make_app(backend: Backend) -> web.Application:
-    """The application over ``backend``; it knows nothing of the socket it is served on."""
+    ``debugging``: the handlers that reach into pods, ``system_logs``: the node's own logs.
+    """
     handlers = _Handlers(backend)
-    app = web.Application(middlewares=[_errors])
-    app.router.add_get("/healthz", handlers.healthz)
-    app.router.add_get("/pods", handlers.pods)
+    app = web.Application(middlewares=[*middlewares, _errors], client_max_size=1024)
+    node_routes.add_health(app.router, backend.node)
+    for path in ("/pods", "/pods/"):
+        app.router.add_get(path, handlers.pods)
     app.router.add_get("/events", handlers.events)
+    facts = backend.node
+    if facts is not None:
+        node_routes.add_routes(app.router, backend, facts)
+    if not debugging:
+        for first in _DEBUGGING:
+            app.router.add_route("*", f"/{first}/{{rest:.*}}", _disabled)
+        return app
     app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", handlers.logs)
-    app.router.add_get("/exec/{namespace}/{pod}/{container}", handlers.exec)
+    streams.add_routes(app.router, backend)
+    if facts is not None:
+        for path in ("/runningpods", "/runningpods/"):
+            app.router.add_get(path, handlers.running_pods)
+        if system_logs:
+            node_logs.add_routes(app.router, facts.config.server.node_log_dir)
+        else:
+            app.router.add_route("*", "/logs/{rest:.*}", _disabled_logs)
     return app
 
 
+def make_read_only_app(backend: Backend, middlewares: Sequence[Middleware] = ()) -> web.Application:
+    """What upstream's read-only port shows: health, pods, statistics and metrics."""
+    app = web.Application(middlewares=[*middlewares, _errors], client_max_size=1024)
+    node_routes.add_health(app.router, backend.node)
+    for path in ("/pods", "/pods/"):
+        app.router.add_get(path, _Handlers(backend).pods)
+    if backend.node is not None:
+        node_routes.add_routes(app.router, backend, backend.node)
+    return app
+
+
+def make_health_app(backend: Backend) -> web.Application:
+    """/healthz alone."""
+    app = web.Application(middlewares=[_errors], client_max_size=1024)
+    node_routes.add_health(app.router, backend.node)
+    return app
+
+
+async def _disabled(request: web.Request) -> web.StreamResponse:
+    return web.Response(status=405, text="Debug endpoints are disabled.\n")
+
+
+async def _disabled_logs(request: web.Request) -> web.StreamResponse:
+    return web.Response(status=405, text="logs endpoint is disabled.\n")
+
+
 @web.middleware
-async def _errors(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except NodeError as exc:
@@ -80,15 +111,14 @@ async def _errors(
         return web.Response(status=500, text="internal error\n")
 
 
+_DEBUGGING = ("run", "exec", "attach", "portForward", "containerLogs", "runningpods", "logs", "checkpoint")
+
+
 class _Handlers:
     """One method a route."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-
-    async def healthz(self, request: web.Request) -> web.StreamResponse:
-        """``ok``, as all of Kubernetes has it."""
-        return web.Response(text="ok")
 
     async def pods(self, request: web.Request) -> web.StreamResponse:
         """A v1 PodList; with ``watch`` one JSON line a change."""
@@ -156,13 +186,10 @@ class _Handlers:
         finally:
             wakeup.set()
 
-    async def exec(self, request: web.Request) -> web.StreamResponse:
-        """Runs a command; a WebSocket with the channel.k8s.io subprotocols."""
-        protocols = exec_proxy.offered(request)
-        pod, container = self._target(request)
-        query = {name: request.query.getall(name) for name in request.query}
-        wish = exec_proxy.exec_request(query, find.running_id(pod, container))
-        return await exec_proxy.proxy(request, await self._backend.runtime.exec(wish), protocols)
+    async def running_pods(self, request: web.Request) -> web.StreamResponse:
+        """What the runtime runs."""
+        assert self._backend.node is not None
+        return _json(node_routes.running_pods(self._backend.node))
 
     def _target(self, request: web.Request) -> tuple[Pod, str]:
         names = request.match_info
@@ -172,17 +199,33 @@ class _Handlers:
 def log_options(request: web.Request) -> LogOptions:
     """Options from a query. Raises NodeError INVALID_ARGUMENT."""
     since = _number(request, "sinceSeconds", minimum=1)
+    moment = _moment(request.query.get("sinceTime", ""))
+    if since and moment:
+        raise invalid("sinceTime", "at most one of sinceTime or sinceSeconds may be specified")
     stream = request.query.get("stream", "All")
     if stream not in ("All", "Stdout", "Stderr"):
         raise invalid("stream", f"invalid stream type {stream!r}: All, Stdout or Stderr")
     return LogOptions(
         follow=_flag(request, "follow"),
         tail_lines=_number(request, "tailLines", minimum=0),
-        since=time.time() - since if since else 0.0,
+        since=time.time() - since if since else moment,
         timestamps=_flag(request, "timestamps"),
         limit_bytes=_number(request, "limitBytes", minimum=1),
         stream="" if stream == "All" else stream.lower(),
     )
+
+
+def _moment(text: str) -> float:
+    """RFC 3339 as seconds since the epoch; 0 for nothing."""
+    if not text:
+        return 0.0
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        moment = datetime.datetime.min
+    if moment.tzinfo is None:
+        raise invalid("sinceTime", f"{text[:40]!r} is not a time like 2006-01-02T15:04:05Z")
+    return moment.timestamp()
 
 
 def _flag(request: web.Request, name: str) -> bool:

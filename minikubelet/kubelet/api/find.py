@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from minikubelet.base.errors import Code, NodeError
-from minikubelet.kubelet.objects import ContainerStatus, Pod
+from minikubelet.kubelet.objects import Container, ContainerStatus, Pod
+from minikubelet.kubelet.objects.containers import EphemeralContainer
 
 _PULL = {
     "ErrImagePull": "image can't be pulled",
@@ -21,11 +22,15 @@ def find_pod(pods: Iterable[Pod], namespace: str, name: str) -> Pod:
     raise NodeError(Code.NOT_FOUND, f'pod "{name}" does not exist in namespace "{namespace}"')
 
 
+def containers(pod: Pod) -> list[Container | EphemeralContainer]:
+    """Containers of all kinds that the manifest has."""
+    spec = pod.spec
+    return [*spec.containers, *spec.init_containers, *spec.ephemeral_containers]
+
+
 def check_container(pod: Pod, container: str) -> None:
     """Raises NodeError NOT_FOUND unless the manifest has that container."""
-    spec = pod.spec
-    declared = {each.name for each in (*spec.containers, *spec.init_containers)}
-    if container not in declared | {each.name for each in spec.ephemeral_containers}:
+    if container not in {each.name for each in containers(pod)}:
         raise NodeError(Code.NOT_FOUND, f'container "{container}" not found in pod "{pod.metadata.name}"')
 
 

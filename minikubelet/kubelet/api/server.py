@@ -9,7 +9,8 @@ import stat
 from aiohttp import web
 
 from minikubelet.base.errors import Code, NodeError
-from minikubelet.kubelet.api.app import Backend, make_app
+from minikubelet.kubelet.api.app import make_app
+from minikubelet.kubelet.api.backend import Backend
 
 _SHUTDOWN = 1.0
 """Seconds that open watches get when the daemon ends."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -95,6 +96,8 @@ class ProbeManager:
         self._born = self._clock.time()
         self._groups: dict[tuple[str, str], _Group] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self.counts: Counter[tuple[str, str, str, str]] = Counter()
+        """How many attempts of a probe ended how: pod UID, container, ``Liveness``, ``successful``…"""
 
     # --- what is known ---------------------------------------------------------------------------------
 
@@ -142,6 +145,9 @@ class ProbeManager:
 
     def remove(self, pod_uid: str, container: str = "") -> None:
         """Stop the probes of a container, or of the whole pod; unknown ones are fine."""
+        if not container:
+            for counted in [counted for counted in self.counts if counted[0] == pod_uid]:
+                del self.counts[counted]
         for key in [key for key in self._groups if key[0] == pod_uid and container in ("", key[1])]:
             self._stop(self._groups.pop(key))
 
@@ -230,6 +236,7 @@ class ProbeManager:
         self, group: _Group, worker: Worker, probe: Probe, outcome: Outcome | ProbeError, changed: bool
     ) -> None:
         target, word = group.target, worker.kind.value
+        self.counts[target.pod_uid, target.container.name, word, _counted(outcome)] += 1
         message = _describe(word, outcome)
         if message and self._on_event is not None:
             warned = isinstance(outcome, Outcome) and outcome.verdict is Verdict.WARNING
@@ -261,6 +268,13 @@ def _probes(container: Container) -> list[tuple[Kind, Probe]]:
 
 async def _impossible(error: ProbeError) -> Outcome:
     raise error
+
+
+def _counted(outcome: Outcome | ProbeError) -> str:
+    """Upstream's words in prober_probe_total."""
+    if isinstance(outcome, ProbeError):
+        return "unknown"
+    return "failed" if outcome.verdict is Verdict.FAILURE else "successful"
 
 
 def _describe(word: str, outcome: Outcome | ProbeError) -> str:

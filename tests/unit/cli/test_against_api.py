@@ -13,7 +13,7 @@ import yaml
 
 from minikubelet.cli.main import main
 from minikubelet.criapi import api_pb2 as api
-from minikubelet.kubelet.api.app import Backend
+from minikubelet.kubelet.api.backend import Backend
 from minikubelet.kubelet.api.server import LocalApi
 from minikubelet.kubelet.events import NORMAL, EventRecorder
 from minikubelet.kubelet.objects import Container, ContainerStatus, ObjectMeta, Pod, PodSpec, PodStatus

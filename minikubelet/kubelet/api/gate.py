@@ -1,0 +1,69 @@
+"""The gate before every path of the API, known or not: who is it, may they, and counting."""
+
+from __future__ import annotations
+
+import logging
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from minikubelet.base import clock
+from minikubelet.kubelet.api.authenticate import Authenticator, User
+from minikubelet.kubelet.metrics.instruments import Instruments
+
+log = logging.getLogger(__name__)
+
+_OPEN = ("healthz", "metrics")
+"""First parts of paths that anybody may GET where anonymous requests are let in at all."""
+_VERBS = {"POST": "create", "GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_SUBRESOURCES = {"stats": "stats", "metrics": "metrics", "logs": "log", "checkpoint": "checkpoint"}
+_LONG = ("exec", "attach", "portForward", "debug")
+
+
+def may(user: User, method: str, path: str) -> bool:
+    """Mode AlwaysAllow: whoever has proven who they are may do everything; nobody else may do anything,
+    but read health and metrics."""
+    return user.known or (method in ("GET", "HEAD") and first_part(path) in _OPEN)
+
+
+def first_part(path: str) -> str:
+    """``metrics`` of ``/metrics/cadvisor``."""
+    return path.strip("/").partition("/")[0]
+
+
+def make_gate(authenticator: Authenticator) -> Middleware:
+    """Answers 401 and 403 before anything else is looked at, with upstream's words."""
+
+    @web.middleware
+    async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
+        user = authenticator.user(request)
+        if user is None:
+            return web.Response(status=401, text="Unauthorized")
+        if not may(user, request.method, request.path):
+            verb = _VERBS.get(request.method, "")
+            part = _SUBRESOURCES.get(first_part(request.path), "proxy")
+            log.warning("%s may not %s %s", user.name, request.method, request.path)
+            words = f"Forbidden (user={user.name}, verb={verb}, resource=nodes, subresource(s)=[{part}])"
+            return web.Response(status=403, text=words)
+        return await handler(request)
+
+    return gate
+
+
+def make_counter(instruments: Instruments, server_type: str) -> Middleware:
+    """Counts requests and the time they take, by the first part of the path if it is a known one."""
+
+    @web.middleware
+    async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
+        known = request.match_info.http_exception is None
+        part = first_part(request.path) if known else "other"
+        method = request.method if request.method in _VERBS else "other"
+        labels = (method, part, server_type, "true" if part in _LONG else "false")
+        instruments.http_requests.inc(labels)
+        began = clock.monotonic()
+        try:
+            return await handler(request)
+        finally:
+            instruments.http_seconds.observe(clock.monotonic() - began, labels)
+
+    return count

@@ -1,0 +1,119 @@
+"""exec, attach, portForward, run and checkpoint: what reaches into containers."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from aiohttp import web
+
+from minikubelet.base.errors import Code, NodeError, invalid
+from minikubelet.criapi import api_pb2 as api
+from minikubelet.kubelet.api import find, stream_requests
+from minikubelet.kubelet.api.backend import Backend
+from minikubelet.kubelet.api.upgrade import check_upgrade, hand_on
+from minikubelet.kubelet.objects import Pod
+
+_RUN_PATIENCE = 120.0
+"""Seconds for the command of /run, as upstream's runtime request time-out."""
+
+
+def add_routes(router: web.UrlDispatcher, backend: Backend) -> None:
+    """With and without the pod's UID in the path, GET (WebSocket) and POST (SPDY), as upstream has them."""
+    handlers = _Streams(backend)
+    container = ("{namespace}/{pod}/{container}", "{namespace}/{pod}/{uid}/{container}")
+    for path in container:
+        for verb, handler in (("exec", handlers.exec), ("attach", handlers.attach)):
+            router.add_get(f"/{verb}/{path}", handler, allow_head=False)
+            router.add_post(f"/{verb}/{path}", handler)
+        router.add_post(f"/run/{path}", handlers.run)
+    for path in ("{namespace}/{pod}", "{namespace}/{pod}/{uid}"):
+        router.add_get(f"/portForward/{path}", handlers.port_forward, allow_head=False)
+        router.add_post(f"/portForward/{path}", handlers.port_forward)
+    router.add_post(f"/checkpoint/{container[0]}", handlers.checkpoint)
+
+
+class _Streams:
+    """One method a verb."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def _pod(self, request: web.Request) -> Pod:
+        """The pod; one whose UID the path has must have that. Raises NodeError NOT_FOUND."""
+        names = request.match_info
+        pod = find.find_pod(self._backend.pods.pods(), names["namespace"], names["pod"])
+        if names.get("uid", pod.uid) != pod.uid:
+            words = f'pod "{names["pod"]}" in namespace "{names["namespace"]}" has another UID'
+            raise NodeError(Code.NOT_FOUND, words)
+        return pod
+
+    async def exec(self, request: web.Request) -> web.StreamResponse:
+        """Runs a command."""
+        check_upgrade(request)
+        container_id = find.running_id(self._pod(request), request.match_info["container"])
+        wish = stream_requests.exec_request(_query(request), container_id)
+        return await hand_on(request, await self._backend.runtime.exec(wish), self._backend.idle)
+
+    async def attach(self, request: web.Request) -> web.StreamResponse:
+        """The streams of a container that runs."""
+        check_upgrade(request)
+        pod, name = self._pod(request), request.match_info["container"]
+        container_id = find.running_id(pod, name)
+        tty = any(each.tty for each in find.containers(pod) if each.name == name)
+        wish = stream_requests.attach_request(_query(request), container_id, tty=tty)
+        return await hand_on(request, await self._backend.runtime.attach(wish), self._backend.idle)
+
+    async def port_forward(self, request: web.Request) -> web.StreamResponse:
+        """Connections to ports of a pod."""
+        check_upgrade(request)
+        pod = self._pod(request)
+        facts = self._backend.node
+        sandbox = facts.cache.view(pod.uid).sandbox if facts is not None else None
+        if sandbox is None or not sandbox.ready:
+            words = f'pod "{pod.metadata.name}" is not running'
+            raise NodeError(Code.FAILED_PRECONDITION, f"unable to forward ports: {words}")
+        wish = stream_requests.port_forward_request(_query(request), sandbox.id)
+        return await hand_on(request, await self._backend.runtime.port_forward(wish), self._backend.idle)
+
+    async def run(self, request: web.Request) -> web.StreamResponse:
+        """Runs ``cmd``, split at spaces, and answers with what it wrote."""
+        command = request.query.get("cmd", "").split(" ")
+        if not command[0]:
+            raise invalid("cmd", "you must specify a command for the container")
+        container_id = find.running_id(self._pod(request), request.match_info["container"])
+        done = await self._backend.runtime.exec_sync(container_id, command, _RUN_PATIENCE)
+        output = done.stdout + done.stderr
+        if done.exit_code:
+            words = f"command '{' '.join(command)}' exited with {done.exit_code}: "
+            return web.Response(status=500, body=words.encode() + output, content_type="text/plain")
+        return web.Response(body=output, content_type="text/plain")
+
+    async def checkpoint(self, request: web.Request) -> web.StreamResponse:
+        """Writes a container's state to a file on the node, and answers with its path."""
+        facts = self._backend.node
+        pod, name = self._pod(request), request.match_info["container"]
+        if facts is None:
+            raise NodeError(Code.UNIMPLEMENTED, "checkpoint")
+        timeout = request.query.get("timeout", "0")
+        if not (timeout.isascii() and timeout.isdigit()) or len(timeout) > 9:
+            raise invalid("timeout", f"{timeout[:40]!r} is not a number of seconds")
+        container_id = find.running_id(pod, name)
+        folder = os.path.join(facts.config.root, "checkpoints")
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        full = f"{pod.metadata.name}_{pod.metadata.namespace}"
+        location = os.path.join(folder, f"checkpoint-{full}-{name}-{moment}.tar")
+        wish = api.CheckpointContainerRequest(
+            container_id=container_id, location=location, timeout=int(timeout)
+        )
+        try:
+            await self._backend.runtime.checkpoint_container(wish)
+        except NodeError as exc:
+            where = f"{pod.metadata.namespace}/{pod.metadata.name}/{name}"
+            raise NodeError(exc.code, f"checkpointing of {where} failed ({exc})") from None
+        return web.json_response({"items": [location]})
+
+
+def _query(request: web.Request) -> dict[str, list[str]]:
+    return {name: request.query.getall(name) for name in request.query}

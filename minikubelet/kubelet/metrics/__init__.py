@@ -1,0 +1,1 @@
+"""What a kubelet counts, and Prometheus' text format."""

@@ -1,0 +1,90 @@
+"""/metrics and /metrics/probes: the kubelet's counters, and what it knows of pods at the moment."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from minikubelet.kubelet.metrics.families import Family, gauge
+from minikubelet.kubelet.metrics.instruments import Instruments
+from minikubelet.kubelet.objects import Pod
+from minikubelet.kubelet.observed import RuntimeCache
+
+ProbeCounts = Mapping[tuple[str, str, str, str], int]
+"""Attempts by pod UID, container, kind and result."""
+
+_STATES = ("created", "running", "exited", "unknown")
+_BORN = time.time()
+
+
+@dataclass
+class NodeMetrics:
+    """Where the numbers of one kubelet are."""
+
+    node_name: str
+    instruments: Instruments
+    cache: RuntimeCache
+    probe_counts: ProbeCounts
+
+    def kubelet(self, pods: Sequence[Pod], desired: int) -> list[Family]:
+        """What /metrics shows."""
+        views = [self.cache.view(uid) for uid in self.cache.uids()]
+        running = sum(view.sandbox is not None and view.sandbox.ready for view in views)
+        containers = Family("kubelet_running_containers", "Number of containers currently there", "gauge")
+        states = dict.fromkeys(_STATES, 0)
+        for container in (each for view in views for each in view.containers):
+            state = "running" if container.is_running else "exited" if container.has_exited else "created"
+            states[state] += 1
+        for state, count in states.items():
+            containers.add(count, {"container_state": state})
+        alive = sum(pod.status.phase not in ("Succeeded", "Failed") for pod in pods)
+        restarts = sum(each.restart_count for pod in pods for each in pod.status.container_statuses)
+        last = self.instruments.last_relist_wall
+        return [
+            gauge("kubelet_node_name", "The node's name. The count is always 1.", 1, node=self.node_name),
+            gauge("kubelet_running_pods", "Number of pods that have a running pod sandbox", running),
+            containers,
+            gauge("kubelet_desired_pods", "Number of pods the node is told to run.", desired, static="true"),
+            gauge("kubelet_active_pods", "Number of pods that have not ended.", alive, static="true"),
+            gauge("kubelet_working_pods", "Number of pods that are worked on.", len(pods), static="true"),
+            gauge("kubelet_container_restarts", "Sum of the restart counts of the containers.", restarts),
+            gauge("kubelet_pleg_last_seen_seconds", "When the pods were listed last (Unix time).", last),
+            *self.instruments.families(),
+            *process_families(),
+        ]
+
+    def probes(self, pods: Iterable[Pod]) -> list[Family]:
+        """What /metrics/probes shows."""
+        names = {pod.uid: (pod.metadata.name, pod.metadata.namespace) for pod in pods}
+        family = Family(
+            "prober_probe_total",
+            "Cumulative number of a liveness, readiness or startup probe for a container by result.",
+            "counter",
+        )
+        for (uid, container, kind, result), count in list(self.probe_counts.items()):
+            name, namespace = names.get(uid, ("", ""))
+            labels = {"probe_type": kind, "result": result, "container": container}
+            family.add(count, labels | {"pod": name, "namespace": namespace, "pod_uid": uid})
+        return [family]
+
+
+def process_families() -> list[Family]:
+    """The usual process_ metrics."""
+    with open("/proc/self/statm", "rb") as file:
+        pages = [int(each) for each in file.read().split()]
+    page = os.sysconf("SC_PAGESIZE")
+    times = os.times()
+    cpu = Family("process_cpu_seconds_total", "Total user and system CPU time spent in seconds.", "counter")
+    cpu.add(times.user + times.system)
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return [
+        cpu,
+        gauge("process_resident_memory_bytes", "Resident memory size in bytes.", pages[1] * page),
+        gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.", pages[0] * page),
+        gauge("process_open_fds", "Number of open file descriptors.", len(os.listdir("/proc/self/fd"))),
+        gauge("process_max_fds", "Maximum number of open file descriptors.", soft),
+        gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds.", _BORN),
+    ]

@@ -1,0 +1,45 @@
+"""A kubelet's APIs put together: the local socket and the ports, over the same backend."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from minikubelet.base import clock
+from minikubelet.kubelet.api.backend import Backend, NodeFacts
+from minikubelet.kubelet.api.remote import RemoteApi
+from minikubelet.kubelet.api.server import LocalApi
+from minikubelet.kubelet.metrics.node import NodeMetrics
+from minikubelet.kubelet.sinks import MemorySink
+from minikubelet.kubelet.stats.summary import Statistics
+
+if TYPE_CHECKING:
+    from minikubelet.kubelet.node import Node
+
+RUNTIME_AWAY = 120.0
+"""Seconds that the runtime may be away before /healthz says so, as long as upstream's sync loop waits."""
+
+
+async def open_apis(
+    stack: contextlib.AsyncExitStack, node: Node, sink: MemorySink, desired: Callable[[], int]
+) -> None:
+    """Start what the settings ask for; ``stack`` closes it. Raises NodeError, OSError."""
+    config = node.config
+
+    def health() -> dict[str, str]:
+        lifecycle = node.lifecycle
+        away = 0.0 if lifecycle.synced.is_set() else clock.monotonic() - lifecycle.lost
+        return {"syncloop": f"the runtime has been away for {away:.0f} s"} if away > RUNTIME_AWAY else {}
+
+    metrics = NodeMetrics(config.node_name, node.instruments, node.cache, node.probes.counts)
+    statistics = Statistics(config, node.client, sink.pods)
+    facts = NodeFacts(config, node.cache, statistics, metrics, health, desired)
+    backend = Backend(sink, node.events, node.client, facts, config.server.streaming_idle_timeout)
+    if config.socket:
+        local = LocalApi(backend, config.socket)
+        await local.start()
+        stack.push_async_callback(local.close)
+    remote = RemoteApi(backend, config, node.instruments, node.host_ips)
+    await remote.start()
+    stack.push_async_callback(remote.close)
