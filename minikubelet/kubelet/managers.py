@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from minikubelet.base.errors import Code, NodeError
 from minikubelet.kubelet import admission, allocatable, gc, log_links
 from minikubelet.kubelet.admission import Rejection
 from minikubelet.kubelet.demands import Amounts
 from minikubelet.kubelet.events import NORMAL, WARNING
+from minikubelet.kubelet.eviction.manager import Evictable, EvictionManager
 from minikubelet.kubelet.gc import ImageGarbage
 from minikubelet.kubelet.logrotate import LogRotation
 from minikubelet.kubelet.node import Node
@@ -22,20 +23,10 @@ from minikubelet.kubelet.status import FAILED, SUCCEEDED
 log = logging.getLogger(__name__)
 
 
-class Worker(Protocol):
-    """What is to be known of a pod worker here."""
-
-    pod: Pod
-
-    @property
-    def terminating(self) -> bool:
-        """Whether the pod is being removed."""
-
-
 class ResourceManagers:
     """One kubelet's. :meth:`prepare` needs the runtime; :meth:`start` begins the periodic work."""
 
-    def __init__(self, node: Node, workers: Callable[[], Iterable[Worker]]) -> None:
+    def __init__(self, node: Node, workers: Callable[[], Iterable[Evictable]]) -> None:
         self._node = node
         self._workers = workers
         self._config = node.config.resources
@@ -43,8 +34,8 @@ class ResourceManagers:
         self.images = ImageGarbage(node.client, self._config.garbage, node.events, node.clock)
         self.capacity: Amounts = {}
         self.allocatable: Amounts = {}
-        self.conditions: set[str] = set()
-        """MemoryPressure, DiskPressure, PIDPressure as far as they are true."""
+        self.eviction: EvictionManager | None = None
+        """Once :meth:`prepare` has found its settings good."""
 
     async def prepare(self) -> None:
         """Count what there is and make the cgroups. What the host refuses is an event, not fatal."""
@@ -57,6 +48,7 @@ class ResourceManagers:
                 limits = allocatable.unreserved(config, self.capacity)
             systemd = await node.client.has_systemd_cgroups()
             node.cgroups.start(limits, systemd=systemd)
+            self.eviction = EvictionManager(node, self.images, self._workers)
         except (OSError, ValueError, NodeError) as exc:
             log.error("resources of this node: %s", exc)
             message = f"Failed to update Node Allocatable Limits: {exc}"
@@ -80,7 +72,8 @@ class ResourceManagers:
         return rejection, len(lasting) < len(alive) and self._admit(pod, lasting) is None
 
     def _admit(self, pod: Pod, others: Sequence[Pod]) -> Rejection | None:
-        return admission.admit(pod, others, self.allocatable, self.conditions)
+        conditions = self.eviction.conditions if self.eviction is not None else set()
+        return admission.admit(pod, others, self.allocatable, conditions)
 
     def start(self, stack: contextlib.AsyncExitStack) -> None:
         """Begin the periodic work; the stack ends it."""
@@ -90,12 +83,17 @@ class ResourceManagers:
             (garbage.log_monitor_interval, self._rotate_logs),
             (garbage.container_period, self._collect_containers),
             (garbage.image_period, self._collect_images),
+            (self._config.eviction.monitoring_period, self._evict),
         ):
             task = asyncio.create_task(self._every(seconds, work), name=work.__name__.strip("_"))
             stack.push_async_callback(_cancelled, task)
 
     async def _rotate_logs(self) -> None:
         await self._logs.look(self._node.cache.containers())
+
+    async def _evict(self) -> None:
+        if self.eviction is not None:
+            await self.eviction.look()
 
     async def _collect_images(self) -> None:
         await self.images.look(self._pods())

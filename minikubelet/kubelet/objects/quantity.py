@@ -40,3 +40,19 @@ def whole(quantity: Quantity) -> int:
 def milli(quantity: Quantity) -> int:
     """The value in thousandths (millicores), rounded up."""
     return math.ceil(parse(quantity) * 1000)
+
+
+def binary(value: int) -> str:
+    """Bytes as upstream prints them: the largest binary suffix that needs no fraction (``1536Ki``)."""
+    for power, prefix in reversed(list(enumerate("KMGTPE", 1))):
+        if value and value % 1024**power == 0:
+            return f"{value // 1024**power}{prefix}i"
+    return str(value)
+
+
+def decimal(value: int) -> str:
+    """A count as upstream prints it: the largest decimal suffix that needs no fraction (``12k``)."""
+    for power, prefix in reversed(list(enumerate("kMGTPE", 1))):
+        if value and value % 1000**power == 0:
+            return f"{value // 1000**power}{prefix}"
+    return str(value)

@@ -1,0 +1,1 @@
+"""Eviction: pods are ended before the node runs out of memory, disk or process IDs."""

@@ -1,0 +1,40 @@
+"""Pods that use more of the disk than they may: emptyDir sizes and ephemeral-storage limits."""
+
+from __future__ import annotations
+
+from minikubelet.kubelet.demands import container_limits, pod_limits
+from minikubelet.kubelet.eviction.usage import PodUsage
+from minikubelet.kubelet.objects import Pod
+from minikubelet.kubelet.objects.quantity import binary, whole
+
+STORAGE = "ephemeral-storage"
+
+
+def has_limits(pod: Pod) -> bool:
+    """Whether the pod's use of the disk must be known at all."""
+    if any(STORAGE in each.resources.limits for each in [*pod.spec.init_containers, *pod.spec.containers]):
+        return True
+    return any(volume.empty_dir is not None and volume.empty_dir.size_limit for volume in pod.spec.volumes)
+
+
+def exceeded(pod: Pod, usage: PodUsage, *, layers_on_nodefs: bool) -> str:
+    """Upstream's message for the first limit that the pod is over; empty if it is over none."""
+    for volume in pod.spec.volumes:
+        limit = volume.empty_dir.size_limit if volume.empty_dir is not None else None
+        used = usage.volumes.get(volume.name) or usage.in_memory.get(volume.name)
+        if limit and used is not None and used.used > whole(limit) > 0:
+            return f'Usage of EmptyDir volume "{volume.name}" exceeds the limit "{limit}". '
+    most = pod_limits(pod).get(STORAGE)
+    if most and (usage.local + usage.rootfs).used > most:
+        words = "Pod ephemeral local storage usage exceeds the total limit of containers"
+        return f"{words} {binary(most)}. "
+    for container in pod.spec.containers:
+        own = usage.containers.get(container.name)
+        bound = container_limits(container).get(STORAGE)
+        if own is None or not bound:
+            continue
+        used_here = own.logs + own.rootfs if layers_on_nodefs else own.logs
+        if used_here.used > bound:
+            words = f"Container {container.name} exceeded its local ephemeral storage limit"
+            return f'{words} "{container.resources.limits[STORAGE]}". '
+    return ""
