@@ -13,17 +13,24 @@ from minikubelet.kubelet.metrics.instruments import Instruments
 
 log = logging.getLogger(__name__)
 
-_OPEN = ("healthz", "metrics")
-"""First parts of paths that anybody may GET where anonymous requests are let in at all."""
+_OPEN = frozenset(
+    (
+        *("/healthz", "/healthz/ping", "/healthz/log", "/healthz/syncloop"),
+        *("/metrics", "/metrics/cadvisor", "/metrics/resource", "/metrics/probes"),
+    )
+)
+"""Paths that anybody may GET where anonymous requests are let in at all."""
 _VERBS = {"POST": "create", "GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _SUBRESOURCES = {"stats": "stats", "metrics": "metrics", "logs": "log", "checkpoint": "checkpoint"}
 _LONG = ("exec", "attach", "portForward", "debug")
 
 
 def may(user: User, method: str, path: str) -> bool:
-    """Mode AlwaysAllow: whoever has proven who they are may do everything; nobody else may do anything,
-    but read health and metrics."""
-    return user.known or (method in ("GET", "HEAD") and first_part(path) in _OPEN)
+    """Mode AlwaysAllow: whoever has proven who they are may do everything.
+
+    Nobody else may do anything but read health and metrics.
+    """
+    return user.known or (method in ("GET", "HEAD") and path in _OPEN)
 
 
 def first_part(path: str) -> str:
@@ -42,7 +49,7 @@ def make_gate(authenticator: Authenticator) -> Middleware:
         if not may(user, request.method, request.path):
             verb = _VERBS.get(request.method, "")
             part = _SUBRESOURCES.get(first_part(request.path), "proxy")
-            log.warning("%s may not %s %s", user.name, request.method, request.path)
+            log.debug("%s may not %s %s", user.name, request.method, request.path)
             words = f"Forbidden (user={user.name}, verb={verb}, resource=nodes, subresource(s)=[{part}])"
             return web.Response(status=403, text=words)
         return await handler(request)

@@ -1,0 +1,253 @@
+"""Health, configuration, metrics, statistics, node logs: shapes, names and edges."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minikubelet.kubelet.api.remote import TOKEN_FILE
+from minikubelet.kubelet.metrics.families import Counter, Family, Histogram, Sample, render
+from minikubelet.kubelet.server_config import ServerConfig
+from tests.unit.kubelet_api.remote import Ports
+from tests.unit.kubelet_api.test_api import RUNNING, make_pod
+
+METRICS = ("/metrics", "/metrics/cadvisor", "/metrics/resource", "/metrics/probes")
+
+
+@pytest.fixture
+async def ports(tmp_path: Path) -> AsyncIterator[Ports]:
+    logs = tmp_path / "node-logs"
+    logs.mkdir()
+    made = Ports(tmp_path, ServerConfig(node_log_dir=str(logs)))
+    made.pods.update(make_pod(RUNNING))
+    await made.api.start()
+    yield made
+    await made.api.close()
+
+
+async def text(ports: Ports, path: str) -> str:
+    status, body = await ports.get(path, ports.admin)
+    assert status == 200, (path, status, body)
+    return body
+
+
+async def test_health(ports: Ports) -> None:
+    assert await text(ports, "/healthz") == "ok"
+    for check in ("ping", "log", "syncloop"):
+        assert await text(ports, f"/healthz/{check}") == "ok"
+    assert (await ports.get("/healthz/else", ports.admin))[0] == 404
+    assert "[+]syncloop ok\nhealthz check passed\n" in await text(ports, "/healthz?verbose")
+    ports.wrong["syncloop"] = "the runtime is away"
+    status, body = await ports.get("/healthz", ports.admin)
+    assert status == 500
+    assert "[-]syncloop failed: the runtime is away" in body
+
+
+async def test_configz_shows_the_configuration_in_force(ports: Ports) -> None:
+    config = json.loads(await text(ports, "/configz"))["kubeletconfig"]
+    assert config["kind"] == "KubeletConfiguration"
+    assert config["port"] == ports.server.port
+    assert config["authentication"]["anonymous"] == {"enabled": False}
+    assert config["httpCheckFrequency"] == "20s"
+    assert config["maxPods"] == 110
+
+
+async def test_summary_has_upstreams_shape(ports: Ports) -> None:
+    summary = json.loads(await text(ports, "/stats/summary"))
+    node = summary["node"]
+    assert {"nodeName", "startTime", "cpu", "memory", "network", "fs", "runtime", "rlimit"} <= node.keys()
+    assert node["cpu"]["usageCoreNanoSeconds"] > 0
+    assert 0 < node["memory"]["workingSetBytes"] <= node["memory"]["usageBytes"]
+    assert node["runtime"]["imageFs"]["usedBytes"] == 7
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", node["startTime"])
+    (pod,) = summary["pods"]
+    assert pod["podRef"] == {"name": "web", "namespace": "default", "uid": "u1"}
+    assert pod["cpu"]["usageCoreNanoSeconds"] == 1_500_000_000
+    (container,) = pod["containers"]
+    assert container["name"] == "app"
+    assert container["startTime"] == "2026-01-02T03:04:05Z"
+    assert container["memory"]["workingSetBytes"] == 4096
+    assert container["swap"]["swapUsageBytes"] == 1
+    assert {"usedBytes", "capacityBytes", "inodesUsed"} <= pod["ephemeral-storage"].keys()
+    short = json.loads(await text(ports, "/stats/summary?only_cpu_and_memory=true"))
+    assert "fs" not in short["node"]
+    assert short["pods"][0]["containers"][0]["cpu"] == container["cpu"]
+
+
+async def test_a_runtime_without_pod_statistics_is_summed_up(ports: Ports) -> None:
+    ports.runtime.lacks = {"pod stats", "metrics"}
+    (pod,) = json.loads(await text(ports, "/stats/summary"))["pods"]
+    assert pod["cpu"]["usageCoreNanoSeconds"] == 1_500_000_000
+    assert pod["memory"]["workingSetBytes"] == 4096
+    metrics = await text(ports, "/metrics/cadvisor")
+    assert re.search(r'container_cpu_usage_seconds_total\{.*container="app".*\} 1\.5 \d+', metrics)
+
+
+async def test_sizes_of_volumes_and_logs_are_measured(ports: Ports) -> None:
+    volume = Path(ports.config.pod_dir("u1"), "volumes/kubernetes.io~empty-dir/data")
+    volume.mkdir(parents=True)
+    (volume / "blob").write_bytes(os.urandom(300_000))
+    (pod,) = json.loads(await text(ports, "/stats/summary"))["pods"]
+    (shown,) = pod["volume"]
+    assert shown["name"] == "data"
+    assert shown["usedBytes"] >= 300_000
+    assert shown["inodesUsed"] == 2
+    assert pod["ephemeral-storage"]["usedBytes"] >= 300_000
+
+
+async def test_metrics_have_upstreams_names(ports: Ports) -> None:
+    ports.instruments.operation("run_podsandbox", 0.2, None)
+    ports.instruments.relisted(0.01)
+    kubelet = await text(ports, "/metrics")
+    for line in (
+        'kubelet_node_name{node="node"} 1',
+        "kubelet_running_pods 0",
+        'kubelet_running_containers{container_state="running"} 0',
+        'kubelet_runtime_operations_total{operation_type="run_podsandbox"} 1',
+        'kubelet_runtime_operations_duration_seconds_bucket{operation_type="run_podsandbox",le="+Inf"} 1',
+        "kubelet_started_pods_total 1",
+        "kubelet_pleg_relist_duration_seconds_count 1",
+        "kubelet_pod_start_duration_seconds_count 0",
+    ):
+        assert f"\n{line}" in kubelet, line
+    assert "kubelet_http_requests_total{" in await text(ports, "/metrics")
+    resource = await text(ports, "/metrics/resource")
+    assert re.search(r"^node_cpu_usage_seconds_total [\d.]+ \d{13}$", resource, re.M)
+    assert re.search(
+        r'^container_cpu_usage_seconds_total\{container="app",pod="web",namespace="default"\} 1.5 \d+$',
+        resource,
+        re.M,
+    )
+    assert re.search(r"^container_swap_limit_bytes\{.*\} 3 \d+$", resource, re.M)
+    assert 'pod_memory_working_set_bytes{pod="web",namespace="default"} 4096' in resource
+    assert "\nscrape_error 0\n" in resource and "\nresource_scrape_error 0\n" in resource
+    probes = await text(ports, "/metrics/probes")
+    assert 'prober_probe_total{probe_type="Liveness",result="successful",container="app",pod="web"' in probes
+
+
+async def test_cadvisor_metrics_are_the_runtimes(ports: Ports) -> None:
+    metrics = await text(ports, "/metrics/cadvisor")
+    name = "container_cpu_usage_seconds_total"
+    assert f'\n{name}{{container="app",pod="w\\"eb\\\\"}} 3 1770000000000\n' in metrics
+    assert metrics.count(f"\n{name}{{") == 1  # twice the same series would spoil the whole scrape
+    assert "nobody_described_me" not in metrics
+    assert re.search(r"^machine_memory_bytes \d+$", metrics, re.M)
+
+
+@pytest.mark.parametrize("path", METRICS)
+async def test_promtool_finds_nothing_to_complain_about(ports: Ports, path: str) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is missing: apt-get install prometheus")
+    ports.instruments.operation("pull_image", 2, None)
+    body = await text(ports, path)
+    assert await asyncio.to_thread(complaints, promtool, body) == (0, "", "")
+
+
+def complaints(promtool: str, metrics: str) -> tuple[int, str, str]:
+    command = [promtool, "check", "metrics"]
+    done = subprocess.run(command, input=metrics, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_text_format() -> None:
+    counter = Counter("c_total", "a\nb\\", ("x",))
+    counter.inc(('q"\\\n',), 2)
+    histogram = Histogram("h_seconds", "h", buckets=(0.5, 1))
+    histogram.observe(0.5)
+    histogram.observe(3)
+    empty = Family("e", "none", "gauge")
+    stamped = Family("g", "g", "gauge", [Sample({}, 1.25, timestamp_ms=7)])
+    assert render([counter.family(), histogram.family(), empty, stamped]) == (
+        "# HELP c_total a\\nb\\\\\n# TYPE c_total counter\n"
+        'c_total{x="q\\"\\\\\\n"} 2\n'
+        "# HELP h_seconds h\n# TYPE h_seconds histogram\n"
+        'h_seconds_bucket{le="0.5"} 1\nh_seconds_bucket{le="1"} 1\nh_seconds_bucket{le="+Inf"} 2\n'
+        "h_seconds_sum 3.5\nh_seconds_count 2\n"
+        "# HELP g g\n# TYPE g gauge\ng 1.25 7\n"
+    )
+
+
+async def test_node_logs_stay_in_their_folder(ports: Ports) -> None:
+    folder = Path(ports.server.node_log_dir)
+    (folder / "sub").mkdir()
+    (folder / "sub" / "a&b.log").write_text("0123456789")
+    (folder / "link.log").symlink_to("sub/a&b.log")
+    (folder / "out").symlink_to(ports.folder / "root")
+    (folder / "passwd").symlink_to("/etc/passwd")
+    os.mkfifo(folder / "pipe")
+    listing = await text(ports, "/logs/")
+    assert '<a href="sub/">sub/</a>' in listing
+    assert await text(ports, "/logs/sub/a&b.log") == "0123456789"
+    assert await text(ports, "/logs/link.log") == "0123456789"
+    assert (await ports.get("/logs/sub", ports.admin))[0] == 301
+    for path in (
+        f"/logs/../root/{TOKEN_FILE}",
+        f"/logs/%2e%2e/root/{TOKEN_FILE}",
+        f"/logs/sub/..%2f..%2froot%2f{TOKEN_FILE}",
+        f"/logs/out/{TOKEN_FILE}",
+        "/logs/passwd",
+        "/logs//etc/passwd",
+        "/logs/pipe",
+        "/logs/nothing",
+        "/logs/a%00b",
+    ):
+        status, body = await ports.get(path, ports.admin)
+        assert status in (400, 403, 404), (path, status)
+        assert "root:" not in body and ports.admin["Authorization"].split()[1] not in body
+    for header, status, body in (
+        ("bytes=2-4", 206, "234"),
+        ("bytes=-3", 206, "789"),
+        ("bytes=8-", 206, "89"),
+        ("bytes=50-", 416, ""),
+    ):
+        got = await ports.get("/logs/link.log", {**ports.admin, "Range": header})
+        assert got[0] == status
+        assert not body or got[1] == body
+
+
+async def test_run_answers_with_what_the_command_wrote(ports: Ports) -> None:
+    def run(path: str) -> Any:
+        return ports.get(path, ports.admin, "POST")
+
+    assert await run("/run/default/web/app?cmd=ls%20-l") == (200, "out")
+    assert await run("/run/default/web/u1/app?cmd=ls") == (200, "out")
+    assert ports.runtime.asked == [["ls", "-l"], ["ls"]]
+    ports.runtime.output.exit_code = 3
+    assert await run("/run/default/web/app?cmd=ls") == (500, "command 'ls' exited with 3: out")
+    assert (await run("/run/default/web/u2/app?cmd=ls"))[0] == 404
+    assert (await run("/run/default/web/app"))[0] == 400
+    assert (await ports.get("/run/default/web/app?cmd=ls", ports.admin))[0] == 405
+
+
+async def test_checkpoint_names_its_file(ports: Ports) -> None:
+    status, body = await ports.get("/checkpoint/default/web/app?timeout=5", ports.admin, "POST")
+    assert status == 200
+    (path,) = json.loads(body)["items"]
+    assert re.fullmatch(r".*/checkpoints/checkpoint-web_default-app-[\dTZ:-]+\.tar", path)
+    asked = ports.runtime.asked[-1]
+    assert (asked.container_id, asked.location, asked.timeout) == ("c1", path, 5)  # type: ignore[attr-defined]
+    ports.runtime.lacks = {"checkpoint"}
+    status, body = await ports.get("/checkpoint/default/web/app", ports.admin, "POST")
+    assert (status, body) == (501, "checkpointing of default/web/app failed (checkpoint)\n")
+    assert (await ports.get("/checkpoint/default/nope/app", ports.admin, "POST"))[0] == 404
+
+
+async def test_log_options(ports: Ports) -> None:
+    for query, words in (
+        ("sinceTime=yesterday", "is not a time"),
+        ("sinceTime=2026-01-02T03:04:05", "is not a time"),
+        ("sinceTime=2026-01-02T03:04:05Z&sinceSeconds=3", "at most one"),
+    ):
+        status, body = await ports.get(f"/containerLogs/default/web/app?{query}", ports.admin)
+        assert status == 400
+        assert words in body
