@@ -132,9 +132,12 @@ def map_ids(tree: int, userns: int, *, recursive: bool = False) -> None:
     check(_mount_setattr(tree, b"", flags, ctypes.byref(attributes), size), f"fd {tree}")
 
 
-def new_filesystem(kind: str, options: str = "", attributes: int = 0, source: str = "") -> int:
+def new_filesystem(
+    kind: str, options: str = "", attributes: int = 0, source: str = "", label: str = ""
+) -> int:
     """A new, detached mount of file system ``kind`` with its own ``options`` (``a=1,b``); a descriptor.
 
+    ``label`` is the SELinux context that all its files have (mount(8), "context"); empty: none.
     Raises OSError whose text is the kernel's own explanation where it gives one.
     """
     context = check(_fsopen(kind.encode(), _FSOPEN_CLOEXEC), kind)
@@ -144,6 +147,8 @@ def new_filesystem(kind: str, options: str = "", attributes: int = 0, source: st
             if option:
                 name, equals, value = option.partition("=")
                 _configure(context, kind, name, value if equals else None)
+        if label:
+            _configure(context, kind, "context", label)
         if _fsconfig(context, _FSCONFIG_CMD_CREATE, None, None, 0) < 0:
             _raise_explained(context, kind)
         return check(_fsmount(context, _FSMOUNT_CLOEXEC, attributes), kind)
@@ -193,8 +198,11 @@ def pivot_into(new_root_fd: int) -> None:
     os.chdir("/")
 
 
-def overlay_filesystem(lowerdirs: list[str], upperdir: str, workdir: str) -> int:
-    """A detached overlay of many layers, one ``lowerdir+`` each (Linux 6.5), uppermost first."""
+def overlay_filesystem(lowerdirs: list[str], upperdir: str, workdir: str, label: str = "") -> int:
+    """A detached overlay of many layers, one ``lowerdir+`` each (Linux 6.5), uppermost first.
+
+    ``label`` as for :func:`new_filesystem`.
+    """
     context = check(_fsopen(b"overlay", _FSOPEN_CLOEXEC), "overlay")
     try:
         _configure(context, "overlay", "source", "overlay")
@@ -207,6 +215,8 @@ def overlay_filesystem(lowerdirs: list[str], upperdir: str, workdir: str) -> int
             ("metacopy", "off"),
         ):
             _configure(context, "overlay", name, value)
+        if label:
+            _configure(context, "overlay", "context", label)
         if _fsconfig(context, _FSCONFIG_CMD_CREATE, None, None, 0) < 0:
             _raise_explained(context, "overlay")
         return check(_fsmount(context, _FSMOUNT_CLOEXEC, 0), "overlay")

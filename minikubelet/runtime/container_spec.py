@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from minikubelet.base.errors import invalid, precondition
 from minikubelet.images.models import Image
-from minikubelet.runtime import mounts, resources, security, signals
+from minikubelet.runtime import labels, mounts, resources, security, signals
 from minikubelet.runtime.files import pod_hostname
 from minikubelet.runtime.models import (
     DEFAULT_STOP_SIGNAL,
@@ -77,6 +77,7 @@ def start_request(container: Container, places: Places, enforcement: resources.E
         cgroup_namespace="node" if config.security.privileged else "container",
         rootfs_propagation="rshared" if shared else "rslave",
         log_path=container.log_path,
+        mount_label=labels.of_container(container.sandbox, config).mount,
     )
 
 
@@ -108,6 +109,7 @@ def process(container: Container) -> Process:
         no_new_privs=secure.no_new_privs,
         seccomp=security.seccomp_filter(secure.seccomp, secure.privileged, capabilities),
         apparmor=security.apparmor_profile(secure.apparmor, secure.privileged),
+        selinux=labels.of_container(container.sandbox, config).process,
         # 0, too: the daemon's own may be lower, and is nobody else's.
         oom_score_adj=container.resources.oom_score_adj,
     )

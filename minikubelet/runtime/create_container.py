@@ -12,7 +12,7 @@ from minikubelet.base.errors import Code, NodeError, invalid
 from minikubelet.base.ids import new_id
 from minikubelet.base.undo import UndoStack
 from minikubelet.images.models import Image
-from minikubelet.runtime import cdi, container_spec, log_files
+from minikubelet.runtime import cdi, container_spec, labels, log_files
 from minikubelet.runtime.context import Context
 from minikubelet.runtime.events import EventKind
 from minikubelet.runtime.models import Container, ContainerConfig, Sandbox
@@ -31,7 +31,10 @@ async def create_container(context: Context, sandbox_identifier: str, config: Co
         volumes = _volumes(context, config)
         container = _container(sandbox, config, image, volumes)
         # Builds everything once, so that each wrong field is told now.
-        container_spec.start_request(container, context.places(container), context.enforcement)
+        request = container_spec.start_request(container, context.places(container), context.enforcement)
+        if request.mount_label:
+            run_dir = context.places(container).run_dir
+            await asyncio.to_thread(labels.relabel, config, run_dir, request.mount_label)
         async with UndoStack("CreateContainer") as undo:
             if container.log_path:
                 log_files.make_folder(sandbox.config.log_directory, config.log_path)

@@ -20,6 +20,7 @@ from minikubelet.wire.messages import Device
 log = logging.getLogger(__name__)
 
 OOM_SCORE_RANGE = (-1000, 1000)
+_FIELD = "config.linux.resources"
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,15 @@ class Enforcement:
     """``--unenforced-limits=allow``."""
     where: str = "cgroup2"
 
-    def files(self, resources: LinuxResources, who: str) -> dict[str, str]:
-        """The cgroup files of ``resources``; ``who`` is named in warnings.
+    def files(self, resources: LinuxResources, who: str, field: str = _FIELD) -> dict[str, str]:
+        """The cgroup files of ``resources``; warnings name ``who``, errors the request's ``field``.
 
         Raises INVALID_ARGUMENT for impossible values, FAILED_PRECONDITION for limits this host can't enforce
         (unless allowed).
         """
         if resources == _NOTHING:
             return {}
-        plan = self.plan(resources)
+        plan = self.plan(resources, field)
         if not self.allow_unenforced:
             plan.require()
         for lack in (*plan.limits, *plan.wishes):
@@ -48,17 +49,16 @@ class Enforcement:
             log.debug("%s runs without %s=%s", who, lack.file, lack.value)
         return plan.files
 
-    def plan(self, resources: LinuxResources) -> cgroup_resources.Plan:
+    def plan(self, resources: LinuxResources, field: str = _FIELD) -> cgroup_resources.Plan:
         """The cgroup files and what is lacking. Raises INVALID_ARGUMENT for impossible values."""
         low, high = OOM_SCORE_RANGE
         if not low <= resources.oom_score_adj <= high:
-            raise invalid(
-                "config.linux.resources.oom_score_adj", f"{resources.oom_score_adj} not in {low}-{high}"
-            )
+            raise invalid(f"{field}.oom_score_adj", f"{resources.oom_score_adj} not in {low}-{high}")
         try:
             return cgroup_resources.plan(_typed(resources), self.controllers, self.where)
         except NodeError as exc:
-            raise NodeError(exc.code, exc.message, field=f"config.linux.{exc.field}") from exc
+            named = f"{field}.{exc.field.removeprefix('resources.')}"
+            raise NodeError(exc.code, exc.message, field=named) from exc
 
 
 _NOTHING = LinuxResources()

@@ -10,7 +10,7 @@ from minikubelet.base.errors import precondition
 from minikubelet.base.ids import new_id
 from minikubelet.base.undo import UndoStack
 from minikubelet.network.pod_network import POD_SYSCTLS, PortMapping
-from minikubelet.runtime import security
+from minikubelet.runtime import labels, security
 from minikubelet.runtime.context import Context, Reservation
 from minikubelet.runtime.events import EventKind
 from minikubelet.runtime.files import pod_hostname, write_pod_files
@@ -142,6 +142,7 @@ def start_request(context: Context, sandbox: Sandbox) -> StartSandbox:
     if not config.cgroup_parent:
         groups.insert(0, CgroupSettings(path=sandbox.cgroup, files=files))
     users = config.namespaces.own_users
+    selinux = labels.of_sandbox(sandbox.id, config)
     return StartSandbox(
         id=0,
         network=config.namespaces.network,
@@ -163,10 +164,12 @@ def start_request(context: Context, sandbox: Sandbox) -> StartSandbox:
             no_new_privs=True,
             seccomp=security.seccomp_filter(secure.seccomp, secure.privileged, capabilities),
             apparmor=security.apparmor_profile(secure.apparmor, secure.privileged),
+            selinux=selinux.process,
             oom_score_adj=PAUSE_OOM_SCORE,
         ),
         uid_mappings=_mappings(users.uids) if users is not None else [],
         gid_mappings=_mappings(users.gids) if users is not None else [],
+        mount_label=selinux.mount,
     )
 
 

@@ -191,7 +191,8 @@ def warm_up_apparmor() -> None:
 def apparmor_profile(profile: SecurityProfile | None, privileged: bool, field: str = _FIELD) -> str:
     """The profile to change to at exec; empty: leave alone.
 
-    No profile means RuntimeDefault where AppArmor is on, as with containerd (kubernetes#51746). Raises FAILED_PRECONDITION for a profile that isn't loaded, or where the host has no AppArmor.
+    No profile means RuntimeDefault where AppArmor is on, as with containerd (kubernetes#51746).
+    Raises FAILED_PRECONDITION for a profile that isn't loaded, or where the host has no AppArmor.
     """
     if not _apparmor_enabled():
         if profile is not None and profile.kind != "Unconfined" and not privileged:

@@ -17,7 +17,7 @@ async def update_resources(context: Context, identifier: str, update: LinuxResou
         if container.state is ContainerState.EXITED:
             raise precondition(f"container {container.id} is in state {container.state.value}")
         merged = merge(container.resources, update)
-        values = context.enforcement.files(merged, f"container {container.id[:13]}")
+        values = context.enforcement.files(merged, f"container {container.id[:13]}", "linux")
         if container.state is ContainerState.RUNNING:
             try:
                 files.write_all(context.cgroups.path + container.cgroup, values)

@@ -9,7 +9,9 @@ from minikubelet.runtime.models import LinuxResources, Sandbox
 from minikubelet.runtime.resources import merge, with_overhead
 
 
-def pod_cgroup_files(context: Context, sandbox: Sandbox) -> dict[str, str]:
+def pod_cgroup_files(
+    context: Context, sandbox: Sandbox, field: str = "config.linux.resources"
+) -> dict[str, str]:
     """The settings of the pod's cgroup; none where the request named one: it belongs to who asked for it.
 
     (The kubelet sets up its pods' cgroups itself and tells the sums for runtimes with virtual machines.)
@@ -18,9 +20,9 @@ def pod_cgroup_files(context: Context, sandbox: Sandbox) -> dict[str, str]:
     config, status = sandbox.config, sandbox.status
     total = with_overhead(status.resources or config.resources, status.overhead or config.overhead)
     if config.cgroup_parent:
-        context.enforcement.plan(total)
+        context.enforcement.plan(total, field)
         return {}
-    return context.enforcement.files(total, f"pod sandbox {sandbox.id[:13]}")
+    return context.enforcement.files(total, f"pod sandbox {sandbox.id[:13]}", field)
 
 
 async def update_sandbox_resources(
@@ -35,7 +37,7 @@ async def update_sandbox_resources(
         status.resources = _merged(status.resources or sandbox.config.resources, resources)
         status.overhead = _merged(status.overhead or sandbox.config.overhead, overhead)
         try:
-            values = pod_cgroup_files(context, sandbox)
+            values = pod_cgroup_files(context, sandbox, "resources" if resources else "overhead")
             files.write_all(context.cgroups.path + sandbox.cgroup, values)
         except OSError as exc:
             status.resources, status.overhead = before

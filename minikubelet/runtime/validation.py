@@ -6,11 +6,9 @@ isn't built: it is never dropped silently.
 
 from __future__ import annotations
 
-import functools
-import os
 import re
 
-from minikubelet.base.errors import invalid, unimplemented
+from minikubelet.base.errors import invalid
 from minikubelet.network.pod_network import PortMapping
 from minikubelet.network.port_maps import normalise
 from minikubelet.runtime import checks, user_namespaces
@@ -30,6 +28,8 @@ _SYSCTL = re.compile(r"[a-z0-9_]+(?:\.[A-Za-z0-9_-]+)+\Z")
 _SYSCTL_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*\Z")
 _PERMISSIONS = re.compile(r"[rwm]{1,3}\Z")
 _MOUNT_OPTIONS = ("noexec", "nodev", "nosuid")
+_LABEL = re.compile(r"[A-Za-z0-9_.-]{0,255}\Z")
+_LEVEL = re.compile(r"[A-Za-z0-9_.,:-]{0,1024}\Z")
 _SIGNAL = re.compile(r"SIG[A-Z0-9]+(?:[+-]\d+)?\Z")
 
 _IPC_SYSCTLS = frozenset(
@@ -39,12 +39,6 @@ _IPC_SYSCTLS = frozenset(
     }
 )  # fmt: skip
 """Kernel parameters of the IPC namespace (ipc_namespaces(7)); with fs.mqueue.* they are all of them."""
-
-
-@functools.cache
-def selinux_enabled() -> bool:
-    """Whether this kernel runs with SELinux."""
-    return os.path.exists("/sys/fs/selinux/enforce")
 
 
 def check_sandbox(config: SandboxConfig) -> None:
@@ -145,9 +139,12 @@ def _check_profile(field: str, profile: SecurityProfile | None) -> None:
 
 
 def _check_selinux(field: str, options: SELinux | None) -> None:
-    """Without SELinux in the kernel labels mean nothing, and are left alone as by other runtimes."""
-    if options is not None and options != SELinux() and selinux_enabled():
-        raise unimplemented(field)
+    """What no policy could know; the rest is the policy's to judge, where the host has one."""
+    for name in ("user", "role", "type", "level") if options is not None else ():
+        value = getattr(options, name)
+        pattern = _LEVEL if name == "level" else _LABEL
+        if not pattern.match(value):
+            raise invalid(f"{field}.{name}", f"{value!r} is no part of an SELinux context")
 
 
 # --- containers --------------------------------------------------------------------------------------
@@ -205,8 +202,6 @@ def _check_mount(field: str, mount: MountConfig) -> None:
         checks.absolute(f"{field}.host_path", mount.host_path)
         if mount.image_sub_path:
             raise invalid(f"{field}.image_sub_path", "is for image volumes")
-    if mount.selinux_relabel and selinux_enabled():
-        raise unimplemented(f"{field}.selinux_relabel")
     for number, option in enumerate(mount.options):
         checks.one_of(f"{field}.mount_options[{number}]", option, _MOUNT_OPTIONS)
     if mount.recursive_read_only:

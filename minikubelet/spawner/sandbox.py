@@ -58,7 +58,7 @@ class Sandbox:
         birth = self._birth(request, own_root)
         self._make_cgroups(request)
         if own_root:
-            self.shm = self._shared_memory(request.shm_size)
+            self.shm = self._shared_memory(request)
         birth.scene.pause = self._pod.host.pause
         birth.scene.empty = self._pod.host.empty
         birth.scene.shm = self.shm if own_root else -1
@@ -111,17 +111,17 @@ class Sandbox:
         finally:
             os.close(fd)
 
-    def _shared_memory(self, size: int) -> int:
+    def _shared_memory(self, request: StartSandbox) -> int:
         flags = mounts.ATTR_NOSUID | mounts.ATTR_NODEV | mounts.ATTR_NOEXEC
-        options = f"mode=1777,size={size}"
+        options = f"mode=1777,size={request.shm_size}"
         if self.ids is not None:
             options += f",{self.ids.host_options('uid=0,gid=0')}"
-        return mounts.new_filesystem("tmpfs", options, flags, "shm")
+        return mounts.new_filesystem("tmpfs", options, flags, "shm", request.mount_label)
 
     def _prepare(self, request: StartSandbox, pid: int) -> None:
         try:
             if request.ipc == "pod" and self.shm < 0:
-                self.shm = self._shared_memory(request.shm_size)
+                self.shm = self._shared_memory(request)
             if self.shared & namespaces.CLONE_NEWNET:
                 self._netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
                 self._first_network = self.network(first=True)

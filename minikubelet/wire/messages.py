@@ -214,6 +214,8 @@ class StartSandbox(Message, kw_only=True):
     uid_mappings: list[IDMapping] = []
     gid_mappings: list[IDMapping] = []
     rlimits: list[Rlimit] = []
+    mount_label: str = ""
+    """SELinux context of /dev/shm; empty: none."""
 
 
 class SandboxStarted(Message, kw_only=True):
@@ -250,6 +252,8 @@ class StartContainer(Message, kw_only=True):
     log_path: str = ""
     """Absolute path of the CRI log; empty: no log. The folder exists."""
     exit_grace_ms: int = 0
+    mount_label: str = ""
+    """SELinux context of the root and of file systems that are made for the container; empty: none."""
 
 
 class ContainerStarted(Message, kw_only=True):

@@ -72,10 +72,11 @@ def init_plan(
     images = [(index, mount) for index, mount in enumerate(request.mounts) if mount.kind == "image"]
     if images:
         plan.append(rootfs.OpenImages(request.layers_dir, images))
-    plan.append(rootfs.MountOverlay(request.layers_dir, request.lowerdirs, request.upperdir, request.workdir))
+    plan.append(rootfs.MountOverlay(request))
     if users:
         plan += [userns.GiveStreams(), userns.ActAsPodRoot()]
-    plan += [rootfs.AttachMount(index, mount) for index, mount in enumerate(request.mounts)]
+    label = request.mount_label
+    plan += [rootfs.AttachMount(index, mount, label) for index, mount in enumerate(request.mounts)]
     plan += [rootfs.MakeDevice(device) for device in request.devices]
     if request.process.tty:
         plan.append(proc.OpenTerminal(console=True))

@@ -19,6 +19,7 @@ from minikubelet.wire.messages import Process, Rlimit, User
 _DATABASE_LIMIT = 1 << 20
 _NULL_DEVICE = os.makedev(1, 3)
 _UMASK = 0o022
+_NO_WAY = "it leads through too many links, or through one of /proc that may lead out of the container"
 _encoder = msgspec.json.Encoder()
 
 
@@ -113,7 +114,8 @@ class WorkingFolder(Step):
             else:
                 fd = openat2.open_in_root(root, self._path, os.O_PATH | os.O_DIRECTORY)
         except OSError as exc:
-            raise OSError(exc.errno, exc.strerror, self._path) from None
+            text = _NO_WAY if exc.errno == errno.ELOOP else exc.strerror
+            raise OSError(exc.errno, f"working_dir: {text}", self._path) from None
         os.fchdir(fd)
         os.close(fd)
         os.close(root)
@@ -157,7 +159,7 @@ def _rlimit(value: int) -> int:
 
 
 class SecurityLabels(Step):
-    """AppArmor profile and SELinux label that execve(2) will switch to."""
+    """AppArmor profile and SELinux label that execve(2) will switch to; keys get that label, too."""
 
     def __init__(self, apparmor: str, selinux: str) -> None:
         self._apparmor = apparmor
@@ -171,6 +173,7 @@ class SecurityLabels(Step):
             self._write(scene, "attr/apparmor/exec", f"exec {self._apparmor}")
         if self._selinux:
             self._write(scene, "attr/exec", self._selinux)
+            self._write(scene, "attr/keycreate", self._selinux)
 
     @staticmethod
     def _write(scene: Scene, name: str, content: str) -> None:

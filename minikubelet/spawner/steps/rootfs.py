@@ -8,7 +8,7 @@ import stat
 
 from minikubelet.linux import libc, mounts, openat2
 from minikubelet.spawner.steps.base import Scene, Step
-from minikubelet.wire.messages import Device, Mount
+from minikubelet.wire.messages import Device, Mount, StartContainer
 
 _PAGE = 4096
 _STANDARD_NODES = (
@@ -141,14 +141,19 @@ def _sub_path(root: int, mount: Mount) -> int:
 class MountOverlay(Step):
     """The image's layers and the writable one, mounted in this namespace alone."""
 
-    def __init__(self, layers_dir: str, lowerdirs: list[str], upperdir: str, workdir: str) -> None:
-        self._layers_dir = layers_dir
-        self._lowerdirs = lowerdirs
-        self._upperdir = upperdir
-        self._workdir = workdir
-        lower = ":".join(name.replace("\\", "\\\\").replace(":", "\\:") for name in lowerdirs)
-        upper, work = (path.replace("\\", "\\\\").replace(",", "\\,") for path in (upperdir, workdir))
+    def __init__(self, request: StartContainer) -> None:
+        self._layers_dir = request.layers_dir
+        self._lowerdirs = request.lowerdirs
+        self._upperdir = request.upperdir
+        self._workdir = request.workdir
+        self._label = request.mount_label
+        lower = ":".join(name.replace("\\", "\\\\").replace(":", "\\:") for name in self._lowerdirs)
+        upper, work = (
+            path.replace("\\", "\\\\").replace(",", "\\,") for path in (self._upperdir, self._workdir)
+        )
         self._options = f"lowerdir={lower},upperdir={upper},workdir={work},index=off,metacopy=off"
+        if self._label:
+            self._options += f',context="{self._label}"'
 
     def describe(self) -> str:
         return "mount the overlay on"
@@ -162,7 +167,7 @@ class MountOverlay(Step):
         if len(os.fsencode(self._options)) < _PAGE:
             mounts.mount("overlay", self._layers_dir, "overlay", 0, self._options)
         else:
-            overlay = mounts.overlay_filesystem(self._lowerdirs, self._upperdir, self._workdir)
+            overlay = mounts.overlay_filesystem(self._lowerdirs, self._upperdir, self._workdir, self._label)
             target = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             mounts.attach(overlay, target, self._layers_dir)
             os.close(overlay)
@@ -183,8 +188,9 @@ def map_layers(layers_dir: str, userns: int) -> None:
 class AttachMount(Step):
     """One mount on its target inside the root."""
 
-    def __init__(self, index: int, mount: Mount) -> None:
+    def __init__(self, index: int, mount: Mount, label: str = "") -> None:
         self._index = index
+        self._label = label if mount.kind in ("tmpfs", "devpts") else ""
         self._mount = mount
         self._attributes = sum(mounts.ATTRIBUTES[flag] for flag in set(mount.flags))
         self._is_dev = mount.kind == "tmpfs" and mount.target.strip("/") == "dev"
@@ -219,7 +225,7 @@ class AttachMount(Step):
             tree = os.dup(scene.shm) if scene.shm_fetched else mounts.clone_tree("", dirfd=scene.shm)
         else:
             data = mount.data if scene.ids is None else scene.ids.host_options(mount.data)
-            return mounts.new_filesystem(mount.kind, data, self._attributes, mount.source)
+            return mounts.new_filesystem(mount.kind, data, self._attributes, mount.source, self._label)
         if tree >= 0 and mount.flags:
             atime = mounts.ATTR_ATIME_MASK if _changes_atime(mount.flags) else 0
             recursive = "rro" in mount.flags

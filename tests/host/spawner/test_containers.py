@@ -281,7 +281,9 @@ def test_working_directory_is_made_and_stays_inside(pod: Pod) -> None:
     assert pod.output("c", "pwd", process_settings={"cwd": "/some/new/place"}) == "/some/new/place"
     for index, path in enumerate(("/proc/self/fd/7", "/proc/1/cwd", "/proc/self/root")):
         failure = fails(pod, "pwd", name=f"bad{index}", process_settings={"cwd": path})
-        assert failure.step == "enter the working directory"
+        assert failure.step == "enter the working directory" and failure.path == path
+        assert failure.detail.startswith("working_dir: ")
+    assert failure.detail.startswith("working_dir: it leads through")
 
 
 def test_no_descriptor_leaks_into_the_program(pod: Pod) -> None:
