@@ -69,6 +69,10 @@ class ApiClient:
         """The KubeletConfiguration in force."""
         return dict(json.loads(self._get("/configz").read())["kubeletconfig"])
 
+    def stats_summary(self) -> Json:
+        """What the node and its pods use (stats/v1alpha1 Summary)."""
+        return dict(json.loads(self._get("/stats/summary").read()))
+
     def watch(self, path: str, **query: str) -> Iterator[Json]:
         """The lines of a watch as they come; ends when the kubelet does."""
         response = self._get(path, watch="1", **query)

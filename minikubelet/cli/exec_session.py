@@ -1,4 +1,4 @@
-"""One exec over the kubelet's WebSocket: channels, a raw terminal, the exit code."""
+"""One exec or attach over the kubelet's WebSocket: channels, a raw terminal, the exit code."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import termios
 import threading
 import tty
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -31,14 +32,32 @@ _NO_EOF = (
 _MAX_MESSAGE = 4 << 20
 
 
+@dataclass(frozen=True)
+class Ends:
+    """The descriptors at this end of a session; by default this process's own."""
+
+    stdin: int | None = None
+    """None: ``sys.stdin``."""
+    stdout: int = 1
+    stderr: int = 2
+
+    def of(self, channel: int) -> int:
+        """Where a channel's output goes."""
+        return self.stdout if channel == STDOUT else self.stderr
+
+
+_OWN = Ends()
+
+
 class Session:
     """Runs one command to its end."""
 
-    def __init__(self, socket: str, path: str, *, stdin: bool, tty: bool) -> None:
+    def __init__(self, socket: str, path: str, *, stdin: bool, tty: bool, ends: Ends = _OWN) -> None:
         self._socket = socket
         self._path = path
         self._stdin = stdin
         self._tty = tty
+        self._ends = ends
 
     async def run(self) -> int:
         """The command's exit code. Raises CommandError when it could not be run to its end."""
@@ -49,7 +68,8 @@ class Session:
             async with websocket:
                 with self._terminal(websocket):
                     if self._stdin:
-                        _read_stdin(websocket, asyncio.get_running_loop())
+                        fd = sys.stdin.fileno() if self._ends.stdin is None else self._ends.stdin
+                        _read_stdin(fd, websocket, asyncio.get_running_loop())
                     return await self._receive(websocket)
 
     async def _connect(self, session: aiohttp.ClientSession) -> aiohttp.ClientWebSocketResponse:
@@ -60,7 +80,7 @@ class Session:
             )
         except aiohttp.WSServerHandshakeError as exc:
             raise CommandError(
-                await self._reason(session, url) or f"exec was refused: {exc.message}"
+                await self._reason(session, url) or f"the kubelet refused: {exc.message}"
             ) from None
         except (aiohttp.ClientConnectorError, FileNotFoundError):
             raise not_running(self._socket) from None
@@ -85,7 +105,7 @@ class Session:
                 continue
             channel, data = message.data[0], message.data[1:]
             if channel in (STDOUT, STDERR) and data:
-                _write_all(channel, data)
+                _write_all(self._ends.of(channel), data)
             elif channel == ERROR and data:
                 return exit_code(json.loads(data))
         raise CommandError("the connection broke off before the command ended")
@@ -142,15 +162,15 @@ async def _send(websocket: aiohttp.ClientWebSocketResponse, channel: int, data: 
         await websocket.send_bytes(bytes([channel]) + data)
 
 
-def _read_stdin(websocket: aiohttp.ClientWebSocketResponse, loop: asyncio.AbstractEventLoop) -> None:
-    """Pass stdin on from a thread: it may be a file, a pipe or a terminal, and blocks at the reader's pace.
+def _read_stdin(fd: int, websocket: aiohttp.ClientWebSocketResponse, loop: asyncio.AbstractEventLoop) -> None:
+    """Pass input on from a thread: it may be a file, a pipe or a terminal, and blocks at the reader's pace.
 
     The thread is a daemon's: when the command ends first, nobody waits for the next key.
     """
 
     def work() -> None:
         with contextlib.suppress(RuntimeError, OSError):
-            while data := os.read(sys.stdin.fileno(), _CHUNK):
+            while data := os.read(fd, _CHUNK):
                 asyncio.run_coroutine_threadsafe(_send(websocket, STDIN, data), loop).result()
             if (websocket.protocol or "").startswith("v5."):
                 closing = _send(websocket, CLOSE, bytes([STDIN]))

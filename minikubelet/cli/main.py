@@ -28,6 +28,10 @@ GROUPS: dict[str, dict[str, str]] = {
         "events": "List events of pods and of the node",
         "logs": "Print the logs of a container in a pod",
         "exec": "Execute a command in a container",
+        "attach": "Attach to the streams of a container",
+        "cp": "Copy files to and from a container",
+        "port-forward": "Forward local ports to a pod",
+        "top": "Show what pods and the node use",
     },
     "Images": {
         "image": "List, pull, load, save and remove images",

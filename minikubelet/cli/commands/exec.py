@@ -7,12 +7,12 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote, urlencode
 
 from minikubelet.cli import options
 from minikubelet.cli.api_client import ApiClient
 from minikubelet.cli.commands.logs import choose_container, one_pod
 from minikubelet.cli.options import CommandError
+from minikubelet.cli.stream_path import Target
 
 _EXAMPLES = """
 # One command; its exit code becomes this one's
@@ -61,15 +61,17 @@ def run(args: argparse.Namespace) -> int:
     socket = options.kubelet_socket(args)
     pod = one_pod(ApiClient(socket), args.namespace, args.pod)
     container = choose_container(pod, args.container, quiet=args.quiet)
-    tty = args.tty
-    if tty and not (args.stdin and sys.stdin.isatty()):
-        print("Unable to use a TTY - input is not a terminal or the right kind of file", file=sys.stderr)
-        tty = False
-    query = [("command", word) for word in args.command]
-    query += [("stdout", "1"), ("stderr", "0" if tty else "1"), ("tty", str(int(tty)))]
-    query += [("stdin", str(int(args.stdin)))]
-    names = (args.namespace, pod["metadata"]["name"], container)
-    path = "/exec/" + "/".join(quote(name, safe="") for name in names) + "?" + urlencode(query)
+    tty = wants_terminal(args)
+    target = Target(args.namespace, pod["metadata"]["name"], container)
+    path = target.exec_path(args.command, stdin=args.stdin, tty=tty)
     from minikubelet.cli.exec_session import Session
 
     return asyncio.run(Session(socket, path, stdin=args.stdin, tty=tty).run())
+
+
+def wants_terminal(args: argparse.Namespace) -> bool:
+    """Whether ``-t`` can be had; if it can't, that is said."""
+    if args.tty and not (args.stdin and sys.stdin.isatty()):
+        print("Unable to use a TTY - input is not a terminal or the right kind of file", file=sys.stderr)
+        return False
+    return bool(args.tty)

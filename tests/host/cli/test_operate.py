@@ -1,0 +1,163 @@
+"""A running node by command: put pods on it, look into them, take them off again."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.host.cli.conftest import Cli
+from tests.host.node import PROGRAM, Node, wait_for
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+WEB = """\
+# served by busybox
+apiVersion: v1
+kind: Pod
+metadata:
+  name: web
+  labels: {app: web}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+    - name: server
+      image: IMAGE
+      command: [sh, -c, "mkdir /srv; echo hello > /srv/index.html; exec httpd -f -p 8080 -h /srv"]
+      ports: [{name: http, containerPort: 8080}]
+      readinessProbe: {httpGet: {path: /, port: http}, periodSeconds: 1}
+    - name: echo
+      image: IMAGE
+      command: [sh, -c, 'while read -r line; do echo "got $line"; done']
+      stdin: true
+"""
+
+
+@pytest.fixture
+def cli(new_node: Callable[..., Node]) -> Iterator[Cli]:
+    node = new_node(kubelet=True)
+    node.start()
+    made = Cli(("--run", str(node.run)))
+    yield made
+    made("delete", "pods", "--all")
+
+
+@pytest.fixture
+def web(tmp_path: Path, busybox: str) -> Path:
+    path = tmp_path / "web.yaml"
+    path.write_text(WEB.replace("IMAGE", busybox))
+    return path
+
+
+def is_ready(cli: Cli, name: str) -> bool:
+    done = cli.run("get", "pods", name, "--no-headers")
+    return done.returncode == 0 and b"2/2" in done.stdout
+
+
+def test_apply_look_and_delete(cli: Cli, web: Path) -> None:
+    assert cli("apply", "-f", str(web), "--dry-run") == "pod/web created (dry run)\n"
+    assert cli.run("get", "pods").stderr == b"No resources found in default namespace.\n"
+    assert cli("apply", "-f", str(web)) == "pod/web created\n"
+    wait_for("the pod is ready", lambda: is_ready(cli, "web"))
+    assert cli("explain", "pod", "web").startswith("Pod web-")
+    assert "is Ready" in cli("explain", "pod", "web")
+    shown = cli("events", "--for", "pod/web")
+    assert re.search(r"^\S+ +Normal +Started +Pod/web-\S+ +", shown, re.M), shown
+    assert cli("apply", "-f", str(web)) == "pod/web unchanged\n"
+    usage = wait_for("the pod is measured", lambda: cli("top", "pods", "--containers", "--no-headers"))
+    assert re.search(r"^web-\S+ +server +\d+m +\d+Mi$", usage, re.M), usage
+    assert re.search(r"^\S+ +\d+m +\d+% +\d+Mi +\d+%$", cli("top", "node", "--no-headers"), re.M)
+    assert cli("delete", "pod", "web") == 'pod "web" deleted\n'
+    assert cli.run("get", "pods").stderr == b"No resources found in default namespace.\n"
+    done = cli.run("delete", "-f", str(web))
+    assert (done.returncode, done.stderr) == (1, b'error: pods "web" not found\n')
+    assert cli("delete", "-f", str(web), "--ignore-not-found") == ""
+
+
+def test_a_wrong_manifest_changes_nothing(cli: Cli, web: Path, tmp_path: Path) -> None:
+    both = tmp_path / "both.yaml"
+    both.write_text(web.read_text() + "---\napiVersion: v1\nkind: Pod\nmetadata: {name: BAD}\nspec: {}\n")
+    done = cli.run("apply", "-f", str(both))
+    assert done.returncode == 1 and b"metadata.name" in done.stderr and done.stdout == b""
+    assert cli.run("get", "pods").stderr == b"No resources found in default namespace.\n"
+
+
+def test_why_a_pod_is_not_ready(cli: Cli, web: Path, busybox: str) -> None:
+    web.write_text(web.read_text().replace("port: http}", "port: 9}"))
+    cli("apply", "-f", str(web))
+
+    def told() -> str:
+        done = cli.run("explain", "pod", "web")
+        return done.stdout.decode() if done.returncode == 1 and b"refused" in done.stdout else ""
+
+    shown = wait_for("the probe has failed", told)
+    assert 'Container "server" runs, but its readiness probe doesn\'t succeed' in shown
+    assert "HTTP GET / on port 9, every 1s" in shown
+    assert "-> Nothing listens on that port" in shown
+    web.write_text(WEB.replace("IMAGE", f"{busybox}-not"))
+    assert cli("apply", "-f", str(web)) == "pod/web configured\n"
+
+    def pull() -> str:
+        done = cli.run("explain", "pod", "web")
+        return done.stdout.decode() if b"can't be pulled" in done.stdout else ""
+
+    shown = wait_for("the pull has failed", pull)
+    assert f"{busybox}-not" in shown and "-> Check the image's name and tag" in shown
+
+
+def test_files_in_and_out(cli: Cli, web: Path, tmp_path: Path) -> None:
+    cli("apply", "-f", str(web))
+    wait_for("the pod is ready", lambda: is_ready(cli, "web"))
+    site = tmp_path / "site"
+    (site / "deep").mkdir(parents=True)
+    (site / "deep/page").write_bytes(os.urandom(2_000_000))
+    (site / "deep/page").chmod(0o640)
+    cli("cp", str(site), "web:/srv/", "-c", "server")
+    assert (
+        cli("exec", "web", "-c", "server", "--", "stat", "-c", "%a %s", "/srv/site/deep/page")
+        == "640 2000000\n"
+    )
+    cli("cp", "default/web:/srv/site", str(tmp_path / "back"), "-c", "server")
+    assert (tmp_path / "back/deep/page").read_bytes() == (site / "deep/page").read_bytes()
+    assert (tmp_path / "back/deep/page").stat().st_mode & 0o777 == 0o640
+    cli("cp", "web:/srv/index.html", str(tmp_path), "-c", "server")
+    assert (tmp_path / "index.html").read_text() == "hello\n"
+    done = cli.run("cp", "web:/no/such", str(tmp_path / "x"), "-c", "server")
+    assert done.returncode != 0 and b"/no/such" in done.stderr and not (tmp_path / "x").exists()
+    done = cli.run("cp", str(site), "web:/no/such/folder", "-c", "server")
+    assert done.returncode != 0 and b"tar" in done.stderr
+
+
+def test_ports_and_streams(cli: Cli, web: Path) -> None:
+    cli("apply", "-f", str(web))
+    wait_for("the pod is ready", lambda: is_ready(cli, "web"))
+    command = [str(PROGRAM), *cli.options, "port-forward", "web", ":http", ":9"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as forwarder:
+        assert forwarder.stdout is not None and forwarder.stderr is not None
+        ports: dict[str, int] = {}
+        while len(ports) < 2:
+            line = forwarder.stdout.readline().decode()
+            if match := re.match(r"Forwarding from 127\.0\.0\.1:(\d+) -> (\d+)", line):
+                ports[match[2]] = int(match[1])
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", ports["8080"]), 10) as connection:
+                connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                connection.shutdown(socket.SHUT_WR)
+                answer = b"".join(iter(lambda: connection.recv(4096), b""))
+            assert answer.endswith(b"hello\n"), answer
+        with socket.create_connection(("127.0.0.1", ports["9"]), 10) as connection:
+            assert connection.recv(10) == b""
+        assert b"forwarding to port 9" in forwarder.stderr.readline()
+        forwarder.terminate()
+    command = [str(PROGRAM), *cli.options, "attach", "-i", "web", "-c", "echo"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as attached:
+        assert attached.stdin is not None and attached.stdout is not None
+        attached.stdin.write(b"one\n")
+        attached.stdin.flush()
+        assert attached.stdout.readline() == b"got one\n"
+        attached.terminate()
