@@ -9,6 +9,7 @@ import msgspec
 
 from minikubelet.kubelet import podfiles
 from minikubelet.kubelet.config import KubeletConfig
+from minikubelet.kubelet.objects.containers import ResourceRequirements
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,12 @@ class Checkpoint(msgspec.Struct, omit_defaults=True):
     """IDs of containers that were started (hook and startup probe done)."""
     ready: list[str] = msgspec.field(default_factory=list)
     """IDs of containers that were ready."""
+    users: int = 0
+    """First ID of the pod's user namespace on the node; 0: it has none."""
+    allocated: dict[str, ResourceRequirements] = msgspec.field(default_factory=dict)
+    """Resources granted, by container."""
+    actuated: dict[str, ResourceRequirements] = msgspec.field(default_factory=dict)
+    """Resources that the newest container of that name was made or updated with."""
     failure: Failure | None = None
     """The pod was evicted."""
 

@@ -72,6 +72,11 @@ class KubeletConfig:
         """Where every pod has its folder, named by UID."""
         return os.path.join(self.root, "pods")
 
+    @property
+    def claims_dir(self) -> str:
+        """Where PersistentVolumeClaims have their folders: ``NAMESPACE/NAME``, kept when pods go."""
+        return os.path.join(self.root, "volumes", "claims")
+
     def pod_dir(self, uid: str) -> str:
         """The folder of one pod."""
         return os.path.join(self.pods_dir, uid)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import posixpath
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
@@ -16,11 +16,16 @@ from minikubelet.kubelet.dns import pod_dns
 from minikubelet.kubelet.environment import ContainerConfigError, expand
 from minikubelet.kubelet.images import LocalImage
 from minikubelet.kubelet.labels import OWNER, container_annotations, container_labels, pod_labels
-from minikubelet.kubelet.objects import Container, Pod
+from minikubelet.kubelet.objects import Container, Pod, Volume
 from minikubelet.kubelet.objects.containers import VolumeMount
 from minikubelet.kubelet.objects.podspec import PodSecurityContext
 from minikubelet.kubelet.resources import linux_resources, overhead_resources, sandbox_resources
-from minikubelet.kubelet.security import container_security, sandbox_security
+from minikubelet.kubelet.runtime_features import Features
+from minikubelet.kubelet.security import container_security, namespace_options, sandbox_security
+from minikubelet.kubelet.volumes import subpath
+from minikubelet.kubelet.volumes.subpath import SubPath
+
+log = logging.getLogger(__name__)
 
 _PROTOCOLS = {"TCP": api.TCP, "UDP": api.UDP, "SCTP": api.SCTP}
 _PROPAGATION = {
@@ -33,7 +38,11 @@ HOSTS_PATH = "/etc/hosts"
 
 
 def sandbox_config(
-    pod: Pod, config: KubeletConfig, attempt: int, cgroup_parent: str | None = None
+    pod: Pod,
+    config: KubeletConfig,
+    attempt: int,
+    cgroup_parent: str | None = None,
+    users: api.UserNamespace | None = None,
 ) -> api.PodSandboxConfig:
     """The sandbox of a pod. Raises OSError if the node's resolv.conf can't be read."""
     meta = pod.metadata
@@ -50,7 +59,7 @@ def sandbox_config(
         annotations={**meta.annotations, OWNER: config.root},
         linux=api.LinuxPodSandboxConfig(
             cgroup_parent=config.cgroup_parent if cgroup_parent is None else cgroup_parent,
-            security_context=sandbox_security(pod),
+            security_context=sandbox_security(pod, users),
             sysctls={each.name: each.value for each in context.sysctls},
             overhead=overhead_resources(pod),
             resources=sandbox_resources(pod),
@@ -95,6 +104,10 @@ class Surroundings:
     """Host path by volume name."""
     image_volumes: Mapping[str, str] = field(default_factory=dict)
     """Image reference by name of an image volume."""
+    features: Features = field(default_factory=Features)
+    """What the runtime can."""
+    users: api.UserNamespace | None = None
+    """The pod's user namespace, if it has one of its own."""
     hosts_file: str = ""
     """Host path of the managed hosts file; empty: none."""
 
@@ -108,6 +121,7 @@ def container_config(pod: Pod, container: Container, around: Surroundings) -> ap
     security = container_security(
         pod, container, around.image.uid, around.image.user, around.config.seccomp_default
     )
+    security.namespace_options.CopyFrom(namespace_options(pod, around.users))
     os.makedirs(
         os.path.join(podfiles.log_directory(around.config, pod), container.name), 0o755, exist_ok=True
     )
@@ -117,7 +131,7 @@ def container_config(pod: Pod, container: Container, around: Surroundings) -> ap
         command=[expand(word, env) for word in container.command],
         args=[expand(word, env) for word in container.args],
         working_dir=container.working_dir,
-        envs=[api.KeyValue(key=key, value=value.encode()) for key, value in env.items()],
+        envs=[api.KeyValue(key=key, value=_bytes(value)) for key, value in env.items()],
         mounts=_mounts(pod, container, around),
         devices=[
             api.Device(
@@ -140,6 +154,10 @@ def container_config(pod: Pod, container: Container, around: Surroundings) -> ap
     )
 
 
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
 def _stop_signal(container: Container) -> api.Signal:
     name = container.lifecycle.stop_signal if container.lifecycle else None
     if not name:
@@ -152,17 +170,35 @@ def _stop_signal(container: Container) -> api.Signal:
 
 
 def _mounts(pod: Pod, container: Container, around: Surroundings) -> list[api.Mount]:
-    mounts = [_mount(mount, around) for mount in container.volume_mounts]
+    fixed = {volume.name for volume in pod.spec.volumes if _is_read_only(volume)}
+    mounts = [
+        _mount(mount, around, SubPath(around.config.pod_dir(pod.uid), mount.name, container.name, index))
+        for index, mount in enumerate(container.volume_mounts)
+    ]
     taken = {posixpath.normpath(mount.container_path) for mount in mounts}
     if around.hosts_file and HOSTS_PATH not in taken:
         mounts.append(api.Mount(container_path=HOSTS_PATH, host_path=around.hosts_file))
     if container.termination_message_path:
         path = podfiles.make_termination_file(around.config, pod, container)
         mounts.append(api.Mount(container_path=container.termination_message_path, host_path=path))
+    for mount, asked in zip(mounts, container.volume_mounts, strict=False):
+        mount.readonly = mount.readonly or asked.name in fixed
+    if around.users is not None:
+        for mount in mounts:
+            mount.uidMappings.extend(around.users.uids)
+            mount.gidMappings.extend(around.users.gids)
     return mounts
 
 
-def _mount(mount: VolumeMount, around: Surroundings) -> api.Mount:
+def _is_read_only(volume: Volume) -> bool:
+    """Whether no container may write to the volume, whatever its mount says."""
+    if volume.persistent_volume_claim is not None:
+        return volume.persistent_volume_claim.read_only
+    made = (volume.config_map, volume.secret, volume.downward_api, volume.projected)
+    return any(each is not None for each in made)
+
+
+def _mount(mount: VolumeMount, around: Surroundings, place: SubPath) -> api.Mount:
     path = mount.mount_path if mount.mount_path.startswith("/") else f"/{mount.mount_path}"
     sub_path = expand_sub_path(mount.sub_path_expr, around.environment) or mount.sub_path
     if mount.name in around.image_volumes:
@@ -173,16 +209,18 @@ def _mount(mount: VolumeMount, around: Surroundings) -> api.Mount:
             image_sub_path=sub_path,
         )
     if mount.name not in around.volumes:
-        raise ContainerConfigError(f'cannot find volume "{mount.name}" to mount into container')
+        raise ContainerConfigError(
+            f'cannot find volume "{mount.name}" to mount into container "{place.container}"'
+        )
     source = around.volumes[mount.name]
     if sub_path:
-        source = open_sub_path(source, sub_path)
+        source = open_sub_path(place, source, sub_path)
     return api.Mount(
         container_path=path,
         host_path=source,
         readonly=mount.read_only,
         propagation=_PROPAGATION[mount.mount_propagation],
-        recursive_read_only=mount.recursive_read_only == "Enabled",
+        recursive_read_only=_recursive_read_only(mount, around.features.recursive_read_only),
     )
 
 
@@ -196,26 +234,39 @@ def expand_sub_path(text: str, environment: Mapping[str, str]) -> str:
     return full
 
 
-def open_sub_path(volume: str, sub_path: str) -> str:
-    """The host path of a subPath, made as a folder if absent; no step may be a link or leave the volume."""
-    parts = [part for part in sub_path.split("/") if part not in ("", ".")]
-    if sub_path.startswith("/") or ".." in parts:
-        raise ContainerConfigError(f"subPath {sub_path!r} must be inside the volume")
-    fd = os.open(volume, os.O_PATH | os.O_CLOEXEC)
+def open_sub_path(place: SubPath, source: str, path: str) -> str:
+    """The host path that shows a part of a volume.
+
+    Raises ContainerConfigError without details: they could tell of the host's files.
+    """
+    if path.startswith("/"):
+        raise ContainerConfigError(f"error SubPath `{path}` must not be an absolute path")
+    if ".." in path.split("/"):
+        raise ContainerConfigError(f"unable to provision SubPath `{path}`: must not contain '..'")
     try:
-        for part in parts:
-            flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-            try:
-                step = os.open(part, flags, dir_fd=fd)
-            except FileNotFoundError:
-                os.mkdir(part, 0o750, dir_fd=fd)
-                step = os.open(part, flags, dir_fd=fd)
-            os.close(fd)
-            fd = step
-            if stat.S_ISLNK(os.fstat(fd).st_mode):
-                raise ContainerConfigError(f"subPath {sub_path!r} goes through a symbolic link")
+        return subpath.prepare(place, source, path)
     except OSError as exc:
-        raise ContainerConfigError(f"subPath {sub_path!r}: {exc.strerror}") from None
-    finally:
-        os.close(fd)
-    return os.path.join(volume, *parts)
+        log.warning("subPath %s of volume %s, container %s: %s", path, place.volume, place.container, exc)
+        raise ContainerConfigError(
+            f'failed to prepare subPath for volumeMount "{place.volume}" of container "{place.container}"'
+        ) from None
+
+
+def _recursive_read_only(mount: VolumeMount, supported: bool) -> bool:
+    """KEP-3857. Raises ContainerConfigError."""
+    mode = mount.recursive_read_only
+    if mode in (None, "Disabled"):
+        return False
+    why = ""
+    if not mount.read_only:
+        why = "it is not read-only"
+    elif mount.mount_propagation not in (None, "None"):
+        why = f'it is not compatible with propagation "{mount.mount_propagation}"'
+    elif not supported and mode == "Enabled":
+        why = "it is not supported by the runtime"
+    if why:
+        raise ContainerConfigError(
+            f'failed to resolve recursive read-only mode: volume "{mount.name}" requested recursive '
+            f"read-only mode, but {why}"
+        )
+    return supported

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
-from minikubelet.kubelet.lookups import Lookups
+from minikubelet.kubelet.demands import amounts
+from minikubelet.kubelet.env_files import read_variable
+from minikubelet.kubelet.lookups import Lookups, SecretContent
 from minikubelet.kubelet.objects import Container, Pod
-from minikubelet.kubelet.objects.containers import EnvVarSource
+from minikubelet.kubelet.objects.containers import EnvVarSource, FileKeySelector
 from minikubelet.kubelet.objects.quantity import parse
 from minikubelet.kubelet.objects.volumes import ResourceFieldSelector
 from minikubelet.kubelet.resources import node_cpus, node_memory
@@ -31,6 +33,18 @@ class PodAddresses:
     host_ips: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class Known:
+    """What variables may refer to beside the pod's spec."""
+
+    lookups: Lookups
+    addresses: PodAddresses = field(default_factory=PodAddresses)
+    allocatable: Mapping[str, int] = field(default_factory=dict)
+    """Of the node: millicores of cpu, else bytes."""
+    volumes: Mapping[str, str] = field(default_factory=dict)
+    """Host path by volume name."""
+
+
 def expand(text: str, variables: Mapping[str, str]) -> str:
     """Replace ``$(NAME)`` by known variables; ``$$`` is a literal ``$``, unknown names stay."""
 
@@ -42,16 +56,17 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
     return _REFERENCE.sub(replace, text)
 
 
-async def make_environment(
-    pod: Pod, container: Container, addresses: PodAddresses, lookups: Lookups
-) -> dict[str, str]:
-    """All variables, in order; later ones see earlier ones. Raises ContainerConfigError."""
-    variables = await _from_sources(pod, container, lookups)
+async def make_environment(pod: Pod, container: Container, known: Known) -> dict[str, str]:
+    """All variables, in order; later ones see earlier ones. Raises ContainerConfigError.
+
+    Bytes of a Secret that are no UTF-8 are surrogates, as os.fsdecode makes them.
+    """
+    variables = await _from_sources(pod, container, known.lookups)
     for variable in container.env:
         if variable.value_from is None:
             variables[variable.name] = expand(variable.value, variables)
             continue
-        value = await _resolve(pod, container, variable.value_from, addresses, lookups)
+        value = await _resolve(pod, container, variable.value_from, known)
         if value is not None:
             variables[variable.name] = value
     return variables
@@ -59,52 +74,78 @@ async def make_environment(
 
 async def _from_sources(pod: Pod, container: Container, lookups: Lookups) -> dict[str, str]:
     variables: dict[str, str] = {}
+    namespace = pod.metadata.namespace
     for source in container.env_from:
-        for kind, named, find in (
-            ("configmap", source.config_map_ref, lookups.config_map),
-            ("secret", source.secret_ref, lookups.secret),
-        ):
-            if named is None:
-                continue
-            data = await find(pod.metadata.namespace, named.name)
-            if data is None:
-                if named.optional:
-                    continue
-                raise ContainerConfigError(f'{kind} "{named.name}" not found')
-            variables |= {source.prefix + key: value.decode() for key, value in data.items()}
+        data: Mapping[str, str] = {}
+        if (named := source.config_map_ref) is not None:
+            config_map = await lookups.config_map(namespace, named.name)
+            if config_map is None and not named.optional:
+                raise ContainerConfigError(f'configmap "{named.name}" not found')
+            data = config_map.data if config_map is not None else {}
+        elif (hidden := source.secret_ref) is not None:
+            secret = await lookups.secret(namespace, hidden.name)
+            if secret is None and not hidden.optional:
+                raise ContainerConfigError(f'secret "{hidden.name}" not found')
+            data = _texts(secret)
+        variables |= {source.prefix + key: value for key, value in data.items()}
     return variables
 
 
-async def _resolve(
-    pod: Pod, container: Container, source: EnvVarSource, addresses: PodAddresses, lookups: Lookups
-) -> str | None:
+async def _resolve(pod: Pod, container: Container, source: EnvVarSource, known: Known) -> str | None:
     namespace = pod.metadata.namespace
     if source.field_ref is not None:
-        return pod_field(pod, source.field_ref.field_path, addresses)
+        return pod_field(pod, source.field_ref.field_path, known.addresses)
     if source.resource_field_ref is not None:
-        return resource_field(pod, container, source.resource_field_ref)
-    if source.config_map_key_ref is not None:
-        ref = source.config_map_key_ref
-        data = await lookups.config_map(namespace, ref.name)
-        return _pick("configmap", namespace, ref.name, ref.key, bool(ref.optional), data)
-    if source.secret_key_ref is not None:
-        secret = source.secret_key_ref
-        data = await lookups.secret(namespace, secret.name)
-        return _pick("secret", namespace, secret.name, secret.key, bool(secret.optional), data)
-    raise ContainerConfigError("env: valueFrom.fileKeyRef is not supported yet")
+        return resource_field(pod, container, source.resource_field_ref, known.allocatable)
+    if (ref := source.config_map_key_ref) is not None:
+        config_map = await known.lookups.config_map(namespace, ref.name)
+        texts = None if config_map is None else config_map.data
+        return _pick(("ConfigMap", namespace, ref.name), ref.key, bool(ref.optional), texts)
+    if (hidden := source.secret_key_ref) is not None:
+        secret = await known.lookups.secret(namespace, hidden.name)
+        texts = None if secret is None else _texts(secret)
+        return _pick(("Secret", namespace, hidden.name), hidden.key, bool(hidden.optional), texts)
+    if source.file_key_ref is not None:
+        return _from_file(source.file_key_ref, known.volumes)
+    raise ContainerConfigError("env: valueFrom names no source")
+
+
+def _texts(secret: SecretContent | None) -> Mapping[str, str]:
+    if secret is None:
+        return {}
+    return {key: value.decode("utf-8", "surrogateescape") for key, value in secret.data.items()}
 
 
 def _pick(
-    kind: str, namespace: str, name: str, key: str, optional: bool, data: dict[str, bytes] | None
+    which: tuple[str, str, str], key: str, optional: bool, data: Mapping[str, str] | None
 ) -> str | None:
     if data is not None and key in data:
-        return data[key].decode()
+        return data[key]
     if optional:
         return None
+    kind, namespace, name = which
     if data is None:
-        raise ContainerConfigError(f'{kind} "{name}" not found')
-    title = "ConfigMap" if kind == "configmap" else "Secret"
-    raise ContainerConfigError(f"couldn't find key {key} in {title} {namespace}/{name}")
+        raise ContainerConfigError(f'{kind.lower()} "{name}" not found')
+    raise ContainerConfigError(f"couldn't find key {key} in {kind} {namespace}/{name}")
+
+
+def _from_file(ref: FileKeySelector, volumes: Mapping[str, str]) -> str | None:
+    """KEP-3721: a variable from a file that an earlier container has written to an emptyDir."""
+    if ref.volume_name not in volumes:
+        raise ContainerConfigError(f'cannot find the volume "{ref.volume_name}" referenced by FileKeyRef')
+    try:
+        value = read_variable(volumes[ref.volume_name], ref.path, ref.key)
+    except FileNotFoundError:
+        if ref.optional:
+            return None
+        raise ContainerConfigError("couldn't parse env file") from None
+    except (OSError, ValueError):
+        # What is wrong with it may tell of its content.
+        raise ContainerConfigError("couldn't parse env file") from None
+    if not value and not ref.optional:
+        path = f"{ref.volume_name}/{ref.path}"
+        raise ContainerConfigError(f'environment variable key "{ref.key}" not found in file "{path}"')
+    return value or None
 
 
 _FIELDS: dict[str, Callable[[Pod, PodAddresses], str]] = {
@@ -147,24 +188,35 @@ def _quote(text: str) -> str:
     return '"' + "".join(escapes.get(char, char) for char in text) + '"'
 
 
-def resource_field(pod: Pod, container: Container, selector: ResourceFieldSelector) -> str:
-    """A container's request or limit divided by the divisor, rounded up; an absent limit is the node's."""
-    target = container
+def resource_field(
+    pod: Pod, container: Container, selector: ResourceFieldSelector, allocatable: Mapping[str, int]
+) -> str:
+    """A container's request or limit divided by the divisor, rounded up; an absent limit is the node's.
+
+    Raises ContainerConfigError.
+    """
+    target: Container | None = container
     if selector.container_name:
         everyone = [*pod.spec.containers, *pod.spec.init_containers]
-        found = next((each for each in everyone if each.name == selector.container_name), None)
-        if found is None:
-            raise ContainerConfigError(f"no container {selector.container_name!r} in the pod")
-        target = found
+        target = next((each for each in everyone if each.name == selector.container_name), None)
+    if target is None:
+        raise ContainerConfigError(f"container {selector.container_name} not found")
     group, _, name = selector.resource.partition(".")
-    if group not in ("limits", "requests") or not name:
+    known = name in ("cpu", "memory", "ephemeral-storage") or name.startswith("hugepages-")
+    if group not in ("limits", "requests") or not known:
         raise ContainerConfigError(f"unsupported container resource : {selector.resource}")
-    amounts = target.resources.limits if group == "limits" else target.resources.requests
-    if name in amounts:
-        value = parse(amounts[name])
-    elif group == "limits" and name in ("cpu", "memory"):
-        value = Fraction(node_cpus() if name == "cpu" else node_memory())
-    else:
-        value = Fraction(0)
+    given = target.resources.limits if group == "limits" else target.resources.requests
+    value = parse(given.get(name, 0))
+    if not value and group == "limits":
+        value = _whole_limit(pod, name, allocatable)
     divisor = parse(selector.divisor) if selector.divisor is not None else Fraction(0)
     return str(math.ceil(value / (divisor or 1)))
+
+
+def _whole_limit(pod: Pod, name: str, allocatable: Mapping[str, int]) -> Fraction:
+    """The limit of a container without one: the pod's as a whole, or what the node gives to pods."""
+    whole = amounts(pod.spec.resources.limits).get(name) if pod.spec.resources is not None else None
+    if whole is None:
+        fallback = {"cpu": node_cpus() * 1000, "memory": node_memory()}
+        whole = 0 if name.startswith("hugepages-") else allocatable.get(name, fallback.get(name, 0))
+    return Fraction(whole, 1000) if name == "cpu" else Fraction(whole)

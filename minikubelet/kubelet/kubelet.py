@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from minikubelet.base.errors import NodeError
 from minikubelet.criapi import api_pb2 as api
@@ -15,27 +15,33 @@ from minikubelet.kubelet.addresses import node_addresses
 from minikubelet.kubelet.admission import Rejection
 from minikubelet.kubelet.backoff import Backoff
 from minikubelet.kubelet.cgroups.tree import CgroupTree
+from minikubelet.kubelet.checkpoint import load
 from minikubelet.kubelet.clock import Clock, SystemClock
 from minikubelet.kubelet.config import KubeletConfig
 from minikubelet.kubelet.cri_client import CriClient
 from minikubelet.kubelet.events import NORMAL, WARNING, Event, EventRecorder
 from minikubelet.kubelet.images import ImageManager
-from minikubelet.kubelet.lookups import Lookups, NoLookups
+from minikubelet.kubelet.lookups import Key, Lookups
 from minikubelet.kubelet.managers import ResourceManagers
 from minikubelet.kubelet.manifests.errors import ManifestError
 from minikubelet.kubelet.manifests.static import CONFIG_HASH
 from minikubelet.kubelet.metrics.instruments import Instruments, StartMeter
 from minikubelet.kubelet.node import Node, Volumes
+from minikubelet.kubelet.object_store import ObjectStore
 from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.observed import RuntimeCache
 from minikubelet.kubelet.pleg import LifecycleEvents
 from minikubelet.kubelet.pod_worker import PodWorker
 from minikubelet.kubelet.probes.manager import ProbeEvent, ProbeManager, ProbeUpdate
+from minikubelet.kubelet.references import references
+from minikubelet.kubelet.runtime_features import RuntimeFeatures
 from minikubelet.kubelet.serving import open_apis
 from minikubelet.kubelet.sinks import MemorySink, PodChange
 from minikubelet.kubelet.sources import PodSource
 from minikubelet.kubelet.sources.folder import FolderSource
+from minikubelet.kubelet.user_namespaces import UserNamespaces
 from minikubelet.kubelet.volumes.manager import VolumeManager
+from minikubelet.kubelet.volumes.plugin import Surroundings as Around
 from minikubelet.linux.cgroup.mount import find_mount
 
 log = logging.getLogger(__name__)
@@ -61,8 +67,12 @@ class Kubelet:
         self.event_recorder = EventRecorder(config.node_name)
         self._clock: Clock = clock or SystemClock()
         self._source = source
-        self._volumes: Volumes = volumes or VolumeManager(config.pods_dir)
-        self._lookups: Lookups = lookups or NoLookups()
+        self.objects = ObjectStore()
+        """ConfigMaps and the like from the manifests."""
+        self.objects.listen(self._objects_changed)
+        self._lookups: Lookups = lookups or self.objects
+        around = Around(self._lookups, self._allocatable, config.claims_dir)
+        self._volumes: Volumes = volumes or VolumeManager(config.pods_dir, around=around)
         self._node: Node | None = None
         self._workers: dict[str, PodWorker] = {}
         self._desired: dict[str, Pod] = {}
@@ -144,8 +154,27 @@ class Kubelet:
             instruments=counted,
             cgroups=CgroupTree(config.resources.cgroups, find_mount(), config.cgroup_parent),
             restarts=Backoff(config.backoff_initial, config.backoff_max, clock.monotonic),
+            features=RuntimeFeatures(client),
+            users=self._user_namespaces(),
+            allocatable=self._allocatable,
             host_ips=node_addresses(config.node_ip),
         )
+
+    def _user_namespaces(self) -> UserNamespaces:
+        """The pool, without what pods have that an earlier run of this kubelet has started."""
+        pool = UserNamespaces(self.config.resources.reserved.max_pods)
+        with contextlib.suppress(OSError):
+            uids = os.listdir(self.config.pods_dir)
+            pool.remember((uid, first) for uid in uids if (first := load(self.config, uid).users))
+        return pool
+
+    def _allocatable(self) -> Mapping[str, int]:
+        return self._managers.allocatable
+
+    def _objects_changed(self, keys: frozenset[Key]) -> None:
+        for worker in self._workers.values():
+            if keys & references(worker.pod) or any(kind == "PersistentVolume" for kind, _, _ in keys):
+                worker.objects_changed()
 
     @staticmethod
     async def _background(stack: contextlib.AsyncExitStack, work: object, name: str) -> None:
@@ -165,7 +194,7 @@ class Kubelet:
 
     async def _follow_source(self, node: Node) -> None:
         source = self._source or FolderSource(
-            self.config.manifests, self.config.node_name, self._manifest_problem
+            self.config.manifests, self.config.node_name, self._manifest_problem, self.objects
         )
         first = True
         async for pods in source.watch():
@@ -205,6 +234,7 @@ class Kubelet:
             return
         present = self._workers.get(pod.uid)
         if present is not None and not present.terminating:
+            present.offer(pod)
             return
         if present is not None or any(worker.pod.key == pod.key for worker in self._workers.values()):
             self._pending[pod.uid] = pod

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from minikubelet.kubelet.admission import Rejection
 from minikubelet.kubelet.backoff import Backoff
 from minikubelet.kubelet.cgroups.tree import CgroupTree
 from minikubelet.kubelet.clock import Clock
@@ -19,7 +20,9 @@ from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.observed import RuntimeCache
 from minikubelet.kubelet.pleg import LifecycleEvents
 from minikubelet.kubelet.probes.manager import ProbeManager
+from minikubelet.kubelet.runtime_features import RuntimeFeatures
 from minikubelet.kubelet.sinks import StatusSink
+from minikubelet.kubelet.user_namespaces import UserNamespaces
 
 
 class Volumes(Protocol):
@@ -27,6 +30,9 @@ class Volumes(Protocol):
 
     async def setup(self, pod: Pod) -> dict[str, str]:
         """Host path by volume name; idempotent. Raises NodeError or OSError."""
+
+    async def refresh(self, pod: Pod) -> None:
+        """Bring volumes up to date that show ConfigMaps and the like. Raises NodeError or OSError."""
 
     async def teardown(self, pod_uid: str) -> None:
         """Unmount and delete the pod's volumes; idempotent."""
@@ -52,5 +58,12 @@ class Node:
     """Counts what is done, for /metrics."""
     restarts: Backoff
     """Restart delays, by ``UID/CONTAINER``."""
+    features: RuntimeFeatures
+    users: UserNamespaces
+    """Ranges of IDs of pods with a user namespace of their own."""
+    allocatable: Callable[[], Mapping[str, int]]
+    """What the node gives to pods: millicores of cpu, else bytes."""
+    fits: Callable[[Pod], Rejection | None] = lambda pod: None
+    """Whether a pod with other resources than now could be run: the reason Deferred or Infeasible if not."""
     runtime_name: str = ""
     host_ips: Sequence[str] = field(default_factory=list)

@@ -8,9 +8,11 @@ from collections.abc import Collection
 import msgspec
 
 from minikubelet.base import clock
-from minikubelet.kubelet import checkpoint
+from minikubelet.criapi import api_pb2 as api
+from minikubelet.kubelet import checkpoint, user_namespaces
 from minikubelet.kubelet.backoff import Entry
 from minikubelet.kubelet.checkpoint import BackoffState
+from minikubelet.kubelet.environment import ContainerConfigError
 from minikubelet.kubelet.node import Node
 from minikubelet.kubelet.objects import Container, Pod
 from minikubelet.kubelet.observed import ObservedContainer
@@ -21,6 +23,7 @@ log = logging.getLogger(__name__)
 
 SANDBOX = "/sandbox"
 VOLUMES = "/volumes"
+REFRESH = "/refresh"
 SYNC = "/sync"
 """Keys of :attr:`PodState.not_before` beside container names."""
 
@@ -38,6 +41,8 @@ class PodState:
         """IDs of containers whose postStart hook is done (or that have none)."""
         self.volumes: dict[str, str] | None = None
         self.image_volumes: dict[str, str] = {}
+        self.stale = True
+        """What the volumes show may be out of date."""
         self.failure: Waiting | None = None
         self.eviction_grace: int | None = None
         self.memory = checkpoint.load(node.config, pod.uid)
@@ -138,6 +143,32 @@ class PodState:
         """The container spec of that name."""
         everyone = [*self.pod.spec.init_containers, *self.pod.spec.containers]
         return next((each for each in everyone if each.name == name), None)
+
+    # --- surroundings ----------------------------------------------------------------------------------
+
+    async def user_namespace(self) -> api.UserNamespace | None:
+        """The pod's own user namespace, remembered before it is used; None if it has the node's.
+
+        Raises ContainerConfigError where the runtime has none, NodeError, OSError.
+        """
+        if self.pod.spec.host_users is not False:
+            return None
+        if not (await self.node.features.of()).user_namespaces:
+            message = "can't set `spec.hostUsers: false`, runtime does not support user namespaces"
+            raise ContainerConfigError(message)
+        first = self.node.users.take(self.pod.uid)
+        if first != self.memory.users:
+            self.memory.users = first
+            checkpoint.save(self.node.config, self.pod.uid, self.memory)
+        return user_namespaces.options(first)
+
+    def objects_changed(self) -> None:
+        """Something that the pod refers to has come, gone or changed: what waits for it is tried again."""
+        self.stale = True
+        self.not_before.pop(VOLUMES, None)
+        for name, waiting in self.waiting.items():
+            if waiting.reason == "CreateContainerConfigError":
+                self.not_before.pop(name, None)
 
     # --- memory ----------------------------------------------------------------------------------------
 

@@ -25,13 +25,17 @@ from minikubelet.kubelet.node import Node
 from minikubelet.kubelet.objects import Container, Pod
 from minikubelet.kubelet.observed import ObservedContainer, ObservedSandbox, PodView
 from minikubelet.kubelet.plan import Plan, make_plan
-from minikubelet.kubelet.pod_state import SANDBOX, SYNC, VOLUMES, PodState
+from minikubelet.kubelet.pod_state import REFRESH, SANDBOX, SYNC, VOLUMES, PodState
+from minikubelet.kubelet.resize import RESIZE, Resizer
 from minikubelet.kubelet.starter import ContainerStarter
 from minikubelet.kubelet.status import FAILED, SUCCEEDED, Known, Waiting, make_status
 from minikubelet.kubelet.terminator import Terminator
+from minikubelet.kubelet.volumes.plugin import SetupFailed
 
 log = logging.getLogger(__name__)
 
+UPDATE_PERIOD = 60.0
+"""Seconds until a running pod's volumes are brought up to date again after that has failed."""
 SHORTEST_WAIT = 0.1
 """Seconds between two looks that nothing but a timer asked for."""
 
@@ -53,6 +57,7 @@ class PodWorker:
         self._state = PodState(node, pod)
         self._terminator = Terminator(self._state)
         self._starter = ContainerStarter(self._state, self._terminator)
+        self._resizer = Resizer(self._state, self._terminator)
         self._wake = asyncio.Event()
         self._end = asyncio.Event()
         self._interrupt = asyncio.Event()
@@ -70,10 +75,21 @@ class PodWorker:
         """Something about the pod has changed: look again."""
         self._wake.set()
 
+    def objects_changed(self) -> None:
+        """A ConfigMap, Secret or the like that the pod refers to has changed, or the pod's own metadata."""
+        self._state.objects_changed()
+        self._wake.set()
+
     def terminate(self) -> None:
         """Stop the pod gracefully and remove all of it."""
         self._end.set()
         self._wake.set()
+
+    def offer(self, pod: Pod) -> None:
+        """The manifest as it is now; it differs from the former one in amounts of resources at most."""
+        if pod.spec != self._resizer.desired:
+            self._resizer.offer(pod)
+            self.wake()
 
     def evict(self, reason: str, message: str, grace: int | None = None) -> None:
         """Stop the pod within ``grace`` seconds and keep it as Failed, whatever is under way for it."""
@@ -167,13 +183,16 @@ class PodWorker:
                     await self._remove_content()
                 self._state.drop_retries(())
                 return
+            await self._refresh_volumes(view)
+            await self._resizer.look(view)
+            view = self._node.cache.view(self.pod.uid)
             plan = make_plan(self.pod, view, self._state)
             planned = {container.name for container in [*plan.start_init, *plan.start]}
             if plan.create_sandbox:
                 planned = {SANDBOX, VOLUMES}
             elif planned:
                 planned |= {VOLUMES}
-            self._state.drop_retries(planned)
+            self._state.drop_retries(planned | {REFRESH, RESIZE})
             self._publish()
             if not await self._carry_out(plan, view):
                 await self._drop_old_sandboxes()
@@ -224,7 +243,8 @@ class PodWorker:
         try:
             node.cgroups.ensure(self.pod)
             parent = node.cgroups.parent(self.pod)
-            config = sandbox_config(self.pod, node.config, plan.attempt, parent)
+            users = await state.user_namespace()
+            config = sandbox_config(self.pod, node.config, plan.attempt, parent, users)
             os.makedirs(config.log_directory, 0o755, exist_ok=True)
             sandbox_id = await node.client.run_pod_sandbox(config)
             await node.lifecycle.refresh_sandbox(sandbox_id)
@@ -267,6 +287,7 @@ class PodWorker:
         if not state.take(VOLUMES):
             return False
         try:
+            state.stale = False
             spec = self.pod.spec
             on_host = [volume for volume in spec.volumes if volume.image is None]
             narrowed = msgspec.structs.replace(spec, volumes=on_host)
@@ -284,11 +305,35 @@ class PodWorker:
                     wanted = Wanted(self.pod, volume.image.reference, volume.image.pull_policy)
                     state.image_volumes[volume.name] = (await node.images.ensure(wanted)).ref
         except (NodeError, OSError, ImageError) as exc:
-            node.events.pod(self.pod, WARNING, "FailedMount", f"MountVolume.SetUp failed: {exc}")
+            self._mount_failed(exc)
             state.retry_in(VOLUMES)
             return False
         state.volumes = volumes
         return True
+
+    async def _refresh_volumes(self, view: PodView) -> None:
+        """Show running containers what has changed; what they have had stays if that can't be done."""
+        state = self._state
+        # Without either of these the volumes are yet to be made.
+        in_use = state.volumes is not None or any(each.is_running for each in view.containers)
+        if not (state.stale and in_use and state.take(REFRESH)):
+            return
+        state.stale = False
+        try:
+            await self._node.volumes.refresh(self.pod)
+        except (NodeError, OSError) as exc:
+            self._mount_failed(exc)
+            state.stale = True
+            state.retry_in(REFRESH, UPDATE_PERIOD)
+
+    def _mount_failed(self, exc: Exception) -> None:
+        failures = exc.failures if isinstance(exc, SetupFailed) else {}
+        for name, each in failures.items():
+            message = f'MountVolume.SetUp failed for volume "{name}" : {each.message}'
+            self._node.events.pod(self.pod, WARNING, "FailedMount", message)
+        if not failures:
+            message = f"MountVolume.SetUp failed: {exc}"
+            self._node.events.pod(self.pod, WARNING, "FailedMount", message)
 
     def _attend(self, view: PodView) -> None:
         """Probes for what runs, none for what ended; words of those that ended."""
@@ -354,6 +399,8 @@ class PodWorker:
             restarts=state.memory.restarts,
             failure=state.failure,
             disrupted=state.memory.failure is not None,
+            resize=self._resizer.conditions(),
+            actuated=state.memory.actuated,
         )
         status = make_status(self.pod, view, known, node.clock.now_ns())
         state.memory.started, state.memory.ready = sorted(started), sorted(ready)
@@ -361,7 +408,7 @@ class PodWorker:
             state.save()
         if status != self.pod.status:
             self.pod.status = status
-            node.sink.update(msgspec.structs.replace(self.pod, status=status))
+            node.sink.update(msgspec.structs.replace(self.pod, spec=self._resizer.desired, status=status))
 
     # --- the end ---------------------------------------------------------------------------------------
 
@@ -389,6 +436,7 @@ class PodWorker:
         node.probes.remove(self.pod.uid)
         node.images.forget(self.pod.uid)
         node.restarts.forget(self.pod.uid)
+        node.users.release(self.pod.uid)
         node.sink.remove(self.pod)
 
     async def _remove_all(self) -> bool:

@@ -33,23 +33,24 @@ SECCOMP_ROOT = "/var/lib/kubelet/seccomp"
 _APPARMOR_ANNOTATION = "container.apparmor.security.beta.kubernetes.io/"
 
 
-def namespace_options(pod: Pod) -> api.NamespaceOption:
-    """Network, PID and IPC namespaces of the pod's containers."""
+def namespace_options(pod: Pod, users: api.UserNamespace | None = None) -> api.NamespaceOption:
+    """Network, PID, IPC and user namespaces of the pod's containers."""
     spec = pod.spec
     pid = api.POD if spec.share_process_namespace else api.CONTAINER
     return api.NamespaceOption(
         network=api.NODE if spec.host_network else api.POD,
         pid=api.NODE if spec.host_pid else pid,
         ipc=api.NODE if spec.host_ipc else api.POD,
+        userns_options=users,
     )
 
 
-def sandbox_security(pod: Pod) -> api.LinuxSandboxSecurityContext:
+def sandbox_security(pod: Pod, users: api.UserNamespace | None = None) -> api.LinuxSandboxSecurityContext:
     """The sandbox's security context; its seccomp profile is always the runtime's default."""
     context = pod.spec.security_context or PodSecurityContext()
     everyone = [*pod.spec.init_containers, *pod.spec.containers]
     return api.LinuxSandboxSecurityContext(
-        namespace_options=namespace_options(pod),
+        namespace_options=namespace_options(pod, users),
         privileged=any(c.security_context and c.security_context.privileged for c in everyone),
         seccomp=api.SecurityProfile(profile_type=api.SecurityProfile.RuntimeDefault),
         run_as_user=_int(context.run_as_user),

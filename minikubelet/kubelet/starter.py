@@ -12,7 +12,12 @@ from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet import log_links, podfiles
 from minikubelet.kubelet.backoff import spell
 from minikubelet.kubelet.cri_config import Surroundings, container_config, sandbox_config
-from minikubelet.kubelet.environment import ContainerConfigError, PodAddresses, make_environment
+from minikubelet.kubelet.environment import (
+    ContainerConfigError,
+    Known,
+    PodAddresses,
+    make_environment,
+)
 from minikubelet.kubelet.events import NORMAL, WARNING
 from minikubelet.kubelet.hooks import HookFailed, run_hook
 from minikubelet.kubelet.images import ImageError, LocalImage, Wanted
@@ -164,15 +169,20 @@ class ContainerStarter:
             attempt = await self._attempt(container)
             ips = sandbox.ips or ()
             addresses = PodAddresses(node.host_ips if state.pod.spec.host_network else ips, node.host_ips)
-            environment = await make_environment(state.pod, container, addresses, node.lookups)
+            volumes = state.volumes or {}
+            known = Known(node.lookups, addresses, node.allocatable(), volumes)
+            environment = await make_environment(state.pod, container, known)
+            users = await state.user_namespace()
             around = Surroundings(
-                node.config, image, attempt, environment, state.volumes or {}, state.image_volumes
+                node.config, image, attempt, environment, volumes, state.image_volumes, users=users
             )
+            if any(mount.recursive_read_only for mount in container.volume_mounts):
+                around.features = await node.features.of()
             if state.pod.spec.host_network or ips:
                 around.hosts_file = podfiles.write_hosts(node.config, state.pod, ips)
             config = container_config(state.pod, container, around)
             parent = node.cgroups.parent(state.pod)
-            pod_config = sandbox_config(state.pod, node.config, sandbox.attempt, parent)
+            pod_config = sandbox_config(state.pod, node.config, sandbox.attempt, parent, users)
         except (ContainerConfigError, OSError) as exc:
             raise _Failed("CreateContainerConfigError", str(exc)) from None
         except NodeError as exc:
@@ -195,6 +205,7 @@ class ContainerStarter:
             raise _Failed("CreateContainerError", str(exc)) from None
         self._event(container, NORMAL, "Created", "Container created")
         self._state.memory.restarts[container.name] = config.metadata.attempt
+        self._state.memory.actuated[container.name] = container.resources
         self._state.save()
         return container_id
 

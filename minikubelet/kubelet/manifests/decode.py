@@ -1,4 +1,4 @@
-"""Documents become pods: JSON or YAML, one or many a file, lists unfolded; every field must be known."""
+"""Documents become objects: JSON or YAML, one or many a file, lists unfolded; every field must be known."""
 
 from __future__ import annotations
 
@@ -7,14 +7,32 @@ import functools
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
+from minikubelet.kubelet.manifests import data_objects
 from minikubelet.kubelet.manifests.errors import ManifestError
 from minikubelet.kubelet.manifests.yaml_reader import MAX_BYTES, MAX_DEPTH, Document, Path, dotted, read_yaml
 from minikubelet.kubelet.objects import Pod
+from minikubelet.kubelet.objects.data import (
+    ConfigMap,
+    DataObject,
+    PersistentVolume,
+    PersistentVolumeClaim,
+    Secret,
+)
 
+_KINDS: dict[str, type[Pod] | type[DataObject]] = {
+    "Pod": Pod,
+    "ConfigMap": ConfigMap,
+    "Secret": Secret,
+    "PersistentVolumeClaim": PersistentVolumeClaim,
+    "PersistentVolume": PersistentVolume,
+}
+_IGNORED = ("ServiceAccount", "Namespace", "Service")
+"""v1 kinds that go along with pods in manifests and mean nothing to a node by itself."""
 _AT = re.compile(r"(?P<what>.*?)(?: - at `(?P<key>key in )?\$(?P<path>.*)`)?\Z", re.S)
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`\Z", re.S)
 _EXPECTED = re.compile(r"Expected `(.+?)`, got `(.+?)`\Z")
@@ -29,16 +47,58 @@ _WORDS = {
 }
 
 
-def decode_pods(text: bytes, file: str = "") -> list[tuple[Pod, Document]]:
-    """All pods of a manifest, in order, as written: no defaults, not validated.
+@dataclass
+class Manifest:
+    """What a file holds, in order."""
+
+    pods: list[tuple[Pod, Document]] = field(default_factory=list)
+    """As written: no defaults, not validated."""
+    objects: list[DataObject] = field(default_factory=list)
+    """Complete and checked."""
+    warnings: list[ManifestError] = field(default_factory=list)
+    """About objects, and about kinds that are left out."""
+
+    def __len__(self) -> int:
+        return len(self.pods) + len(self.objects)
+
+
+def decode_manifest(text: bytes, file: str = "") -> Manifest:
+    """All that a manifest holds.
 
     Raises ManifestError with ``file``, the line and the field path of the first problem.
     """
+    manifest = Manifest()
     try:
-        return [_pod(document) for whole in _documents(text) for document in _unfold(whole)]
+        for whole in _documents(text):
+            for document in _unfold(whole):
+                _add(manifest, document)
     except ManifestError as exc:
         exc.file = exc.file or file
         raise
+    for warning in manifest.warnings:
+        warning.file = warning.file or file
+    return manifest
+
+
+def decode_pods(text: bytes, file: str = "") -> list[tuple[Pod, Document]]:
+    """The pods of a manifest only; see :func:`decode_manifest`."""
+    return decode_manifest(text, file).pods
+
+
+def _add(manifest: Manifest, document: Document) -> None:
+    kind, version = document.data.get("kind"), document.data.get("apiVersion")
+    if version == "v1" and kind in _IGNORED:
+        message = f"{kind} has no effect on this node"
+        manifest.warnings.append(ManifestError(message, field="kind", line=document.line(("kind",))))
+        return
+    found = _object(document)
+    if isinstance(found, Pod):
+        manifest.pods.append((found, document))
+        return
+    data_objects.complete(found)
+    data_objects.check(found, document)
+    manifest.warnings += data_objects.warnings(found, document)
+    manifest.objects.append(found)
 
 
 def _documents(text: bytes) -> Iterator[Document]:
@@ -84,36 +144,37 @@ def _check_depth(data: Any) -> None:
 
 
 def _unfold(document: Document) -> Iterator[Document]:
-    """A List's or PodList's items, each with its own lines; anything else as it is."""
+    """The items of a List, PodList and so on, each with its own lines; anything else as it is."""
     data = document.data
     if not isinstance(data, dict):
         raise ManifestError("expected a mapping with apiVersion and kind", line=document.line(()))
-    if data.get("kind") not in ("List", "PodList"):
+    kind = data.get("kind")
+    inner = kind.removesuffix("List") if isinstance(kind, str) and kind.endswith("List") else None
+    if inner is None or (inner and inner not in _KINDS):
         yield document
         return
     items = data.get("items") or []
     if not isinstance(items, list):
         raise ManifestError("expected a list", field="items", line=document.line(("items",)))
     for index, item in enumerate(items):
-        if data["kind"] == "PodList" and isinstance(item, dict):
-            item = {"apiVersion": "v1", "kind": "Pod", **item}
+        if inner and isinstance(item, dict):
+            item = {"apiVersion": "v1", "kind": inner, **item}
         prefix: Path = ("items", index)
         lines = {path[2:]: line for path, line in document.lines.items() if path[:2] == prefix}
         yield from _unfold(Document(item, lines))
 
 
-def _pod(document: Document) -> tuple[Pod, Document]:
+def _object(document: Document) -> Pod | DataObject:
     data = document.data
     kind, version = data.get("kind"), data.get("apiVersion")
     if not kind or not version:
         raise ManifestError("apiVersion and kind are needed", line=document.line(()))
-    if (kind, version) != ("Pod", "v1"):
-        raise ManifestError(
-            f"{version} {kind} is not supported: only v1 Pod is", field="kind", line=document.line(("kind",))
-        )
+    if version != "v1" or not isinstance(kind, str) or kind not in _KINDS:
+        message = f"{version} {kind} is not supported: only v1 {', '.join(_KINDS)} are"
+        raise ManifestError(message, field="kind", line=document.line(("kind",)))
     plain = _without_nulls({key: value for key, value in data.items() if key != "status"}, document)
     try:
-        return msgspec.convert(plain, Pod), document
+        return msgspec.convert(plain, _KINDS[kind])
     except msgspec.ValidationError as exc:
         raise _explain(str(exc), plain, document) from None
 
@@ -172,10 +233,10 @@ def _steps(where: str, data: Any) -> Path:
 
 @functools.cache
 def _vocabulary() -> list[str]:
-    """Every field name a pod can have, for suggestions."""
+    """Every field name an object can have, for suggestions."""
     names: set[str] = set()
     seen: set[type] = set()
-    todo: list[Any] = [msgspec.inspect.type_info(Pod)]
+    todo: list[Any] = [msgspec.inspect.type_info(kind) for kind in _KINDS.values()]
     while todo:
         info = todo.pop()
         if isinstance(info, msgspec.inspect.StructType):

@@ -14,11 +14,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from minikubelet.kubelet.defaults import apply_defaults
-from minikubelet.kubelet.manifests.decode import decode_pods
+from minikubelet.kubelet.lookups import Key
+from minikubelet.kubelet.manifests.decode import decode_manifest
 from minikubelet.kubelet.manifests.errors import ManifestError
 from minikubelet.kubelet.manifests.static import make_static
 from minikubelet.kubelet.manifests.yaml_reader import MAX_BYTES
+from minikubelet.kubelet.object_store import ObjectStore
 from minikubelet.kubelet.objects import Pod
+from minikubelet.kubelet.objects.data import DataObject
 from minikubelet.kubelet.validation import validate_pod, warnings_for
 from minikubelet.linux import inotify
 
@@ -53,13 +56,16 @@ class _File:
 
     signature: Signature | None = None
     pods: list[Pod] = field(default_factory=list)
+    objects: list[DataObject] = field(default_factory=list)
     problem: str = ""
 
 
 class FolderSource:
     """See the module; one reader at a time."""
 
-    def __init__(self, path: str, node_name: str, report: Report) -> None:
+    def __init__(self, path: str, node_name: str, report: Report, objects: ObjectStore | None = None) -> None:
+        """``objects`` takes what the manifests hold beside pods."""
+        self._objects = objects or ObjectStore()
         self._path = os.path.abspath(path)
         self._node_name = node_name
         self._report = report
@@ -72,6 +78,8 @@ class FolderSource:
         self._changed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._clashes: set[tuple[str, str]] = set()
+        self._object_clashes: set[tuple[str, str]] = set()
+        self._refused: set[Key] = set()
         self._said: list[tuple[ManifestError, str]] = []
         """Problems found by the reading thread, to be reported from the event loop."""
 
@@ -85,6 +93,7 @@ class FolderSource:
                 self._changed.clear()
                 self._place_watch()
                 pods = self._unique(await asyncio.to_thread(self._scan))
+                self._hand_over_objects()
                 for problem, level in self._said:
                     self._report(problem, level)
                 self._said.clear()
@@ -98,6 +107,25 @@ class FolderSource:
             if self._timer is not None:
                 self._timer.cancel()
             self._notify.close()
+
+    def _hand_over_objects(self) -> None:
+        """Tell the store what there is, before the pods that refer to it."""
+        objects: dict[Key, DataObject] = {}
+        clashes: set[tuple[str, str]] = set()
+        for name in sorted(self._files):
+            for each in self._files[name].objects:
+                if objects.setdefault(each.key, each) is not each:
+                    clashes.add((name, _title(each.key)))
+        for name, title in sorted(clashes - self._object_clashes):
+            message = f"{title} is defined twice; the first definition counts"
+            self._said.append((ManifestError(message, file=name), "error"))
+        self._object_clashes = clashes
+        refused = set(self._objects.replace(self._path, objects.values()))
+        for key in sorted(refused - self._refused):
+            name = next(n for n, file in self._files.items() if any(o.key == key for o in file.objects))
+            message = f"{_title(key)} is immutable: what has changed in it doesn't count"
+            self._said.append((ManifestError(message, file=name), "error"))
+        self._refused = refused
 
     # --- watching --------------------------------------------------------------------------------------
 
@@ -190,7 +218,7 @@ class FolderSource:
             if signature == file.signature:
                 return
             file.signature = signature
-            file.pods = self._parse(name, fd, status)
+            file.pods, file.objects = self._parse(name, fd, status)
             file.problem = ""
         except ManifestError as exc:
             exc.file = exc.file or name
@@ -209,17 +237,18 @@ class FolderSource:
             file.problem = str(error)
             self._said.append((error, "error"))
 
-    def _parse(self, name: str, fd: int, status: os.stat_result) -> list[Pod]:
+    def _parse(self, name: str, fd: int, status: os.stat_result) -> tuple[list[Pod], list[DataObject]]:
         if stat.S_ISDIR(status.st_mode):
             raise ManifestError("a folder; manifests in sub-folders are not read")
         if not stat.S_ISREG(status.st_mode):
             raise ManifestError("not a regular file")
         with os.fdopen(fd, "rb", closefd=False) as stream:
-            found = decode_pods(stream.read(MAX_BYTES + 1), name)
+            manifest = decode_manifest(stream.read(MAX_BYTES + 1), name)
         pods = []
-        if not found:
+        if not manifest and not manifest.warnings:
             raise ManifestError("holds no pod")
-        for pod, document in found:
+        self._said += [(warning, "warning") for warning in manifest.warnings]
+        for pod, document in manifest.pods:
             make_static(pod, self._node_name, name)
             apply_defaults(pod)
             problems = validate_pod(pod)
@@ -231,7 +260,7 @@ class FolderSource:
                 warning.file, warning.line = name, document.line(warning.path)
                 self._said.append((warning, "warning"))
             pods.append(pod)
-        return pods
+        return pods, manifest.objects
 
     def _unique(self, pods: list[Pod]) -> list[Pod]:
         """The first of each name and UID; later ones are reported once."""
@@ -250,6 +279,11 @@ class FolderSource:
             self._said.append((ManifestError(message, file=name), "error"))
         self._clashes = clashes
         return list(kept.values())
+
+
+def _title(key: Key) -> str:
+    kind, namespace, name = key
+    return f"{kind} {namespace}/{name}" if namespace else f"{kind} {name}"
 
 
 def _joined(problems: Sequence[ManifestError]) -> ManifestError:

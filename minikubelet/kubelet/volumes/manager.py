@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
 from minikubelet.base.errors import Code, NodeError, invalid
 from minikubelet.kubelet.objects import Pod, Volume
-from minikubelet.kubelet.volumes import removal
+from minikubelet.kubelet.volumes import removal, subpath
+from minikubelet.kubelet.volumes.claims import Claim
+from minikubelet.kubelet.volumes.content import ContentVolume
 from minikubelet.kubelet.volumes.empty_dir import EmptyDir
 from minikubelet.kubelet.volumes.host_path import HostPath
-from minikubelet.kubelet.volumes.plugin import Plugin, Request
+from minikubelet.kubelet.volumes.plugin import (
+    ContentPlugin,
+    Plugin,
+    Request,
+    SetupFailed,
+    Surroundings,
+)
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?\Z")
-_FOLDERS = {"empty_dir": "empty-dir", "host_path": "host-path"}
+_FOLDERS = {
+    "empty_dir": "empty-dir",
+    "host_path": "host-path",
+    "config_map": "configmap",
+    "secret": "secret",
+    "downward_api": "downward-api",
+    "projected": "projected",
+    "persistent_volume_claim": "local-volume",
+}
+_CHANGING = ("config_map", "secret", "downward_api", "projected")
 _JSON_NAMES = {field.name: field.encode_name for field in msgspec.structs.fields(Volume)}
 
 
@@ -27,9 +47,21 @@ class VolumeManager:
     ``plugins`` maps a field name of :class:`Volume` to what makes such volumes; other kinds are refused.
     """
 
-    def __init__(self, root: str, plugins: Mapping[str, Plugin] | None = None) -> None:
+    def __init__(
+        self,
+        root: str,
+        plugins: Mapping[str, Plugin | ContentPlugin] | None = None,
+        around: Surroundings | None = None,
+    ) -> None:
         self._root = root
-        self._plugins: dict[str, Plugin] = {"empty_dir": EmptyDir(), "host_path": HostPath()}
+        around = around or Surroundings()
+        content = ContentVolume(around)
+        self._plugins: dict[str, Plugin | ContentPlugin] = {
+            "empty_dir": EmptyDir(around),
+            "host_path": HostPath(),
+            "persistent_volume_claim": Claim(around),
+            **dict.fromkeys(_CHANGING, content),
+        }
         self._plugins.update(plugins or {})
 
     def unsupported(self, pod: Pod) -> list[NodeError]:
@@ -45,31 +77,51 @@ class VolumeManager:
     async def setup(self, pod: Pod) -> dict[str, str]:
         """Make all volumes of a pod, or find them made; host paths by volume name.
 
-        Raises NodeError that names the field: UNIMPLEMENTED for a kind of volume that isn't supported,
-        INVALID_ARGUMENT and FAILED_PRECONDITION for what can't be had.
+        Raises SetupFailed for all that can't be had, once the others are made; each error names its field:
+        UNIMPLEMENTED for a kind of volume that isn't supported, INVALID_ARGUMENT, FAILED_PRECONDITION.
         """
-        return await asyncio.to_thread(self._setup, pod)
+        return await self._make(pod, list(enumerate(pod.spec.volumes)))
+
+    async def refresh(self, pod: Pod) -> None:
+        """Bring the volumes up to date whose content can change. Raises SetupFailed."""
+        changing = [
+            (index, volume)
+            for index, volume in enumerate(pod.spec.volumes)
+            if any(getattr(volume, kind) is not None for kind in _CHANGING)
+        ]
+        await self._make(pod, changing)
+
+    async def _make(self, pod: Pod, volumes: Sequence[tuple[int, Volume]]) -> dict[str, str]:
+        self._volumes(pod.uid)
+        jobs: list[_Job] = []
+        failures: dict[str, NodeError] = {}
+        for index, volume in volumes:
+            try:
+                jobs.append(await self._prepare(pod, index, volume))
+            except NodeError as exc:
+                failures[volume.name] = exc
+        paths, more = await asyncio.to_thread(_carry_out, jobs)
+        failures |= more
+        if failures:
+            raise SetupFailed(failures)
+        return paths
+
+    async def _prepare(self, pod: Pod, index: int, volume: Volume) -> _Job:
+        """What is left to do in a thread. Raises NodeError."""
+        field = f"spec.volumes[{index}]"
+        if not _NAME.match(volume.name):
+            raise invalid(f"{field}.name", f"{volume.name!r} is not a valid name")
+        kind = self._kind(volume, index)
+        folder = volume_folder(self._root, pod.uid, kind, volume.name)
+        request = Request(pod, volume, f"{field}.{_JSON_NAMES[kind]}", folder)
+        plugin: Any = self._plugins[kind]
+        if hasattr(plugin, "look_up"):
+            return _Job(request, functools.partial(plugin.write, request, await plugin.look_up(request)))
+        return _Job(request, functools.partial(plugin.setup, request))
 
     async def teardown(self, pod_uid: str) -> None:
         """Unmount and delete all volumes of a pod; idempotent. Raises OSError, NodeError for a bad UID."""
         await asyncio.to_thread(self._teardown, pod_uid)
-
-    def _setup(self, pod: Pod) -> dict[str, str]:
-        base = self._volumes(pod.uid)
-        paths = {}
-        for index, volume in enumerate(pod.spec.volumes):
-            field = f"spec.volumes[{index}]"
-            if not _NAME.match(volume.name):
-                raise invalid(f"{field}.name", f"{volume.name!r} is not a valid name")
-            kind = self._kind(volume, index)
-            folder = os.path.join(base, f"kubernetes.io~{_FOLDERS.get(kind, kind)}", volume.name)
-            request = Request(pod, volume, f"{field}.{_JSON_NAMES[kind]}", folder)
-            try:
-                paths[volume.name] = self._plugins[kind].setup(request)
-            except OSError as exc:
-                message = f"volume {volume.name}: {exc}"
-                raise NodeError(Code.INTERNAL, message, field=request.field) from exc
-        return paths
 
     def _kind(self, volume: Volume, index: int) -> str:
         kinds = [name for name in _JSON_NAMES if name != "name" and getattr(volume, name) is not None]
@@ -96,6 +148,7 @@ class VolumeManager:
         except FileNotFoundError:
             return
         try:
+            subpath.remove_all(pod)
             try:
                 volumes = removal.open_folder(pod, "volumes")
             except FileNotFoundError:
@@ -108,6 +161,34 @@ class VolumeManager:
             removal.remove_tree_at(pod, "volumes")
         finally:
             os.close(pod)
+
+
+def volume_folder(root: str, uid: str, kind: str, name: str) -> str:
+    """A volume's own folder; ``kind`` is a field name of :class:`Volume`."""
+    return os.path.join(root, uid, "volumes", f"kubernetes.io~{_FOLDERS.get(kind, kind)}", name)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A volume whose content is known."""
+
+    request: Request
+    make: Callable[[], str]
+
+
+def _carry_out(jobs: Sequence[_Job]) -> tuple[dict[str, str], dict[str, NodeError]]:
+    """Host paths, and what failed, by volume name."""
+    paths: dict[str, str] = {}
+    failures: dict[str, NodeError] = {}
+    for job in jobs:
+        name = job.request.volume.name
+        try:
+            paths[name] = job.make()
+        except NodeError as exc:
+            failures[name] = exc
+        except OSError as exc:
+            failures[name] = NodeError(Code.INTERNAL, f"volume {name}: {exc}", field=job.request.field)
+    return paths, failures
 
 
 def _unmount_all(volumes: int, kind: str) -> None:

@@ -20,18 +20,22 @@ def open_folder(parent: int, name: str, *, cross_mounts: bool = False) -> int:
     return openat2.open_at(parent, name, _FOLDER, resolve)
 
 
-def unmount_at(parent: int, name: str) -> None:
-    """Detach all that is mounted on ``name`` in ``parent``; nothing if nothing is."""
+def unmount_at(parent: int, name: str, *, file: bool = False) -> None:
+    """Detach all that is mounted on ``name`` in ``parent``; nothing if nothing is.
+
+    With ``file`` it may be something else than a folder.
+    """
+    flags = os.O_PATH | os.O_NOFOLLOW | (0 if file else os.O_DIRECTORY)
     for _ in range(64):
         try:
-            os.close(open_folder(parent, name))
+            os.close(openat2.open_at(parent, name, flags, _RESOLVE | openat2.RESOLVE_NO_XDEV))
             return
         except FileNotFoundError:
             return
         except OSError as exc:
             if exc.errno != errno.EXDEV:
                 raise
-        top = openat2.open_at(parent, name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, _RESOLVE)
+        top = openat2.open_at(parent, name, flags, _RESOLVE)
         try:
             mounts.unmount(f"/proc/self/fd/{top}")
         finally:

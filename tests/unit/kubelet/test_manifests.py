@@ -74,7 +74,8 @@ def test_fields_of_core_v1_are_read() -> None:
         (HEAD + "kind: Pod\n", "pod.yaml:3: kind: key 'kind' appears twice"),
         (
             "apiVersion: apps/v1\nkind: Deployment\n",
-            "pod.yaml:2: kind: apps/v1 Deployment is not supported: only v1 Pod is",
+            "pod.yaml:2: kind: apps/v1 Deployment is not supported: only v1 Pod, ConfigMap, "
+            "Secret, PersistentVolumeClaim, PersistentVolume are",
         ),
         (
             HEAD + 'metadata:\n  name: "a\\0b"\n',

@@ -13,11 +13,12 @@ from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet import podfiles
 from minikubelet.kubelet.backoff import Backoff, spell
 from minikubelet.kubelet.config import KubeletConfig
-from minikubelet.kubelet.cri_config import open_sub_path, sandbox_config
+from minikubelet.kubelet.cri_config import sandbox_config
 from minikubelet.kubelet.defaults import apply_defaults
 from minikubelet.kubelet.dns import pod_dns
 from minikubelet.kubelet.environment import (
     ContainerConfigError,
+    Known,
     PodAddresses,
     expand,
     format_map,
@@ -25,6 +26,7 @@ from minikubelet.kubelet.environment import (
     pod_field,
     resource_field,
 )
+from minikubelet.kubelet.lookups import ConfigMapContent, NoLookups, SecretContent
 from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.objects.quantity import milli, parse, whole
 from minikubelet.kubelet.objects.volumes import ResourceFieldSelector
@@ -125,12 +127,13 @@ def test_expansion() -> None:
     assert expand("$(A) $(B) $(C) $$(A) $$$(A) $A $( $(A", known) == "1 $(A) $(C) $(A) $1 $A $( $(A"
 
 
-class Objects:
-    async def config_map(self, namespace: str, name: str) -> dict[str, bytes] | None:
-        return {"level": b"debug", "x": b"y"} if (namespace, name) == ("ns", "settings") else None
+class Objects(NoLookups):
+    async def config_map(self, namespace: str, name: str) -> ConfigMapContent | None:
+        found = ConfigMapContent({"level": "debug", "x": "y"}, {"raw": b"\0"})
+        return found if (namespace, name) == ("ns", "settings") else None
 
-    async def secret(self, namespace: str, name: str) -> dict[str, bytes] | None:
-        return {"token": b"t"} if name == "keys" else None
+    async def secret(self, namespace: str, name: str) -> SecretContent | None:
+        return SecretContent(data={"token": b"t", "raw": b"\xff"}) if name == "keys" else None
 
 
 async def test_environment_from_objects() -> None:
@@ -142,11 +145,13 @@ async def test_environment_from_objects() -> None:
         env=[
             {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "token"}}},
             {"name": "MAYBE", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "no", "optional": True}}},
+            {"name": "RAW", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "raw"}}},
             {"name": "BOTH", "value": "$(CM_level)/$(TOKEN)/$(MAYBE)"},
         ],
     )
-    made = await make_environment(pod, pod.spec.containers[0], PodAddresses(), Objects())
-    assert made == {"CM_level": "debug", "CM_x": "y", "TOKEN": "t", "BOTH": "debug/t/$(MAYBE)"}
+    made = await make_environment(pod, pod.spec.containers[0], Known(Objects()))
+    both = {"TOKEN": "t", "RAW": "\udcff", "BOTH": "debug/t/$(MAYBE)"}
+    assert made == {"CM_level": "debug", "CM_x": "y", **both}
 
 
 @pytest.mark.parametrize(
@@ -163,7 +168,7 @@ async def test_environment_from_objects() -> None:
 async def test_references_that_lead_nowhere(env: dict[str, Any], message: str) -> None:
     pod = app_of(env=[{"name": "X", **env}])
     with pytest.raises(ContainerConfigError, match=message):
-        await make_environment(pod, pod.spec.containers[0], PodAddresses(), Objects())
+        await make_environment(pod, pod.spec.containers[0], Known(Objects()))
 
 
 def test_downward_api_fields() -> None:
@@ -191,12 +196,28 @@ def test_downward_api_fields() -> None:
         ("requests.cpu", None, "1"),
         ("requests.cpu", "1m", "250"),
         ("requests.memory", "1", str(64 * 2**20)),
+        ("limits.cpu", None, "2"),
+        ("limits.cpu", "1m", "1500"),
+        ("limits.ephemeral-storage", "1Gi", "7"),
+        ("requests.ephemeral-storage", None, "0"),
+        ("limits.hugepages-2Mi", None, "0"),
     ],
 )
 def test_resource_fields(resource: str, divisor: str | None, expected: str) -> None:
     pod = app_of(resources={"limits": {"memory": "64Mi"}, "requests": {"cpu": "250m"}})
     selector = ResourceFieldSelector(resource=resource, divisor=divisor)
-    assert resource_field(pod, pod.spec.containers[0], selector) == expected
+    allocatable = {"cpu": 1500, "memory": 1, "ephemeral-storage": 7 << 30, "hugepages-2Mi": 1 << 30}
+    assert resource_field(pod, pod.spec.containers[0], selector, allocatable) == expected
+
+
+def test_resource_fields_that_lead_nowhere() -> None:
+    pod = app_of(resources={})
+    for selector, message in (
+        (ResourceFieldSelector(resource="limits.gpu"), "unsupported container resource : limits.gpu"),
+        (ResourceFieldSelector(resource="limits.cpu", container_name="no"), "container no not found"),
+    ):
+        with pytest.raises(ContainerConfigError, match=message):
+            resource_field(pod, pod.spec.containers[0], selector, {})
 
 
 def test_security_contexts_merge() -> None:
@@ -335,18 +356,6 @@ def test_the_fallback_message_is_the_logs_end(tmp_path: Path) -> None:
     (tmp_path / "0.log").write_text("\n".join([*lines, "2026-01-01T00:00:00Z stderr P half", ""]))
     said = podfiles.log_tail(str(tmp_path / "0.log"))
     assert said.endswith("line 199\nhalf") and "line 100\n" not in said
-
-
-def test_sub_paths_stay_inside(tmp_path: Path) -> None:
-    volume = tmp_path / "volume"
-    volume.mkdir()
-    assert open_sub_path(str(volume), "a/b") == str(volume / "a" / "b") and (volume / "a" / "b").is_dir()
-    (volume / "out").symlink_to("/etc")
-    (volume / "file").write_text("x")
-    assert open_sub_path(str(volume), "file") == str(volume / "file")
-    for bad in ("../x", "/x", "a/../../x", "out", "out/passwd", "file/x"):
-        with pytest.raises(ContainerConfigError):
-            open_sub_path(str(volume), bad)
 
 
 def test_backoffs() -> None:

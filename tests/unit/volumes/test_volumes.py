@@ -16,6 +16,7 @@ from minikubelet.kubelet.objects.volumes import (
     EmptyDirVolumeSource,
     GitRepoVolumeSource,
     HostPathVolumeSource,
+    NFSVolumeSource,
 )
 from minikubelet.kubelet.volumes.host_path import HostPath
 from minikubelet.kubelet.volumes.manager import VolumeManager
@@ -115,14 +116,14 @@ async def test_unsupported_kinds_name_their_field(tmp_path: Path) -> None:
     manager = VolumeManager(str(tmp_path))
     volumes = (
         empty("a"),
-        Volume(name="b", config_map=ConfigMapVolumeSource(name="c")),
+        Volume(name="b", nfs=NFSVolumeSource(server="c")),
         Volume(name="c", git_repo=GitRepoVolumeSource(repository="https://x")),
     )
-    with pytest.raises(NodeError, match=r"spec\.volumes\[1\]\.configMap: .*not supported") as caught:
+    with pytest.raises(NodeError, match=r"spec\.volumes\[1\]\.nfs: .*not supported") as caught:
         await manager.setup(pod_with(*volumes))
     assert caught.value.code is Code.UNIMPLEMENTED
     fields = [error.field for error in manager.unsupported(pod_with(*volumes))]
-    assert fields == ["spec.volumes[1].configMap", "spec.volumes[2].gitRepo"]
+    assert fields == ["spec.volumes[1].nfs", "spec.volumes[2].gitRepo"]
     with pytest.raises(NodeError, match=r"emptyDir\.medium: medium 'HugePages'"):
         await manager.setup(pod_with(empty(medium="HugePages")))
     with pytest.raises(NodeError, match=r"emptyDir\.sizeLimit"):

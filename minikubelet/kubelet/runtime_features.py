@@ -1,0 +1,42 @@
+"""What the runtime says it can: asked once, when a pod first needs to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from minikubelet.base.errors import NodeError
+from minikubelet.criapi import api_pb2 as api
+from minikubelet.kubelet.cri_client import CriClient
+
+
+@dataclass(frozen=True)
+class Features:
+    """Of the handler that pods run with."""
+
+    recursive_read_only: bool = False
+    user_namespaces: bool = False
+
+
+class RuntimeFeatures:
+    """The features of a runtime's handlers (Status in CRI)."""
+
+    def __init__(self, client: CriClient) -> None:
+        self._client = client
+        self._known: dict[str, Features] = {}
+
+    async def of(self, handler: str = "") -> Features:
+        """Those of ``handler``; a runtime that doesn't tell has none. Raises NodeError."""
+        if handler not in self._known:
+            status: api.StatusResponse = await self._client.status()
+            self._known = {
+                each.name: Features(each.features.recursive_read_only_mounts, each.features.user_namespaces)
+                for each in status.runtime_handlers
+            }
+        return self._known.get(handler, Features())
+
+    async def or_none(self, handler: str = "") -> Features:
+        """As :meth:`of`; none at all if the runtime can't be asked now."""
+        try:
+            return await self.of(handler)
+        except NodeError:
+            return Features()
