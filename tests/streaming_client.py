@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
@@ -22,6 +23,8 @@ from minikubelet.streaming.spdy_headers import HeaderEncoder
 FRAME = 32 * 1024
 """Payload of one frame or message, as client-go sends it."""
 _BUFFER = 1 << 20
+SILENCE = 60.0
+"""Seconds in which something has to come."""
 
 Sink = Callable[[int, memoryview], None]
 """Called with a stream (channel) and bytes of it; the bytes are gone after the call."""
@@ -39,14 +42,17 @@ class Client:
         self.socket = socket.socket()
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.socket.settimeout(120)
+        self.socket.settimeout(0.2)
         self.socket.connect((parts.hostname or "", parts.port or 0))
         lines = [f"{name}: {value}" for name, value in headers.items()]
         head = [f"GET {parts.path} HTTP/1.1", f"Host: {parts.netloc}", *lines, "", ""]
-        self.socket.sendall("\r\n".join(head).encode())
+        self.send("\r\n".join(head).encode())
         answer = b""
         while b"\r\n\r\n" not in answer:
-            more = self.socket.recv(1)
+            try:
+                more = self.socket.recv(1)
+            except TimeoutError:
+                continue
             if not more:
                 raise Refused(answer.decode())
             answer += more
@@ -59,8 +65,20 @@ class Client:
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         self.socket.close()
 
-    def reset(self) -> None:
+    def send(self, data: bytes) -> None:
+        """Send all of it, or less once :meth:`reset` is called. Raises OSError."""
+        view = memoryview(data)
+        while view and not self.vanishing:
+            try:
+                view = view[self.socket.send(view) :]
+            except TimeoutError:
+                continue
+
+    def reset(self, sender: Sender | None = None) -> None:
         """Vanish: the kernel answers with RST whatever still comes."""
+        self.vanishing = True
+        if sender is not None:
+            sender.join()  # or its send(2) would keep the socket open
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
@@ -68,17 +86,24 @@ class Client:
         """Hand over what comes until the connection, or the session on it, has ended."""
         buffer = bytearray(_BUFFER)
         view = memoryview(buffer)
-        filled = 0
+        filled, heard = 0, time.monotonic()
         while not self.ended:
-            count = self.socket.recv_into(view[filled:])
+            try:
+                count = self.socket.recv_into(view[filled:])
+            except TimeoutError as exc:
+                if time.monotonic() - heard > SILENCE:
+                    raise TimeoutError(f"nothing came for {SILENCE:.0f} s") from exc
+                continue
             if not count:
                 return
+            heard = time.monotonic()
             filled += count
             used = self._take(view[:filled], sink)
             view[: filled - used] = view[used:filled]
             filled -= used
 
     ended = False
+    vanishing = False
     half_closes = True
 
     def framed(self, stream: int, data: bytes) -> bytes:
@@ -118,14 +143,14 @@ class SpdyClient(Client):
         number = self._next
         self._next += 2
         self.open_streams.add(number)
-        self.socket.sendall(spdy.syn_stream(number, self._encoder.encode(headers)))
+        self.send(spdy.syn_stream(number, self._encoder.encode(headers)))
         return number
 
     def frame(self, stream: int, data: bytes) -> bytes:
         return spdy.data(stream, data)
 
     def finish(self, stream: int) -> None:
-        self.socket.sendall(spdy.data(stream, b"", fin=True))
+        self.send(spdy.data(stream, b"", fin=True))
 
     def _take(self, view: memoryview, sink: Sink) -> int:
         position = 0
@@ -166,7 +191,7 @@ class WebSocketClient(Client):
         return _message(bytes([stream]) + data)
 
     def finish(self, stream: int) -> None:
-        self.socket.sendall(_message(bytes([255, stream])))
+        self.send(_message(bytes([255, stream])))
 
     def _take(self, view: memoryview, sink: Sink) -> int:
         position = 0
@@ -200,7 +225,6 @@ class Sender(threading.Thread):
 
     def __init__(self, client: Client, stream: int, block: bytes, size: int) -> None:
         super().__init__(name="sender", daemon=True)
-        self.sent = 0
         self.error: OSError | None = None
         self._client = client
         self._stream = stream
@@ -212,10 +236,9 @@ class Sender(threading.Thread):
         try:
             for piece in self._pieces:
                 whole = len(piece) == len(self._block)
-                self._client.socket.sendall(
-                    self._framed if whole else self._client.framed(self._stream, piece)
-                )
-                self.sent += len(piece)
+                self._client.send(self._framed if whole else self._client.framed(self._stream, piece))
+                if self._client.vanishing:
+                    return
             if self._client.half_closes:
                 self._client.finish(self._stream)
         except OSError as exc:

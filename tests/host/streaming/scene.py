@@ -15,7 +15,7 @@ import pytest
 
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.criapi import services
-from tests.host.node import Node
+from tests.host.node import Node, wait_for
 from tests.streaming_client import Client, Sender, SpdyClient, WebSocketClient
 
 MIB = 1 << 20
@@ -38,6 +38,7 @@ class Urls:
     def __init__(self, node: Node, pod: str, container: str) -> None:
         self._channel = grpc.insecure_channel(node.config.listen, [("grpc.use_local_subchannel_pool", 1)])
         self._runtime = services.RUNTIME.connect(self._channel)
+        self._runtime.Version(api.VersionRequest())  # connects
         self.node, self.pod, self.container = node, pod, container
 
     def close(self) -> None:
@@ -136,21 +137,50 @@ def open_output(client: Client) -> tuple[int, int]:
     return 3, 1
 
 
-def running(command: str, node: Node) -> list[psutil.Process]:
-    """Processes with that command line below the node's daemon."""
-    found = []
+def programs(node: Node) -> set[psutil.Process]:
+    """The processes in containers."""
+    found = set()
     for each in psutil.Process(node.pid).children(recursive=True):
         try:
-            if " ".join(each.cmdline()) == command:
-                found.append(each)
-        except psutil.NoSuchProcess:
+            if _in_container(each.pid):
+                found.add(each)
+        except FileNotFoundError:
             continue
     return found
 
 
-def stands_still(process: psutil.Process) -> bool:
-    """Whether it wrote nothing for a while, having written something."""
-    before = process.io_counters().write_chars
-    for _ in range(10):
-        time.sleep(0.02)
-    return before > 0 and process.io_counters().write_chars == before
+def written(node: Node) -> int:
+    """Bytes that all programs in containers have written so far."""
+    total = 0
+    for each in programs(node):
+        try:
+            total += each.io_counters().write_chars
+        except psutil.NoSuchProcess:
+            continue
+    return total
+
+
+def wait_until_stuck(node: Node, at_least: int = MIB) -> int:
+    """Wait until programs have written something and write no more; how much."""
+
+    def stuck() -> int:
+        before = written(node)
+        time.sleep(0.3)
+        return before if before >= at_least and written(node) == before else 0
+
+    return wait_for("the programs to be stuck", stuck)
+
+
+def wait_for_files(node: Node, before: dict[str, int]) -> None:
+    """Wait until daemon and spawner have the descriptors that they had before."""
+    last: dict[str, int] = {}
+
+    def same() -> bool:
+        nonlocal last
+        last = node.open_files()
+        return last == before
+
+    try:
+        wait_for("the descriptors", same)
+    except AssertionError as exc:
+        raise AssertionError(f"descriptors before {before}, now {last}\n{node.log()}") from exc

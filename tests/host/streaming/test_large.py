@@ -73,7 +73,7 @@ def test_many_forwarded_connections_at_once(pod: Urls) -> None:
         def send() -> None:
             for _ in range(size // FRAME):
                 for stream in streams:
-                    client.socket.sendall(client.frame(stream, blocks[stream]))
+                    client.send(client.frame(stream, blocks[stream]))
             for stream in streams:
                 client.finish(stream)
 

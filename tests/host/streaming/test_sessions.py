@@ -43,7 +43,7 @@ def test_resize(pod: Urls, make: Make) -> None:
         to, back = open_exec(client)
         resize = client.open(streamtype="resize") if isinstance(client, SpdyClient) else 4
         assert to >= 0
-        client.socket.sendall(client.frame(resize, b'{"Width":132,"Height":40}'))
+        client.send(client.frame(resize, b'{"Width":132,"Height":40}'))
         received = Received(back, keep=True)
         client.receive(received)
     assert received.data.endswith(b"40 132\r\n")
@@ -78,7 +78,7 @@ def test_stdin_stays_open_for_the_next_session(start: Callable[..., Urls], make:
                 received(stream, data)
                 client.ended = client.ended or received.data.endswith(b"\n")
 
-            client.socket.sendall(client.frame(to, f"{word}\n".encode()))
+            client.send(client.frame(to, f"{word}\n".encode()))
             client.finish(to)
             client.receive(take)
         assert received.data == f"got {word}\n".encode()
