@@ -63,6 +63,8 @@ def _of_metrics(
                 continue  # a series must be unique, whatever a runtime says
             seen.add(key)
             kind = "counter" if metric.metric_type == api.COUNTER else "gauge"
+            if (kind == "counter") != metric.name.endswith("_total"):
+                kind = "untyped"  # cAdvisor's name breaks Prometheus' rules; the name is what people rely on
             family = made.setdefault(metric.name, Family(metric.name, descriptor.help, kind))
             labels = dict(zip(descriptor.label_keys, metric.label_values, strict=False))
             family.add(metric.value.value, labels, metric.timestamp // 1_000_000)

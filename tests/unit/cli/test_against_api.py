@@ -19,6 +19,7 @@ from minikubelet.kubelet.events import NORMAL, EventRecorder
 from minikubelet.kubelet.objects import Container, ContainerStatus, ObjectMeta, Pod, PodSpec, PodStatus
 from minikubelet.kubelet.objects.podstatus import ContainerState, ContainerStateRunning
 from minikubelet.kubelet.sinks import MemorySink
+from tests.unit.kubelet_api import remote
 
 
 def make_pod(name: str, namespace: str = "default", uid: str = "") -> Pod:
@@ -33,8 +34,9 @@ def make_pod(name: str, namespace: str = "default", uid: str = "") -> Pod:
     )
 
 
-class Runtime:
+class Runtime(remote.Runtime):
     def __init__(self, log: Path) -> None:
+        super().__init__()
         self._log = log
 
     async def container_status(self, container_id: str) -> api.ContainerStatus:

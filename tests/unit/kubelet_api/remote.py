@@ -7,6 +7,7 @@ import socket
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 from cryptography import x509
@@ -61,7 +62,7 @@ class Runtime:
 
     def __init__(self) -> None:
         self.url = "http://127.0.0.1:1/x/token"
-        self.asked: list[object] = []
+        self.asked: list[Any] = []
         self.lacks: set[str] = set()
         self.output = api.ExecSyncResponse(stdout=b"out", exit_code=0)
 

@@ -26,27 +26,23 @@ from minikubelet.kubelet.objects.podstatus import (
     ContainerStateWaiting,
 )
 from minikubelet.kubelet.sinks import MemorySink
+from tests.unit.kubelet_api import remote
 
 RECORD = "2026-01-02T03:04:05.123456789Z stdout F {}\n"
 
 
-class Runtime:
+class Runtime(remote.Runtime):
     """A runtime with log files, and an exec whose streaming server is `url`."""
 
     def __init__(self, logs: Path) -> None:
+        super().__init__()
         self.logs = logs
-        self.url = "http://127.0.0.1:1/exec/x"
-        self.asked: list[api.ExecRequest] = []
 
     async def container_status(self, container_id: str) -> api.ContainerStatus:
         path = self.logs / container_id
         if not path.exists():
             raise not_found("container", container_id)
         return api.ContainerStatus(id=container_id, log_path=str(path))
-
-    async def exec(self, request: api.ExecRequest) -> str:
-        self.asked.append(request)
-        return self.url
 
 
 def make_pod(state: ContainerState, container_id: str = "mk://c1", last: ContainerState | None = None) -> Pod:

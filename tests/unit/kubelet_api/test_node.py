@@ -235,7 +235,7 @@ async def test_checkpoint_names_its_file(ports: Ports) -> None:
     (path,) = json.loads(body)["items"]
     assert re.fullmatch(r".*/checkpoints/checkpoint-web_default-app-[\dTZ:-]+\.tar", path)
     asked = ports.runtime.asked[-1]
-    assert (asked.container_id, asked.location, asked.timeout) == ("c1", path, 5)  # type: ignore[attr-defined]
+    assert (asked.container_id, asked.location, asked.timeout) == ("c1", path, 5)
     ports.runtime.lacks = {"checkpoint"}
     status, body = await ports.get("/checkpoint/default/web/app", ports.admin, "POST")
     assert (status, body) == (501, "checkpointing of default/web/app failed (checkpoint)\n")
