@@ -33,6 +33,16 @@ def admit(pod: Pod, others: Collection[Pod], room: Amounts, conditions: Set[str]
     return _under_pressure(pod, conditions) or _resources(pod, others, room) or _ports(pod, others)
 
 
+def admit_resize(pod: Pod, others: Collection[Pod], room: Amounts) -> Rejection | None:
+    """Whether ``pod`` with other resources fits: Infeasible if it never can, Deferred if not now."""
+    for name, value in pod_requests(pod).items():
+        if name in ("cpu", "memory") and value > room.get(name, value):
+            words = f"Node didn't have enough capacity: {name}, requested: {value}, capacity: {room[name]}"
+            return Rejection("Infeasible", words)
+    rejection = _resources(pod, others, room)
+    return Rejection("Deferred", rejection.message) if rejection is not None else None
+
+
 def _under_pressure(pod: Pod, conditions: Set[str]) -> Rejection | None:
     if not conditions or is_critical(pod):
         return None

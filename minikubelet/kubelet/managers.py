@@ -29,6 +29,7 @@ class ResourceManagers:
     def __init__(self, node: Node, workers: Callable[[], Iterable[Evictable]]) -> None:
         self._node = node
         self._workers = workers
+        node.fits = self.fits
         self._config = node.config.resources
         self._logs = LogRotation(node.client, self._config.garbage, node.config.log_dir)
         self.images = ImageGarbage(node.client, self._config.garbage, node.events, node.clock)
@@ -70,6 +71,15 @@ class ResourceManagers:
             return None, False
         lasting = [worker.pod for worker in alive if not worker.terminating]
         return rejection, len(lasting) < len(alive) and self._admit(pod, lasting) is None
+
+    def fits(self, pod: Pod) -> Rejection | None:
+        """See :class:`Node`."""
+        others = [
+            worker.pod
+            for worker in self._workers()
+            if worker.pod.uid != pod.uid and worker.pod.status.phase not in (SUCCEEDED, FAILED)
+        ]
+        return admission.admit_resize(pod, others, self.allocatable)
 
     def _admit(self, pod: Pod, others: Sequence[Pod]) -> Rejection | None:
         conditions = self.eviction.conditions if self.eviction is not None else set()
@@ -113,6 +123,7 @@ class ResourceManagers:
         never = asyncio.Event()
         name = work.__name__.strip("_").replace("_", " ")
         while True:
+            await self._node.clock.wait(never, seconds)
             await self._node.lifecycle.synced.wait()
             try:
                 await work()
@@ -121,7 +132,6 @@ class ResourceManagers:
                 log.log(logging.DEBUG if unknown else logging.WARNING, "%s: %s", name, exc)
             except Exception:
                 log.exception("%s failed", name)
-            await self._node.clock.wait(never, seconds)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -13,6 +13,7 @@ import msgspec
 from minikubelet.base import clock
 from minikubelet.kubelet.defaults import is_sidecar
 from minikubelet.kubelet.objects import Container, ContainerStatus, Pod, PodStatus
+from minikubelet.kubelet.objects.containers import ResourceRequirements
 from minikubelet.kubelet.objects.podstatus import (
     ContainerState,
     ContainerStateRunning,
@@ -59,6 +60,10 @@ class Known:
     """The pod as a whole has failed for this reason (deadline, rejected, evicted)."""
     disrupted: bool = False
     """It was the node that ended it."""
+    resize: Sequence[PodCondition] = ()
+    """Conditions of a resize under way."""
+    actuated: Mapping[str, ResourceRequirements] = field(default_factory=dict)
+    """By container: what it was made or updated with."""
 
 
 def make_status(pod: Pod, view: PodView, known: Known, now_ns: int) -> PodStatus:
@@ -78,7 +83,7 @@ def make_status(pod: Pod, view: PodView, known: Known, now_ns: int) -> PodStatus
     if known.failure is not None:
         status.phase, status.reason, status.message = FAILED, known.failure.reason, known.failure.message
     _addresses(pod, view, known, status)
-    conditions = _conditions(pod, view, status)
+    conditions = [*_conditions(pod, view, status), *known.resize]
     if known.disrupted:
         conditions.append(
             PodCondition(
@@ -125,6 +130,11 @@ def _container_status(
             status.ready = True
         return status
     status.state = _state(latest, known.runtime_name)
+    status.allocated_resources = dict(container.resources.requests)
+    own = (
+        known.actuated.get(container.name, container.resources) if latest.is_running else container.resources
+    )
+    status.resources = own if own.limits or own.requests else None
     earlier = next((each for each in seen[1:] if each.has_exited), None)
     if earlier is not None:
         status.last_state = _state(earlier, known.runtime_name)

@@ -62,6 +62,7 @@ class EvictionManager:
         self._watch = Watch(
             parse(self._config, allocatable=bool(node.cgroups.top)), self._config.pressure_transition_period
         )
+        self._known: Places | None = None
         self.conditions: set[str] = set()
         """MemoryPressure, DiskPressure, PIDPressure as far as they are true."""
 
@@ -83,13 +84,19 @@ class EvictionManager:
             await self._relieve(acting[0], seen, where, active)
 
     async def _places(self) -> Places:
+        """Asked for once: to the runtime it may be a lot of work, and folders don't change their place."""
+        if self._known is not None:
+            return self._known
         try:
             answer = await self._node.client.image_fs_info()
         except NodeError as exc:
             if exc.code not in (Code.UNIMPLEMENTED, Code.UNAVAILABLE):
                 raise
             answer = None
-        return signals.places(self._node.config.root, answer)
+        found = signals.places(self._node.config.root, answer)
+        if found.imagefs:
+            self._known = found
+        return found
 
     async def _usage(self, pods: list[Pod], *, tasks: bool = False) -> dict[str, PodUsage]:
         client, counted = self._node.client, {}

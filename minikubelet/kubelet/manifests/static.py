@@ -11,6 +11,7 @@ import hashlib
 import msgspec
 
 from minikubelet.base import clock
+from minikubelet.kubelet.manifests.identity import without_amounts
 from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.objects.podspec import Toleration
 
@@ -25,9 +26,13 @@ def make_static(pod: Pod, node_name: str, file: str) -> None:
     """Complete ``pod`` in place; call before defaults, so that the hash is of what was written.
 
     A manifest that brings its own UID keeps it; its hash annotation still follows the content, so that
-    an edit is noticed.
+    an edit is noticed. CPU and memory of containers are left out of it where they can be resized in place.
     """
-    hasher = hashlib.blake2b(_encoder.encode(pod), digest_size=16)
+    try:
+        told = without_amounts(pod)
+    except ValueError:
+        told = pod  # validation will say what is wrong with its quantities
+    hasher = hashlib.blake2b(_encoder.encode(told), digest_size=16)
     hasher.update(f"host:{node_name}file:{file}".encode())
     content = hasher.hexdigest()
     meta = pod.metadata
