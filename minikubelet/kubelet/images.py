@@ -11,6 +11,8 @@ from minikubelet.kubelet.backoff import Backoff
 from minikubelet.kubelet.clock import Clock
 from minikubelet.kubelet.cri_client import CriClient
 from minikubelet.kubelet.events import NORMAL, WARNING, EventRecorder
+from minikubelet.kubelet.keyring import Keyring
+from minikubelet.kubelet.lookups import NoLookups
 from minikubelet.kubelet.objects import Pod
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -68,7 +70,15 @@ def normalized(image: str) -> str:
 class ImageManager:
     """Makes sure that images are there. Pulls run side by side; failures back off per pod and image."""
 
-    def __init__(self, client: CriClient, events: EventRecorder, backoff: Backoff, clock: Clock) -> None:
+    def __init__(
+        self,
+        client: CriClient,
+        events: EventRecorder,
+        backoff: Backoff,
+        clock: Clock,
+        keyring: Keyring | None = None,
+    ) -> None:
+        self._keyring = keyring or Keyring(NoLookups(), events)
         self._client = client
         self._events = events
         self._backoff = backoff
@@ -129,7 +139,7 @@ class ImageManager:
         begun = self._clock.monotonic()
         spec = api.ImageSpec(image=image, annotations=wanted.pod.metadata.annotations)
         try:
-            ref = await self._client.pull_image(spec, None, wanted.sandbox)
+            ref = await self._pull_with_credentials(wanted, spec)
             status = await self._client.image_status(ref)
         except NodeError as exc:
             raise self._failed(wanted, key, exc) from None
@@ -145,6 +155,21 @@ class ImageManager:
         if status is None:
             return LocalImage(ref, None, "", pulled=True)
         return _local(status, pulled=True)
+
+    async def _pull_with_credentials(self, wanted: Wanted, spec: api.ImageSpec) -> str:
+        """Try all credentials that fit, the pod's before the node's, as upstream does; none if none fit."""
+        found = await self._keyring.credentials(wanted.pod, spec.image)
+        credentials: list[api.AuthConfig | None] = [*found] if found else [None]
+        errors: list[NodeError] = []
+        for each in credentials:
+            try:
+                return await self._client.pull_image(spec, each, wanted.sandbox)
+            except NodeError as exc:
+                if not any(exc.message == earlier.message for earlier in errors):
+                    errors.append(exc)
+        if len(errors) == 1:
+            raise errors[0]
+        raise NodeError(errors[-1].code, f"[{', '.join(str(each) for each in errors)}]")
 
     def _failed(self, wanted: Wanted, key: str, exc: NodeError) -> ImageError:
         self._event(wanted, WARNING, "Failed", f'Failed to pull image "{wanted.image}": {exc}')

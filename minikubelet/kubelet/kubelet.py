@@ -21,6 +21,7 @@ from minikubelet.kubelet.config import KubeletConfig
 from minikubelet.kubelet.cri_client import CriClient
 from minikubelet.kubelet.events import NORMAL, WARNING, Event, EventRecorder
 from minikubelet.kubelet.images import ImageManager
+from minikubelet.kubelet.keyring import Keyring, node_folders
 from minikubelet.kubelet.lookups import Key, Lookups
 from minikubelet.kubelet.managers import ResourceManagers
 from minikubelet.kubelet.manifests.errors import ManifestError
@@ -139,13 +140,14 @@ class Kubelet:
         )
         cache = RuntimeCache(clock)
         pulls = Backoff(config.backoff_initial, config.backoff_max, clock.monotonic)
+        keyring = Keyring(self._lookups, self.event_recorder, node_folders(config.root))
         return Node(
             config=config,
             client=client,
             cache=cache,
             lifecycle=LifecycleEvents(client, cache, self._pod_changed, counted.relisted),
             events=self.event_recorder,
-            images=ImageManager(client, self.event_recorder, pulls, clock),
+            images=ImageManager(client, self.event_recorder, pulls, clock, keyring),
             probes=ProbeManager(client.exec_sync, self._probe_result, self._probe_event),
             volumes=self._volumes,
             lookups=self._lookups,

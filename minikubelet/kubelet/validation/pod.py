@@ -23,6 +23,7 @@ from minikubelet.kubelet.validation.container import (
     validate_host_ports,
     validate_init_only,
 )
+from minikubelet.kubelet.validation.volume import validate_volume
 
 
 def validate_pod(pod: Pod) -> list[Problem]:
@@ -103,6 +104,7 @@ def _spec(check: Checker, spec: PodSpec) -> None:
     _dns_config(check, spec)
     _aliases(check, spec)
     _pod_security(check, spec)
+    _host_users(check, spec)
     _not_here(check, spec)
 
 
@@ -154,6 +156,25 @@ def _pod_security(check: Checker, spec: PodSpec) -> None:
         check_id(check, (*at, name), value)
 
 
+def _host_users(check: Checker, spec: PodSpec) -> None:
+    """A user namespace of its own goes with namespaces of its own only (KEP-127)."""
+    if spec.host_users is not False:
+        return
+    at: Path = ("spec",)
+    for name, value in (
+        ("hostNetwork", spec.host_network),
+        ("hostPID", spec.host_pid),
+        ("hostIPC", spec.host_ipc),
+    ):
+        if value:
+            check.add((*at, name), "Forbidden: when `hostUsers` is false")
+    for group, containers in (("initContainers", spec.init_containers), ("containers", spec.containers)):
+        for index, container in enumerate(containers):
+            if container.volume_devices:
+                path: Path = (*at, group, index, "volumeDevices")
+                check.add(path, "Forbidden: when `hostUsers` is false")
+
+
 def _not_here(check: Checker, spec: PodSpec) -> None:
     """What a node without an API server or without the mechanism must refuse rather than ignore."""
     at: Path = ("spec",)
@@ -161,8 +182,6 @@ def _not_here(check: Checker, spec: PodSpec) -> None:
         check.add((*at, "resourceClaims"), "Forbidden: static pods may not reference resourceclaims")
     if spec.ephemeral_containers:
         check.add((*at, "ephemeralContainers"), "Forbidden: cannot be set on create")
-    if spec.host_users is False:
-        check.add((*at, "hostUsers"), "Forbidden: user namespaces are not supported by minikubelet yet")
     if spec.runtime_class_name:
         check.add((*at, "runtimeClassName"), "Forbidden: static pods may not reference runtime classes")
     if spec.os is not None and spec.os.name != "linux":
@@ -177,6 +196,7 @@ def _volumes(check: Checker, volumes: list[Volume]) -> None:
         sources = [n for n in volume.__struct_fields__ if n != "name" and getattr(volume, n) is not None]
         if len(sources) > 1:
             check.add((*at, index), "Forbidden: may not specify more than 1 volume type")
+        validate_volume(check, (*at, index), volume)
         if volume.host_path is not None:
             path: Path = (*at, index, "hostPath", "path")
             if check.required(path, volume.host_path.path) and ".." in volume.host_path.path.split("/"):
@@ -191,7 +211,6 @@ _IGNORED = {
     "topology_spread_constraints": "topologySpreadConstraints",
     "scheduling_gates": "schedulingGates",
     "service_account_name": "serviceAccountName",
-    "image_pull_secrets": "imagePullSecrets",
     "overhead": "overhead",
 }
 
