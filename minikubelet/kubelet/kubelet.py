@@ -38,8 +38,8 @@ from minikubelet.kubelet.references import references
 from minikubelet.kubelet.runtime_features import RuntimeFeatures
 from minikubelet.kubelet.serving import open_apis
 from minikubelet.kubelet.sinks import MemorySink, PodChange
-from minikubelet.kubelet.sources import PodSource
-from minikubelet.kubelet.sources.folder import FolderSource
+from minikubelet.kubelet.sources import PodSource, is_complete
+from minikubelet.kubelet.sources.configured import make_source
 from minikubelet.kubelet.user_namespaces import UserNamespaces
 from minikubelet.kubelet.volumes.manager import VolumeManager
 from minikubelet.kubelet.volumes.plugin import Surroundings as Around
@@ -195,18 +195,17 @@ class Kubelet:
             following.result()
 
     async def _follow_source(self, node: Node) -> None:
-        source = self._source or FolderSource(
-            self.config.manifests, self.config.node_name, self._manifest_problem, self.objects
-        )
-        first = True
+        source = self._source or make_source(self.config, self._manifest_problem, self.objects)
+        first = orphans_are_left = True
         async for pods in source.watch():
             if first:
                 node.runtime_name = await _runtime_name(node)
                 await self._managers.prepare()
                 self.event_recorder.node(NORMAL, "Starting", "Starting kubelet.")
+            first = False
             self._apply(pods)
-            if first:
-                first = False
+            if orphans_are_left and is_complete(source):
+                orphans_are_left = False
                 await self._collect_orphans(node)
 
     def _manifest_problem(self, problem: ManifestError, level: str) -> None:

@@ -13,3 +13,11 @@ class PodSource(Protocol):
 
     def watch(self) -> AsyncIterator[list[Pod]]:
         """The whole set of pods, each time it changes; complete (defaults, UIDs), valid, no name twice."""
+
+
+def is_complete(source: PodSource) -> bool:
+    """Whether what a source has told is all there is; a source without ``complete`` tells all at once.
+
+    Until then pods of the runtime that nobody asks for are left alone.
+    """
+    return bool(getattr(source, "complete", True))

@@ -1,4 +1,6 @@
-"""Pod manifests in a folder (or one file), watched with inotify; nothing is polled.
+"""Pod manifests in a folder (or one file), watched with inotify, and read again now and then.
+
+inotify(7) tells nothing of files on network file systems, nor of those that links lead to.
 
 A broken file is reported once and leaves everything else alone; pods it defined before keep running.
 """
@@ -10,26 +12,25 @@ import contextlib
 import logging
 import os
 import stat
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from minikubelet.kubelet.defaults import apply_defaults
 from minikubelet.kubelet.lookups import Key
-from minikubelet.kubelet.manifests.decode import decode_manifest
 from minikubelet.kubelet.manifests.errors import ManifestError
-from minikubelet.kubelet.manifests.static import make_static
 from minikubelet.kubelet.manifests.yaml_reader import MAX_BYTES
 from minikubelet.kubelet.object_store import ObjectStore
 from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.objects.data import DataObject
-from minikubelet.kubelet.validation import validate_pod, warnings_for
+from minikubelet.kubelet.sources.reading import Report, read_manifest
 from minikubelet.linux import inotify
 
 log = logging.getLogger(__name__)
 
 SETTLE = 0.5
 """Seconds of quiet after which a file that a writer still holds open is read nevertheless."""
-MAX_FILES = 1000
+MAX_FILES = 20_000
+PERIOD = 20.0
+"""Seconds after which all is looked at again, as upstream's fileCheckFrequency."""
 _FOLDER_MASK = (
     inotify.CREATE
     | inotify.MODIFY
@@ -46,8 +47,6 @@ _UNFINISHED = inotify.CREATE | inotify.MODIFY
 _FINISHED = inotify.CLOSE_WRITE | inotify.MOVED_TO | inotify.MOVED_FROM | inotify.DELETE
 
 Signature = tuple[int, int, int, int]
-Report = Callable[[ManifestError, str], None]
-"""Takes a problem and how bad it is: ``error`` or ``warning``."""
 
 
 @dataclass
@@ -63,8 +62,17 @@ class _File:
 class FolderSource:
     """See the module; one reader at a time."""
 
-    def __init__(self, path: str, node_name: str, report: Report, objects: ObjectStore | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        node_name: str,
+        report: Report,
+        objects: ObjectStore | None = None,
+        *,
+        period: float = PERIOD,
+    ) -> None:
         """``objects`` takes what the manifests hold beside pods."""
+        self._period = period
         self._objects = objects or ObjectStore()
         self._path = os.path.abspath(path)
         self._node_name = node_name
@@ -101,7 +109,9 @@ class FolderSource:
                 if uids != last:
                     last = uids
                     yield pods
-                await self._changed.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._period):
+                        await self._changed.wait()
         finally:
             loop.remove_reader(self._notify.fd)
             if self._timer is not None:
@@ -180,7 +190,7 @@ class FolderSource:
 
     def _scan(self) -> list[Pod]:
         names = self._names()
-        for gone in [name for name in self._files if name not in names]:
+        for gone in self._files.keys() - set(names):
             del self._files[gone]
         for name in names:
             self._read(name)
@@ -196,12 +206,13 @@ class FolderSource:
         except OSError as exc:
             self._problem(self._whole, ManifestError(exc.strerror or str(exc), file=self._path))
             return sorted(self._files)
-        self._whole.problem = ""
         names = [os.path.join(self._path, entry) for entry in entries if not entry.startswith(".")]
         if len(names) > MAX_FILES:
-            self._report(
-                ManifestError(f"only the first {MAX_FILES} files are read", file=self._path), "error"
+            self._problem(
+                self._whole, ManifestError(f"only the first {MAX_FILES} files are read", file=self._path)
             )
+        else:
+            self._whole.problem = ""
         return names[:MAX_FILES]
 
     def _read(self, name: str) -> None:
@@ -243,24 +254,9 @@ class FolderSource:
         if not stat.S_ISREG(status.st_mode):
             raise ManifestError("not a regular file")
         with os.fdopen(fd, "rb", closefd=False) as stream:
-            manifest = decode_manifest(stream.read(MAX_BYTES + 1), name)
-        pods = []
-        if not manifest and not manifest.warnings:
-            raise ManifestError("holds no pod")
-        self._said += [(warning, "warning") for warning in manifest.warnings]
-        for pod, document in manifest.pods:
-            make_static(pod, self._node_name, name)
-            apply_defaults(pod)
-            problems = validate_pod(pod)
-            for problem in problems:
-                problem.file, problem.line = name, document.line(problem.path)
-            if problems:
-                raise _joined(problems)
-            for warning in warnings_for(pod):
-                warning.file, warning.line = name, document.line(warning.path)
-                self._said.append((warning, "warning"))
-            pods.append(pod)
-        return pods, manifest.objects
+            reading = read_manifest(stream.read(MAX_BYTES + 1), name, self._node_name)
+        self._said += [(warning, "warning") for warning in reading.warnings]
+        return reading.pods, reading.objects
 
     def _unique(self, pods: list[Pod]) -> list[Pod]:
         """The first of each name and UID; later ones are reported once."""
@@ -284,10 +280,3 @@ class FolderSource:
 def _title(key: Key) -> str:
     kind, namespace, name = key
     return f"{kind} {namespace}/{name}" if namespace else f"{kind} {name}"
-
-
-def _joined(problems: Sequence[ManifestError]) -> ManifestError:
-    """One error that tells of all: the first in full, the others after it."""
-    first, *rest = problems
-    more = "".join(f"; {each.field}: {each.message}" for each in rest)
-    return ManifestError(first.message + more, field=first.field, line=first.line, file=first.file)

@@ -16,6 +16,7 @@ from minikubelet.kubelet.defaults import apply_defaults
 from minikubelet.kubelet.kubelet import Kubelet
 from minikubelet.kubelet.manifests.static import make_static
 from minikubelet.kubelet.objects import ContainerStatus, Pod
+from minikubelet.kubelet.sources import PodSource
 from tests.fake_cri import FakeCri
 
 IMAGE = "example.org/app:1"
@@ -102,10 +103,10 @@ class Harness:
         self.cri.add_image(IMAGE)
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[Kubelet]:
+    async def running(self, source: PodSource | None = None) -> AsyncIterator[Kubelet]:
         """A kubelet over the runtime; when the block ends it goes, the pods stay."""
         self.source = ListSource()
-        self.kubelet = Kubelet(self.config, source=self.source, clock=self.clock)
+        self.kubelet = Kubelet(self.config, source=source or self.source, clock=self.clock)
         stop = asyncio.Event()
         task = asyncio.create_task(self.kubelet.run(stop))
         try:

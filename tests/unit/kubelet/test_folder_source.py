@@ -199,7 +199,7 @@ async def test_several_documents_in_a_file(folder: Path) -> None:
 async def test_a_gap_in_the_checks_takes_out_one_file_only(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from minikubelet.kubelet.sources import folder as module
+    from minikubelet.kubelet.sources import reading as module
 
     def check(pod: Pod) -> list[ManifestError]:
         if pod.metadata.name.startswith("bad"):
