@@ -21,6 +21,7 @@ from minikubelet.base.sd_notify import notify, watchdog_seconds
 
 if TYPE_CHECKING:
     from minikubelet.kubelet.config import KubeletConfig
+    from minikubelet.runtime.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -118,8 +119,21 @@ async def _start(
     )
     await server.start()
     stack.push_async_callback(server.stop, _STOP_GRACE)
+    if config.nri_path:
+        await _serve_plugins(config.nri_path, stack, runtime)
     if config.kubelet:
         await stack.enter_async_context(_kubelet(config, stop, kubelet))
+
+
+async def _serve_plugins(path: str, stack: contextlib.AsyncExitStack, runtime: Runtime) -> None:
+    from minikubelet.nri.manager import Manager
+    from minikubelet.nri.server import NriServer
+
+    plugins = Manager(runtime)
+    server = NriServer(path, plugins)
+    await server.start()
+    stack.push_async_callback(server.close)
+    runtime.use_plugins(plugins)
 
 
 @contextlib.asynccontextmanager
@@ -139,7 +153,14 @@ async def _kubelet(
             socket=config.kubelet_socket,
         )
     )
-    task = asyncio.ensure_future(kubelet.run())
+    ending = asyncio.Event()
+    task = asyncio.ensure_future(kubelet.run(ending))
+
+    def power_off() -> None:
+        kubelet.power_off()
+        stop.set()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGPWR, power_off)
 
     def ended(done: asyncio.Future[None]) -> None:
         if not done.cancelled() and (error := done.exception()) is not None:
@@ -150,6 +171,8 @@ async def _kubelet(
     try:
         yield
     finally:
+        ending.set()
+        await asyncio.wait([task], timeout=_STOP_GRACE + kubelet.shutdown_seconds)
         task.cancel()
         await asyncio.wait([task], timeout=_STOP_GRACE)
 

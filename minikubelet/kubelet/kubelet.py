@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 
 from minikubelet.base.errors import NodeError
 from minikubelet.criapi import api_pb2 as api
-from minikubelet.kubelet import orphans, podfiles
+from minikubelet.kubelet import orphans, podfiles, shutdown
 from minikubelet.kubelet.addresses import node_addresses
 from minikubelet.kubelet.admission import Rejection
 from minikubelet.kubelet.backoff import Backoff
@@ -80,6 +80,7 @@ class Kubelet:
         self._pending: dict[str, Pod] = {}
         """Pods by UID that wait until another of the same name or UID has gone."""
         self._stopping = False
+        self._powering_off = False
 
     # --- what others ask -------------------------------------------------------------------------------
 
@@ -121,16 +122,34 @@ class Kubelet:
         self._managers = ResourceManagers(node, self._workers.values)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(node.client.close)
-            await open_apis(stack, node, self.sink, lambda: len(self._desired))
+            ports = await open_apis(stack, node, self.sink, lambda: len(self._desired))
             stack.push_async_callback(node.probes.close)
             await self._background(stack, node.lifecycle.run(), "lifecycle events")
             self._managers.start(stack)
             stack.push_async_callback(self._leave_pods)
             following = asyncio.create_task(self._follow_source(node))
             stack.push_async_callback(_cancelled, following)
+            await ports.start()
             await self._until(stop or asyncio.Event(), following)
             if self.config.stop_pods_on_exit:
                 await self._stop_pods()
+            elif await self._machine_stops():
+                self._managers.stopping = True
+                await shutdown.end_pods(self.config.resources.shutdown, self._workers.values(), self._clock)
+
+    def power_off(self) -> None:
+        """The machine is about to go down: graceful node shutdown, if on, follows ``stop``."""
+        self._powering_off = True
+
+    @property
+    def shutdown_seconds(self) -> float:
+        """Seconds that :meth:`run` may take after ``stop`` when the machine goes down."""
+        return shutdown.total(self.config.resources.shutdown)
+
+    async def _machine_stops(self) -> bool:
+        if not shutdown.groups(self.config.resources.shutdown):
+            return False
+        return self._powering_off or await shutdown.machine_is_stopping()
 
     def _make_node(self) -> Node:
         config, clock = self.config, self._clock

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from minikubelet.kubelet.objects.data import PersistentVolume, PersistentVolumeClaim
+from minikubelet.kubelet.objects.data import PersistentVolume, PersistentVolumeClaim, RuntimeClass
 
 Key = tuple[str, str, str]
 """Kind, namespace and name of an object."""
@@ -46,6 +46,9 @@ class Lookups(Protocol):
     async def volume(self, claim: PersistentVolumeClaim) -> PersistentVolume | None:
         """The PersistentVolume that a claim names, or that names the claim."""
 
+    def runtime_class(self, name: str) -> RuntimeClass | None:
+        """A RuntimeClass."""
+
 
 class NoLookups:
     """Nothing is ever found: a pod that needs something waits."""
@@ -63,5 +66,9 @@ class NoLookups:
         return None
 
     async def volume(self, claim: PersistentVolumeClaim) -> PersistentVolume | None:
+        """See :class:`Lookups`."""
+        return None
+
+    def runtime_class(self, name: str) -> RuntimeClass | None:
         """See :class:`Lookups`."""
         return None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from minikubelet.base.errors import Code, NodeError
-from minikubelet.kubelet import admission, allocatable, gc, log_links
+from minikubelet.kubelet import admission, allocatable, gc, log_links, runtime_class, shutdown
 from minikubelet.kubelet.admission import Rejection
 from minikubelet.kubelet.demands import Amounts
 from minikubelet.kubelet.events import NORMAL, WARNING
@@ -35,6 +35,8 @@ class ResourceManagers:
         self.images = ImageGarbage(node.client, self._config.garbage, node.events, node.clock)
         self.capacity: Amounts = {}
         self.allocatable: Amounts = {}
+        self.stopping = False
+        """The machine is going down: no pod is taken any more."""
         self.eviction: EvictionManager | None = None
         """Once :meth:`prepare` has found its settings good."""
 
@@ -61,6 +63,10 @@ class ResourceManagers:
 
     def admit(self, pod: Pod) -> tuple[Rejection | None, bool]:
         """Why the pod can't be run beside the others, and whether that passes with pods just ending."""
+        if self.stopping:
+            return Rejection(*shutdown.NOT_ADMITTED), False
+        with contextlib.suppress(NodeError):
+            runtime_class.resolve(pod, self._node.lookups)  # for its overhead; the worker says what is wrong
         alive = [
             worker
             for worker in self._workers()

@@ -13,6 +13,7 @@ from minikubelet.kubelet.objects.data import (
     DataObject,
     PersistentVolume,
     PersistentVolumeClaim,
+    RuntimeClass,
     Secret,
 )
 
@@ -90,6 +91,11 @@ class ObjectStore:
         """See :class:`Lookups`."""
         found = self._objects.get(("PersistentVolumeClaim", namespace, name))
         return found if isinstance(found, PersistentVolumeClaim) else None
+
+    def runtime_class(self, name: str) -> RuntimeClass | None:
+        """See :class:`Lookups`."""
+        found = self._objects.get(("RuntimeClass", "", name))
+        return found if isinstance(found, RuntimeClass) else None
 
     async def volume(self, claim: PersistentVolumeClaim) -> PersistentVolume | None:
         """See :class:`Lookups`."""

@@ -45,6 +45,8 @@ class PodState:
         """What the volumes show may be out of date."""
         self.failure: Waiting | None = None
         self.eviction_grace: int | None = None
+        self.disrupted = False
+        """The node ended the pod for now, not for good."""
         self.memory = checkpoint.load(node.config, pod.uid)
         if self.memory.failure is not None:
             self.failure = Waiting(self.memory.failure.reason, self.memory.failure.message)

@@ -14,7 +14,7 @@ import msgspec
 
 from minikubelet.base import clock
 from minikubelet.base.errors import NodeError
-from minikubelet.kubelet import podfiles
+from minikubelet.kubelet import podfiles, runtime_class
 from minikubelet.kubelet.admission import Rejection
 from minikubelet.kubelet.checkpoint import Failure
 from minikubelet.kubelet.cri_config import sandbox_config
@@ -64,6 +64,8 @@ class PodWorker:
         self._remove = True
         self.ended = asyncio.Event()
         """Set when the worker has finished."""
+        self.halted = asyncio.Event()
+        """Set when nothing of a pod that has failed as a whole runs any more."""
         if rejection is not None:
             self._fail(rejection.reason, f"Pod was rejected: {rejection.message}")
             node.events.pod(pod, WARNING, rejection.reason, rejection.message)
@@ -100,6 +102,14 @@ class PodWorker:
         self._interrupt.set()
         self._wake.set()
 
+    def halt(self, reason: str, message: str, grace: int) -> None:
+        """Stop the pod within ``grace`` seconds, for this time only: the next daemon runs it again."""
+        self._fail(reason, message)
+        self._state.eviction_grace = grace
+        self._state.disrupted = True
+        self._interrupt.set()
+        self._wake.set()
+
     def _fail(self, reason: str, message: str) -> None:
         self._state.failure = Waiting(reason, message)
 
@@ -129,6 +139,7 @@ class PodWorker:
         finally:
             self._starter.cancel()
             self.ended.set()
+            self.halted.set()
             self._done(self)
 
     async def _interruptible(self, step: Coroutine[Any, Any, None]) -> None:
@@ -182,6 +193,7 @@ class PodWorker:
                 if self._state.memory.failure is not None:
                     await self._remove_content()
                 self._state.drop_retries(())
+                self.halted.set()
                 return
             await self._refresh_volumes(view)
             await self._resizer.look(view)
@@ -241,12 +253,13 @@ class PodWorker:
             node.events.pod(self.pod, NORMAL, "SandboxChanged", message)
         volumes = asyncio.ensure_future(self._prepare_volumes())
         try:
+            handler = runtime_class.resolve(self.pod, node.lookups)
             node.cgroups.ensure(self.pod)
             parent = node.cgroups.parent(self.pod)
             users = await state.user_namespace()
             config = sandbox_config(self.pod, node.config, plan.attempt, parent, users)
             os.makedirs(config.log_directory, 0o755, exist_ok=True)
-            sandbox_id = await node.client.run_pod_sandbox(config)
+            sandbox_id = await node.client.run_pod_sandbox(config, handler)
             await node.lifecycle.refresh_sandbox(sandbox_id)
         except (NodeError, OSError, ContainerConfigError) as exc:
             await volumes
@@ -398,7 +411,7 @@ class PodWorker:
             ready=ready,
             restarts=state.memory.restarts,
             failure=state.failure,
-            disrupted=state.memory.failure is not None,
+            disrupted=state.disrupted or state.memory.failure is not None,
             resize=self._resizer.conditions(),
             actuated=state.memory.actuated,
         )

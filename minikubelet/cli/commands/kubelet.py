@@ -108,6 +108,13 @@ async def _serve(config: KubeletConfig) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    kubelet = Kubelet(config)
+
+    def power_off() -> None:
+        kubelet.power_off()
+        stop.set()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGPWR, power_off)
     notify("READY=1")
-    await Kubelet(config).run(stop)
+    await kubelet.run(stop)
     notify("STOPPING=1")

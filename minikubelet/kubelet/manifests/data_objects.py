@@ -18,6 +18,7 @@ from minikubelet.kubelet.objects.data import (
     DataObject,
     PersistentVolume,
     PersistentVolumeClaim,
+    RuntimeClass,
     Secret,
 )
 from minikubelet.kubelet.objects.quantity import parse
@@ -39,7 +40,7 @@ _NEEDED: dict[str, tuple[tuple[str, ...], ...]] = {
 
 def complete(each: DataObject) -> None:
     """Fill what the manifest left out, in place."""
-    if isinstance(each, PersistentVolume):
+    if isinstance(each, PersistentVolume | RuntimeClass):
         each.metadata.namespace = ""
     else:
         each.metadata.namespace = each.metadata.namespace or "default"

@@ -21,6 +21,7 @@ from minikubelet.kubelet.objects.data import (
     DataObject,
     PersistentVolume,
     PersistentVolumeClaim,
+    RuntimeClass,
     Secret,
 )
 
@@ -30,7 +31,10 @@ _KINDS: dict[str, type[Pod] | type[DataObject]] = {
     "Secret": Secret,
     "PersistentVolumeClaim": PersistentVolumeClaim,
     "PersistentVolume": PersistentVolume,
+    "RuntimeClass": RuntimeClass,
 }
+_VERSIONS = {"RuntimeClass": "node.k8s.io/v1"}
+"""apiVersion of what is not ``v1``."""
 _IGNORED = ("ServiceAccount", "Namespace", "Service")
 """v1 kinds that go along with pods in manifests and mean nothing to a node by itself."""
 _AT = re.compile(r"(?P<what>.*?)(?: - at `(?P<key>key in )?\$(?P<path>.*)`)?\Z", re.S)
@@ -158,7 +162,7 @@ def _unfold(document: Document) -> Iterator[Document]:
         raise ManifestError("expected a list", field="items", line=document.line(("items",)))
     for index, item in enumerate(items):
         if inner and isinstance(item, dict):
-            item = {"apiVersion": "v1", "kind": inner, **item}
+            item = {"apiVersion": _VERSIONS.get(inner, "v1"), "kind": inner, **item}
         prefix: Path = ("items", index)
         lines = {path[2:]: line for path, line in document.lines.items() if path[:2] == prefix}
         yield from _unfold(Document(item, lines))
@@ -169,8 +173,10 @@ def _object(document: Document) -> Pod | DataObject:
     kind, version = data.get("kind"), data.get("apiVersion")
     if not kind or not version:
         raise ManifestError("apiVersion and kind are needed", line=document.line(()))
-    if version != "v1" or not isinstance(kind, str) or kind not in _KINDS:
-        message = f"{version} {kind} is not supported: only v1 {', '.join(_KINDS)} are"
+    if not isinstance(kind, str) or kind not in _KINDS or version != _VERSIONS.get(kind, "v1"):
+        plain_kinds = ", ".join(each for each in _KINDS if each not in _VERSIONS)
+        others = ", ".join(f"{version} {each}" for each, version in _VERSIONS.items())
+        message = f"{version} {kind} is not supported: only v1 {plain_kinds}, {others} are"
         raise ManifestError(message, field="kind", line=document.line(("kind",)))
     plain = _without_nulls({key: value for key, value in data.items() if key != "status"}, document)
     try:

@@ -1,4 +1,4 @@
-"""What pods refer to by name: ConfigMap, Secret, PersistentVolumeClaim, PersistentVolume (core/v1, v0.36)."""
+"""What pods refer to by name: ConfigMap, Secret, claims, volumes, RuntimeClass (v0.36)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from msgspec import field
 
 from minikubelet.kubelet.objects.base import Object, Quantity
 from minikubelet.kubelet.objects.meta import ObjectMeta
-from minikubelet.kubelet.objects.podspec import NodeSelector
+from minikubelet.kubelet.objects.podspec import NodeSelector, Toleration
 from minikubelet.kubelet.objects.volumes import (
     CSIVolumeSource,
     HostPathVolumeSource,
@@ -97,6 +97,27 @@ class PersistentVolumeSpec(Object):
     volume_mode: str | None = None
     node_affinity: VolumeNodeAffinity | None = None
     volume_attributes_class_name: str | None = None
+
+
+class Overhead(Object):
+    """node/v1 Overhead."""
+
+    pod_fixed: dict[str, Quantity] = field(default_factory=dict)
+
+
+class Scheduling(Object):
+    """node/v1 Scheduling."""
+
+    node_selector: dict[str, str] = field(default_factory=dict)
+    tolerations: list[Toleration] = field(default_factory=list)
+
+
+class RuntimeClass(DataObject):
+    """node/v1 RuntimeClass."""
+
+    handler: str = ""
+    overhead: Overhead | None = None
+    scheduling: Scheduling | None = None
 
 
 class PersistentVolume(DataObject):

@@ -182,8 +182,6 @@ def _not_here(check: Checker, spec: PodSpec) -> None:
         check.add((*at, "resourceClaims"), "Forbidden: static pods may not reference resourceclaims")
     if spec.ephemeral_containers:
         check.add((*at, "ephemeralContainers"), "Forbidden: cannot be set on create")
-    if spec.runtime_class_name:
-        check.add((*at, "runtimeClassName"), "Forbidden: static pods may not reference runtime classes")
     if spec.os is not None and spec.os.name != "linux":
         check.add((*at, "os", "name"), f'Invalid value: "{spec.os.name}": this node runs linux')
 
@@ -211,7 +209,6 @@ _IGNORED = {
     "topology_spread_constraints": "topologySpreadConstraints",
     "scheduling_gates": "schedulingGates",
     "service_account_name": "serviceAccountName",
-    "overhead": "overhead",
 }
 
 

@@ -75,7 +75,7 @@ def test_fields_of_core_v1_are_read() -> None:
         (
             "apiVersion: apps/v1\nkind: Deployment\n",
             "pod.yaml:2: kind: apps/v1 Deployment is not supported: only v1 Pod, ConfigMap, "
-            "Secret, PersistentVolumeClaim, PersistentVolume are",
+            "Secret, PersistentVolumeClaim, PersistentVolume, node.k8s.io/v1 RuntimeClass are",
         ),
         (
             HEAD + 'metadata:\n  name: "a\\0b"\n',
