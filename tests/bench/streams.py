@@ -30,6 +30,7 @@ ROUNDS = 3
 PORT = 7
 ECHO = ("nc", "-ll", "-p", str(PORT), "-e", "cat")
 LINE = "x" * 107
+"""And a newline."""
 LOG_SECONDS = 2.0
 
 
@@ -107,22 +108,22 @@ def logs(bench: Bench) -> None:
                 time.sleep(LOG_SECONDS)
                 client.kill_container(pod)
                 with open(client.log(pod), "rb") as log:
-                    bench.add(LINES, contender, _rate(log.fileno()) / 1000)
+                    bench.add(LINES, contender, log_rate(log.fileno()) / 1000)
 
 
-def _rate(fd: int) -> float:
-    """Lines a second; the last record may be a piece of one. Raises BenchError for another."""
-    record = re.compile(rb"\S+ stdout (?:F x{107}|P x+)\n")
+def log_rate(fd: int) -> float:
+    """Lines a second; the last record may be a piece of one. Raises BenchError for what `yes` didn't write."""
+    record = re.compile(rb"\S+ stdout (?:F x{107}|(P) x+)\n")
     lines, rest, first, last = 0, b"", b"", b""
     while chunk := os.read(fd, 16 * MIB):
         whole, newline, rest = (rest + chunk).rpartition(b"\n")
         whole += newline
-        found = [match.end() - match.start() for match in record.finditer(whole)]
-        if sum(found) != len(whole):
-            raise BenchError(f"a log has other records than `yes` wrote: {whole[:200]!r}")
-        lines += len(found)
+        found = list(record.finditer(whole))
+        if sum(match.end() - match.start() for match in found) != len(whole):
+            raise BenchError(f"a log has other records than `yes` wrote: {whole[-200:]!r}")
+        lines += sum(match[1] is None for match in found)
         first = first or whole.split(b" ", 1)[0]
-        last = whole[whole.rfind(b"\n", 0, -1) + 1 :].split(b" ", 1)[0]
+        last = whole[whole.rfind(b"\n", 0, -1) + 1 :].split(b" ", 1)[0] or last
     return lines / (_time(last) - _time(first))
 
 
