@@ -23,8 +23,11 @@ RUNTIME_AWAY = 120.0
 
 async def open_apis(
     stack: contextlib.AsyncExitStack, node: Node, sink: MemorySink, desired: Callable[[], int]
-) -> None:
-    """Start what the settings ask for; ``stack`` closes it. Raises NodeError, OSError."""
+) -> RemoteApi:
+    """Start the local socket; ``stack`` closes it, and the ports, which are still to be started.
+
+    A node's first certificate takes a while, which pods needn't wait for. Raises NodeError, OSError.
+    """
     config = node.config
 
     def health() -> dict[str, str]:
@@ -41,5 +44,5 @@ async def open_apis(
         await local.start()
         stack.push_async_callback(local.close)
     remote = RemoteApi(backend, config, node.instruments, node.host_ips)
-    await remote.start()
     stack.push_async_callback(remote.close)
+    return remote

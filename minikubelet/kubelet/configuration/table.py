@@ -324,9 +324,7 @@ _RUNTIME_CALLS = [
     Field("containerRuntimeEndpoint", STRING, "", "container-runtime-endpoint", "container_runtime_endpoint"),
     Field("imageServiceEndpoint", STRING, "", "image-service-endpoint", "image_service_endpoint"),
     Field("runtimeRequestTimeout", DURATION, "2m0s", "runtime-request-timeout", note=_LATER),
-    Field(
-        "registryPullQPS", INT, 5, "registry-qps", note="pulls of one image are one; there is no rate limit"
-    ),
+    Field("registryPullQPS", INT, 5, "registry-qps", note="there is no rate limit"),
     Field("registryBurst", INT, 10, "registry-burst", note="see registryPullQPS"),
     Field("serializeImagePulls", BOOL, True, "serialize-image-pulls", note="images are pulled side by side"),
     Field("maxParallelImagePulls", INT, None, note="images are pulled side by side"),
