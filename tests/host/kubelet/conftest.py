@@ -25,6 +25,7 @@ def peers_bin() -> Path:
 def home() -> Iterator[Path]:
     """A folder with a short name: sockets live in it."""
     made = Path(tempfile.mkdtemp(prefix="mkk-", dir="/tmp"))
+    made.chmod(0o711)  # the root of a user namespace is nobody special on the way to a rootfs
     yield made
     shutil.rmtree(made, ignore_errors=True)
 
