@@ -112,7 +112,7 @@ def logs(bench: Bench) -> None:
 
 
 def log_rate(fd: int) -> float:
-    """Lines a second; the last record may be a piece of one. Raises BenchError for what `yes` didn't write."""
+    """Lines a second; the last record may be a piece of one. Raises BenchError for anything else."""
     record = re.compile(rb"\S+ stdout (?:F x{107}|(P) x+)\n")
     lines, rest, first, last = 0, b"", b"", b""
     while chunk := os.read(fd, 16 * MIB):
