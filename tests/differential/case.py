@@ -1,0 +1,128 @@
+"""One case: a manifest, what is waited for, and optionally an edit of it.
+
+A case is a file in ``cases/GROUP/NAME.yaml``; its pod is called GROUP-NAME (several: GROUP-NAME.MORE).
+Comments at its head steer it:
+
+``# wait: CONDITION``  until when to wait: ``ready`` (default), ``succeeded``, ``failed``, ``absent`` (the
+manifest is refused; looked at after a while), ``waiting REASON [CONTAINER]``, ``restarts N [CONTAINER]``,
+``log WORD [CONTAINER]``, ``condition TYPE STATUS``
+``# after: SECONDS``  look that much later than the condition came true
+``# only: host`` or ``vm``  where it makes sense
+``# ignore: PATH…``  fields of the result that differ from run to run (fnmatch patterns)
+
+``NAME.edit.yaml`` beside it replaces the manifest once its condition came true; it has conditions of its own.
+In the text IMAGE is the test image, DIR a folder on the host of the case's own (0777), PORT the port of an
+HTTP server that notes what probes and hooks ask of it, below /GROUP-NAME/.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+CASES = Path(__file__).with_name("cases")
+_DIRECTIVE = re.compile(r"#\s*(wait|after|only|ignore):\s*(.+?)\s*\Z")
+Pod = dict[str, Any]
+
+
+@dataclass
+class Stage:
+    """A manifest as written, and until when to wait after it is in place."""
+
+    text: str
+    wait: list[str] = field(default_factory=lambda: ["ready"])
+    after: float = 0.0
+    ignore: list[str] = field(default_factory=list)
+    only: str = ""
+
+    def rendered(self, image: str, folder: Path, port: int) -> str:
+        """The manifest with its placeholders filled in."""
+        return self.text.replace("IMAGE", image).replace("DIR", str(folder)).replace("PORT", str(port))
+
+
+@dataclass
+class Case:
+    """See the module."""
+
+    name: str
+    """GROUP/NAME."""
+    stages: list[Stage]
+
+    @property
+    def slug(self) -> str:
+        """A name for files."""
+        return self.name.replace("/", "-")
+
+
+def load(pattern: str = "") -> list[Case]:
+    """All cases whose name contains ``pattern``, in order."""
+    found = []
+    for path in sorted(CASES.glob("*/*.yaml")):
+        name = f"{path.parent.name}/{path.stem}"
+        if path.stem.endswith(".edit") or pattern not in name:
+            continue
+        stages = [read_stage(path)]
+        edit = path.with_suffix(".edit.yaml")
+        if edit.exists():
+            stages.append(read_stage(edit))
+        found.append(Case(name, stages))
+    return found
+
+
+def read_stage(path: Path) -> Stage:
+    """A manifest with its directives. Raises ValueError for a comment that looks like one and isn't."""
+    stage = Stage(path.read_text())
+    for line in stage.text.splitlines():
+        if not line.startswith("#"):
+            break
+        match = _DIRECTIVE.match(line)
+        if match is None:
+            if re.match(r"#\s*\w+:", line):
+                raise ValueError(f"{path}: {line!r} is not a directive")
+            continue
+        key, value = match.groups()
+        if key == "wait":
+            stage.wait = value.split()
+        elif key == "after":
+            stage.after = float(value)
+        elif key == "only":
+            stage.only = value
+        else:
+            stage.ignore += value.split()
+    return stage
+
+
+def statuses(pod: Pod) -> list[dict[str, Any]]:
+    """The statuses of all containers."""
+    status = pod.get("status", {})
+    kinds = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
+    return [each for kind in kinds for each in status.get(kind) or []]
+
+
+def is_met(wait: list[str], pod: Pod) -> bool:
+    """Whether a pod meets a condition (``log`` and ``absent`` are the runner's business)."""
+    kind, *words = wait
+    status = pod.get("status", {})
+    if kind == "ready":
+        return _condition(pod, "Ready", "True")
+    if kind in ("succeeded", "failed"):
+        return bool(status.get("phase") == kind.capitalize())
+    if kind == "condition":
+        return _condition(pod, words[0], words[1])
+    if kind == "waiting":
+        waiting = [each.get("state", {}).get("waiting", {}) for each in _named(pod, words[1:])]
+        return any(each.get("reason") == words[0] for each in waiting)
+    if kind == "restarts":
+        return any(each.get("restartCount", 0) >= int(words[0]) for each in _named(pod, words[1:]))
+    raise ValueError(f"unknown condition {wait}")
+
+
+def _named(pod: Pod, names: list[str]) -> list[dict[str, Any]]:
+    return [each for each in statuses(pod) if not names or each["name"] == names[0]]
+
+
+def _condition(pod: Pod, kind: str, status: str) -> bool:
+    conditions = pod.get("status", {}).get("conditions") or []
+    return any(each["type"] == kind and each["status"] == status for each in conditions)

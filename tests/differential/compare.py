@@ -1,0 +1,71 @@
+"""Differences between two results, and the list of those that are known and why."""
+
+from __future__ import annotations
+
+import fnmatch
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.differential.case import Case
+
+KNOWN = Path(__file__).with_name("differences.toml")
+MISSING = "(absent)"
+
+
+def flatten(value: Any, path: str = "") -> dict[str, Any]:
+    """Leaves by path: ``pod web.status.phase``; items of lists by name or type where they have one."""
+    if isinstance(value, dict) and value:
+        return {
+            leaf: each
+            for key, inner in value.items()
+            for leaf, each in flatten(inner, f"{path}.{key}" if path else key).items()
+        }
+    if isinstance(value, list) and value:
+        found: dict[str, Any] = {}
+        for index, inner in enumerate(value):
+            name = index
+            if isinstance(inner, dict):
+                named = (inner.get(key) for key in ("name", "type", "mountPath"))
+                name = next(filter(None, named), index)
+            found |= flatten(inner, f"{path}[{name}]")
+        return found
+    return {path: value}
+
+
+def differences(upstream: dict[str, Any], ours: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Path, upstream's and our value of each leaf that differs."""
+    left, right = flatten(upstream), flatten(ours)
+    for path in sorted({*left, *right}):
+        one, other = left.get(path, MISSING), right.get(path, MISSING)
+        if one != other:
+            yield path, one, other
+
+
+class Known:
+    """``differences.toml``: by patterns of ``CASE: PATH`` why ours is right, or can't be the same."""
+
+    def __init__(self, path: Path = KNOWN) -> None:
+        self.reasons: dict[str, str] = dict(tomllib.loads(path.read_text()).get("differences", {}))
+        self.used: set[str] = set()
+
+    def reason(self, case: str, path: str) -> str:
+        """Why that difference is accepted; empty if it isn't."""
+        for pattern, reason in self.reasons.items():
+            if fnmatch.fnmatchcase(f"{case}: {path}", pattern.replace("[", "[[]")):
+                self.used.add(pattern)
+                return reason
+        return ""
+
+
+def unexplained(case: Case, upstream: dict[str, Any], ours: dict[str, Any], known: Known) -> list[str]:
+    """Lines for a person, one a difference that isn't on the list."""
+    ignored = [pattern for stage in case.stages for pattern in stage.ignore]
+    lines = []
+    for path, one, other in differences(upstream, ours):
+        if any(fnmatch.fnmatchcase(path, pattern.replace("[", "[[]")) for pattern in ignored):
+            continue
+        if not known.reason(case.name, path):
+            lines.append(f"{path}\n    upstream: {one!r}\n    ours:     {other!r}")
+    return lines

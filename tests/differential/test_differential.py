@@ -1,0 +1,41 @@
+"""Our kubelet ends up with what the upstream kubelet ended up with, over our runtime and over containerd."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.differential import case as cases
+from tests.differential import drivers
+from tests.differential.__main__ import recorded, run
+from tests.differential.compare import Known, unexplained
+from tests.differential.runner import Result
+from tests.host.kubelet.conftest import endpoint, home
+
+__all__ = ["endpoint", "home"]
+
+CASES = cases.load()
+
+
+@pytest.fixture(scope="module")
+def results(endpoint: str, home: Path) -> Iterator[dict[str, Result]]:
+    """What our kubelet ends up with over one runtime."""
+    yield run(drivers.ours, CASES, endpoint, Path(tempfile.mkdtemp(prefix="o-", dir=home)))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_same_as_upstream(case: cases.Case, results: dict[str, Result]) -> None:
+    theirs = recorded()
+    assert case.name in theirs, "upstream's result is not recorded: python -m tests.differential record"
+    lines = unexplained(case, theirs[case.name], results[case.name], Known())
+    assert not lines, "\n".join([f"{case.name} differs from upstream's kubelet", *lines])
+
+
+def test_every_known_difference_is_still_one(results: dict[str, Result]) -> None:
+    known, theirs = Known(), recorded()
+    for case in CASES:
+        unexplained(case, theirs.get(case.name, {}), results[case.name], known)
+    assert not known.reasons.keys() - known.used, "these no longer differ: take them off the list"
