@@ -38,6 +38,8 @@ class DaemonConfig:
     """containers' file of mirrors, blocked registries and short names, if it is there; "" for none."""
     registry_auth_file: str = ""
     """Credentials for registries (docker's config.json, containers' auth.json); "" for none."""
+    pinned_images: list[str] = field(default_factory=list)
+    """References of images that no garbage collection takes."""
     unenforced_limits: str = "refuse"
     """``refuse`` or ``allow``: what happens to a limit (memory, cpu quota, pids) this host can't enforce."""
     kubelet: bool = True
@@ -46,6 +48,8 @@ class DaemonConfig:
     """Parent cgroup of pods whose request names none; relative to the cgroup2 mount."""
     stream_address: str = "127.0.0.1"
     """Where streaming URLs (exec, attach, port-forward) are served."""
+    nri_socket: str = ""
+    """Where NRI plugins connect, or ``off``; "": /var/run/nri/nri.sock, but RUN/nri.sock for another RUN."""
     log_level: str = "info"
     network: NetworkConfig = field(default_factory=NetworkConfig)
 
@@ -53,6 +57,14 @@ class DaemonConfig:
     def socket_path(self) -> str:
         """``listen`` without its ``unix://`` scheme."""
         return self.listen.removeprefix("unix://")
+
+    @property
+    def nri_path(self) -> str:
+        """``nri_socket`` with its default; empty: no plugins."""
+        if self.nri_socket == "off":
+            return ""
+        default = "/var/run/nri/nri.sock" if self.run == DaemonConfig.run else f"{self.run}/nri.sock"
+        return self.nri_socket or default
 
     @property
     def kubelet_socket(self) -> str:

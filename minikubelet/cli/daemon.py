@@ -86,7 +86,7 @@ async def _start(
     db = Database(f"{config.root}/state.db")
     stack.callback(db.close)
     sources = Sources(config.certs_dirs, config.registries_conf, config.registry_auth_file)
-    images = ImageStore(db, config.root, sources)
+    images = ImageStore(db, config.root, sources, config.pinned_images)
     network = PodNetwork(db, config.network, config.instance)
     stack.push_async_callback(network.close)
     runtime = Runtime(config, db, images, network, spawner)

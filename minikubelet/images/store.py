@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from minikubelet.base.database import Database
@@ -78,8 +78,10 @@ class Order:
 class ImageStore:
     """Images on disk: pulled, found, held by containers, removed. All methods are the event loop's."""
 
-    def __init__(self, db: Database, root: str, sources: Sources) -> None:
+    def __init__(self, db: Database, root: str, sources: Sources, pinned: Collection[str] = ()) -> None:
+        """``pinned`` are references of images that must not be garbage-collected. Raises INVALID_ARGUMENT."""
         self._root = root
+        self._pinned = frozenset(str(parse_reference(reference)) for reference in pinned)
         self._sources = sources
         self._registries = RegistriesConf()
         """As last read: :meth:`find` can't wait for files."""
@@ -261,7 +263,7 @@ class ImageStore:
             size=sum(unique.values()) + sum(self._records.blobs(image_id).values()),
             config=config,
             layers=tuple(layer.name for layer in reversed(layers)),
-            pinned=bool(row["pinned"]),
+            pinned=bool(row["pinned"]) or not self._pinned.isdisjoint(names),
             manifest_digest=row["manifest"],
             created_at=row["created_at"],
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -37,11 +37,16 @@ class Stores:
         self._open: list[tuple[ImageStore, Database]] = []
 
     async def start(
-        self, certs_dirs: list[str] | None = None, *, registries_conf: str = "", auth_file: str = ""
+        self,
+        certs_dirs: list[str] | None = None,
+        *,
+        registries_conf: str = "",
+        auth_file: str = "",
+        pinned: Collection[str] = (),
     ) -> ImageStore:
         database = Database(f"{self.root}/state.db")
         sources = Sources(certs_dirs or [], registries_conf, auth_file)
-        store = ImageStore(database, str(self.root), sources)
+        store = ImageStore(database, str(self.root), sources, pinned)
         self._open.append((store, database))
         await store.start()
         return store

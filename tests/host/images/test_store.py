@@ -30,6 +30,18 @@ async def test_images_outlive_the_daemon(stores: Stores, own_registry: Registry)
     assert [image.pinned for image in again.list()] == [True, False]
 
 
+async def test_images_are_pinned_by_configuration(stores: Stores, own_registry: Registry) -> None:
+    names = [own_registry.add(f"{n}:1", i) for n, i in (("a", catalog.busybox()), ("b", catalog.layered()))]
+    store = await stores.start(pinned=[names[0]])
+    assert [(await store.pull(name)).pinned for name in names] == [True, False]
+    await stores.stop()
+    store = await stores.start(pinned=[names[1]])
+    assert [image.pinned for image in store.list()] == [False, True]
+    await stores.stop()
+    with pytest.raises(NodeError, match="invalid reference"):
+        await stores.start(pinned=["Not:A:Name"])
+
+
 async def test_remove_by_any_name_removes_all(stores: Stores, own_registry: Registry) -> None:
     store = await stores.start()
     image = catalog.busybox()
