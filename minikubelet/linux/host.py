@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass, field
 
-from minikubelet.linux import apparmor, capabilities
+from minikubelet.linux import apparmor, capabilities, selinux
 from minikubelet.linux.cgroup import hugetlb
 from minikubelet.linux.cgroup.mount import CgroupMount, find_mount
 
@@ -92,7 +92,7 @@ def detect() -> HostFacts:
         capabilities=held,
         cgroup=cgroup,
         apparmor=apparmor.enabled(),
-        selinux=os.path.exists("/sys/fs/selinux/enforce"),
+        selinux=selinux.enabled(),
         seccomp=os.path.exists("/proc/sys/kernel/seccomp/actions_avail"),
         ipv6=os.path.isdir("/proc/sys/net/ipv6"),
         pressure=os.path.exists("/proc/pressure/cpu"),

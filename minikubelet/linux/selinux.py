@@ -13,6 +13,7 @@ import os
 from dataclasses import dataclass, replace
 
 _ENFORCE = "/sys/fs/selinux/enforce"
+_OWN = "/proc/self/attr/current"
 _CHECK = "/sys/fs/selinux/context"
 _CONFIG = "/etc/selinux"
 _ATTRIBUTE = "security.selinux"
@@ -72,9 +73,17 @@ FILE = Context("system_u", "object_r", "container_file_t")
 """What containers have where the policy says nothing else (container-selinux)."""
 
 
-def enabled(path: str = _ENFORCE) -> bool:
-    """Whether this kernel has SELinux on, with a policy; enforcing or not."""
-    return os.path.exists(path)
+def enabled(path: str = _ENFORCE, own: str = _OWN) -> bool:
+    """Whether this kernel has SELinux on, enforcing or not.
+
+    Before a policy is loaded all contexts would be taken, and mean nothing: this process is called ``kernel``
+    then (as libselinux finds it out).
+    """
+    if not os.path.exists(path):
+        return False
+    with contextlib.suppress(OSError), open(own, "rb") as file:
+        return file.read(4096).strip(b"\0\n") not in (b"", b"kernel")
+    return False
 
 
 def container_contexts(config: str = _CONFIG) -> tuple[Context, Context]:

@@ -13,9 +13,14 @@ from minikubelet.linux.selinux import Context
 
 
 def test_enabled(tmp_path: Path) -> None:
-    assert not selinux.enabled(str(tmp_path / "enforce"))
+    paths = str(tmp_path / "enforce"), str(tmp_path / "current")
+    assert not selinux.enabled(*paths)
     (tmp_path / "enforce").write_text("0")
-    assert selinux.enabled(str(tmp_path / "enforce"))
+    assert not selinux.enabled(*paths)
+    (tmp_path / "current").write_text("kernel\0")
+    assert not selinux.enabled(*paths), "no policy is loaded"
+    (tmp_path / "current").write_text("system_u:system_r:init_t:s0\0")
+    assert selinux.enabled(*paths)
 
 
 def test_contexts_are_the_policys(tmp_path: Path) -> None:
