@@ -60,6 +60,8 @@ def check(config: DaemonConfig) -> None:
     for key in ("registries_conf", "registry_auth_file"):
         if getattr(config, key) and not getattr(config, key).startswith("/"):
             raise invalid(camel(key), f"{getattr(config, key)!r} is not an absolute path")
+    if config.nri_socket not in ("", "off") and not config.nri_socket.startswith("/"):
+        raise invalid("nriSocket", f"{config.nri_socket!r} is neither an absolute path nor off")
     if not config.listen.startswith("unix:///"):
         raise invalid("listen", f"{config.listen!r} is not a unix socket (unix:///PATH)")
 

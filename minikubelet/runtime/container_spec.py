@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from minikubelet.base.errors import invalid, precondition
 from minikubelet.images.models import Image
-from minikubelet.runtime import labels, mounts, resources, security, signals
+from minikubelet.runtime import adjust, labels, mounts, resources, security, signals
 from minikubelet.runtime.files import pod_hostname
 from minikubelet.runtime.models import (
     DEFAULT_STOP_SIGNAL,
@@ -49,7 +49,7 @@ class Places:
 def start_request(container: Container, places: Places, enforcement: resources.Enforcement) -> StartContainer:
     """The request that starts ``container``. Raises NodeError for what can't be done, naming the field."""
     config = container.config
-    devices = mounts.container_devices(config)
+    devices = adjust.devices(mounts.container_devices(config), config.adjusted)
     own_users = container.sandbox.config.namespaces.own_users is not None
     hidden = security.hidden_paths(config.security, own_users)
     shared = any(mount.propagation == "bidirectional" for mount in config.mounts)
@@ -61,8 +61,11 @@ def start_request(container: Container, places: Places, enforcement: resources.E
         upperdir=f"{places.container_dir}/upper",
         workdir=f"{places.container_dir}/work",
         read_only_root=config.security.readonly_rootfs,
-        mounts=mounts.container_mounts(
-            config, container.sandbox.config, places.run_dir, container.image.volumes
+        mounts=adjust.mounts(
+            mounts.container_mounts(
+                config, container.sandbox.config, places.run_dir, container.image.volumes
+            ),
+            config.adjusted,
         ),
         devices=devices,
         masked_paths=list(hidden.masked),
@@ -97,7 +100,7 @@ def process(container: Container) -> Process:
     secure = config.security
     capabilities = security.container_capabilities(secure)
     resources.note_oom_score(container.resources.oom_score_adj)
-    return Process(
+    made = Process(
         args=arguments(config, image),
         env=environment(container),
         cwd=config.working_dir or image.working_dir or "/",
@@ -113,6 +116,7 @@ def process(container: Container) -> Process:
         # 0, too: the daemon's own may be lower, and is nobody else's.
         oom_score_adj=container.resources.oom_score_adj,
     )
+    return adjust.process(made, config.adjusted)
 
 
 def arguments(config: ContainerConfig, image: ImageFacts) -> list[bytes]:

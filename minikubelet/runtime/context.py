@@ -22,6 +22,7 @@ from minikubelet.runtime.container_spec import Places
 from minikubelet.runtime.events import EventBroker
 from minikubelet.runtime.models import Container, Sandbox, SandboxMetadata, SandboxState
 from minikubelet.runtime.monitor_client import MonitorClient
+from minikubelet.runtime.plugins import NoPlugins, Plugins
 from minikubelet.runtime.resources import Enforcement
 from minikubelet.runtime.spawner_client import SpawnerClient
 from minikubelet.runtime.store import Store
@@ -71,6 +72,7 @@ class Context:
         )
         self.spawner = spawner
         self.events = EventBroker()
+        self.plugins: Plugins = NoPlugins()
         self.sandboxes: dict[str, Sandbox] = {}
         self.containers: dict[str, Container] = {}
         self.execs: dict[str, asyncio.Future[ExitStatus]] = {}

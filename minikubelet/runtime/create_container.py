@@ -17,6 +17,7 @@ from minikubelet.runtime.context import Context
 from minikubelet.runtime.events import EventKind
 from minikubelet.runtime.models import Container, ContainerConfig, Sandbox
 from minikubelet.runtime.validation import check_container
+from minikubelet.wire.messages import StartContainer
 
 
 async def create_container(context: Context, sandbox_identifier: str, config: ContainerConfig) -> str:
@@ -36,6 +37,8 @@ async def create_container(context: Context, sandbox_identifier: str, config: Co
             run_dir = context.places(container).run_dir
             await asyncio.to_thread(labels.relabel, config, run_dir, request.mount_label)
         async with UndoStack("CreateContainer") as undo:
+            if context.plugins.active:
+                await _ask_plugins(context, container, request, undo)
             if container.log_path:
                 log_files.make_folder(sandbox.config.log_directory, config.log_path)
             folder = context.container_dir(container.id)
@@ -50,7 +53,25 @@ async def create_container(context: Context, sandbox_identifier: str, config: Co
         sandbox.containers[container.id] = container
         context.containers[container.id] = container
         context.events.publish(EventKind.CREATED, sandbox, container)
+        if context.plugins.active:
+            await context.plugins.container_created(container)
         return container.id
+
+
+async def _ask_plugins(
+    context: Context, container: Container, request: StartContainer, undo: UndoStack
+) -> None:
+    """Let plugins change what is about to be made. Raises NodeError."""
+    undo.push("plugins: removed", lambda: context.plugins.remove_container(container))
+    undo.push("plugins: stopped", lambda: context.plugins.stop_container(container))
+    adjusted = await context.plugins.create_container(container, request)
+    if adjusted is None:
+        return
+    names = (*container.config.cdi_devices, *adjusted.cdi_devices)
+    config = msgspec.structs.replace(container.config, adjusted=adjusted, cdi_devices=names)
+    container.config = await _with_devices(config) if adjusted.cdi_devices else config
+    container.status.resources = adjusted.resources
+    container_spec.start_request(container, context.places(container), context.enforcement)
 
 
 async def _with_devices(config: ContainerConfig) -> ContainerConfig:

@@ -62,6 +62,8 @@ def record_exit(context: Context, container: Container, status: ExitStatus) -> N
     container.exited.set()
     log.debug("container %s has ended with code %d", container.id, status.exit_code)
     context.events.publish(EventKind.STOPPED, container.sandbox, container)
+    if context.plugins.active:
+        context.background(context.plugins.stop_container(container))
 
 
 def _reason(status: ExitStatus) -> str:
@@ -81,6 +83,8 @@ def record_start_error(context: Context, container: Container, message: str) -> 
     context.store.save_container(container)
     container.exited.set()
     context.events.publish(EventKind.STOPPED, container.sandbox, container)
+    if context.plugins.active:
+        context.background(context.plugins.stop_container(container))
 
 
 def record_not_ready(context: Context, sandbox: Sandbox, message: str = "") -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from minikubelet.wire.messages import Device, ExitStatus, Mount, Process, ResolvedUser
+from minikubelet.wire.messages import Device, ExitStatus, Mount, Process, ResolvedUser, Rlimit
 
 DEFAULT_STOP_SIGNAL = "SIGTERM"
 
@@ -293,6 +293,28 @@ class Edits(Config, frozen=True, kw_only=True):
     gids: tuple[int, ...] = ()
 
 
+class Adjusted(Config, frozen=True, kw_only=True):
+    """What plugins have changed in a container about to be made; names in ``removed_…`` are taken out."""
+
+    annotations: dict[str, str] = {}
+    removed_annotations: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
+    """In place of command and arguments; empty: as they are."""
+    env: tuple[str, ...] = ()
+    """As ``NAME=VALUE``."""
+    removed_env: tuple[str, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    removed_mounts: tuple[str, ...] = ()
+    devices: tuple[Device, ...] = ()
+    removed_devices: tuple[str, ...] = ()
+    rlimits: tuple[Rlimit, ...] = ()
+    cdi_devices: tuple[str, ...] = ()
+    resources: LinuxResources | None = None
+    """All of them, as they are now; None: unchanged."""
+    seccomp: dict[str, Any] | None = None
+    """An OCI profile in place of the request's; None: unchanged."""
+
+
 class ContainerConfig(Config, frozen=True, kw_only=True):
     """CRI ContainerConfig."""
 
@@ -307,6 +329,8 @@ class ContainerConfig(Config, frozen=True, kw_only=True):
     cdi_devices: tuple[str, ...] = ()
     edits: Edits = Edits()
     """What they and CDI's annotations come to on this host; filled in by CreateContainer."""
+    adjusted: Adjusted = Adjusted()
+    """What plugins made of it; filled in by CreateContainer."""
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     log_path: str = ""

@@ -32,6 +32,8 @@ async def remove_container(context: Context, identifier: str) -> None:
                 remove_cgroup(context, container.cgroup)
         except PeerGone:
             remove_cgroup(context, container.cgroup)
+        if context.plugins.active:
+            await context.plugins.remove_container(container)
         forget(context, container)
 
 

@@ -29,6 +29,10 @@ async def remove_locked(context: Context, sandbox: Sandbox) -> None:
     if not sandbox.status.stopped_at:
         await stop_locked(context, sandbox)
     await release_network(context, sandbox)
+    if context.plugins.active:
+        for container in list(sandbox.containers.values()):
+            await context.plugins.remove_container(container)
+        await context.plugins.remove_sandbox(sandbox)
     monitor = sandbox.monitor
     if monitor is not None and not monitor.gone:
         await monitor.shutdown()

@@ -106,6 +106,8 @@ async def _make(context: Context, sandbox: Sandbox, undo: UndoStack) -> None:
             os.close(fd)
     sandbox.status.pid = started.pid
     sandbox.status.start_ticks = started.start_ticks
+    if context.plugins.active:
+        await context.plugins.run_sandbox(sandbox)
     sandbox.status.ready_at = now_ns()
     context.store.save_sandbox(sandbox)
     context.sandboxes[sandbox.id] = sandbox

@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator, Iterable
 
 from minikubelet.base.config import DaemonConfig
 from minikubelet.base.database import Database
-from minikubelet.base.errors import NodeError
+from minikubelet.base.errors import Code, NodeError
 from minikubelet.images.store import ImageStore
 from minikubelet.linux.cgroup import core
 from minikubelet.linux.host import HostFacts, detect
 from minikubelet.network.pod_network import PodNetwork
-from minikubelet.runtime import streams
+from minikubelet.runtime import container_spec, streams
 from minikubelet.runtime.context import Context
 from minikubelet.runtime.create_container import create_container
 from minikubelet.runtime.events import Event
@@ -31,6 +31,7 @@ from minikubelet.runtime.models import (
     SandboxConfig,
     SandboxState,
 )
+from minikubelet.runtime.plugins import Plugins
 from minikubelet.runtime.recovery import recover
 from minikubelet.runtime.remove_container import remove_container
 from minikubelet.runtime.remove_sandbox import remove_sandbox
@@ -42,8 +43,9 @@ from minikubelet.runtime.start_container import start_container
 from minikubelet.runtime.stats import Meter, PodUsage, Usage
 from minikubelet.runtime.stop_container import stop_container
 from minikubelet.runtime.stop_sandbox import stop_sandbox
-from minikubelet.runtime.update_resources import update_resources
+from minikubelet.runtime.update_resources import put_in_force, update_resources
 from minikubelet.runtime.update_sandbox_resources import update_sandbox_resources
+from minikubelet.wire.messages import StartContainer
 
 log = logging.getLogger(__name__)
 
@@ -168,6 +170,26 @@ class Runtime:
     async def reopen_log(self, container_id: str) -> None:
         """ReopenContainerLog."""
         await reopen_log(self._context, container_id)
+
+    # --- plugins ---
+
+    def use_plugins(self, plugins: Plugins) -> None:
+        """Ask ``plugins`` from now on."""
+        self._context.plugins = plugins
+
+    def start_request(self, container: Container) -> StartContainer | None:
+        """What a container is started with; None where that can't be told any more."""
+        try:
+            places = self._context.places(container)
+            return container_spec.start_request(container, places, self._context.enforcement)
+        except NodeError:
+            return None
+
+    def set_resources(self, container: Container, resources: LinuxResources) -> None:
+        """Put all resources in force, asking nobody. One that is just starting can't be changed: ABORTED."""
+        if container.starting:
+            raise NodeError(Code.ABORTED, f"container {container.id} is being started")
+        put_in_force(self._context, container, resources)
 
     # --- programs and streams ---
 

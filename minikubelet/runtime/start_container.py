@@ -34,6 +34,11 @@ async def start_container(context: Context, identifier: str) -> None:
         try:
             container_spec.check_target(container.config, sandbox)
             request = container_spec.start_request(container, context.places(container), context.enforcement)
+            if context.plugins.active:
+                await context.plugins.start_container(container)
+                request = container_spec.start_request(
+                    container, context.places(container), context.enforcement
+                )
             container.starting = True
             started = await monitor.start_container(request)
         except asyncio.CancelledError:
@@ -45,6 +50,8 @@ async def start_container(context: Context, identifier: str) -> None:
         finally:
             container.starting = False
         _record(context, container, started)
+        if context.plugins.active:
+            await context.plugins.container_started(container)
 
 
 def _record(context: Context, container: Container, started: ContainerStarted) -> None:

@@ -51,6 +51,8 @@ async def stop_locked(context: Context, sandbox: Sandbox) -> None:
         await _wait_for_exits(context, sandbox)
     elif not sandbox.status.stopped_at:
         lose(context, sandbox, "the pod's monitor has ended")
+    if context.plugins.active and not sandbox.status.released:
+        await context.plugins.stop_sandbox(sandbox)
     await release_network(context, sandbox)
     record_not_ready(context, sandbox)
 

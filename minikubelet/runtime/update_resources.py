@@ -5,7 +5,7 @@ from __future__ import annotations
 from minikubelet.base.errors import StepError, precondition
 from minikubelet.linux.cgroup import files
 from minikubelet.runtime.context import Context
-from minikubelet.runtime.models import ContainerState, LinuxResources
+from minikubelet.runtime.models import Container, ContainerState, LinuxResources
 from minikubelet.runtime.resources import merge
 
 
@@ -14,15 +14,28 @@ async def update_resources(context: Context, identifier: str, update: LinuxResou
     container = context.container(identifier)
     async with container.sandbox.lock:
         container = context.container(container.id)
-        if container.state is ContainerState.EXITED:
-            raise precondition(f"container {container.id} is in state {container.state.value}")
-        merged = merge(container.resources, update)
-        values = context.enforcement.files(merged, f"container {container.id[:13]}", "linux")
-        if container.state is ContainerState.RUNNING:
-            try:
-                files.write_all(context.cgroups.path + container.cgroup, values)
-            except OSError as exc:
-                raise StepError("write the cgroup setting", exc.errno or 0, str(exc.filename or "")) from exc
-        container.status.resources = merged
-        container.exec_template = None
-        context.store.save_container(container)
+        _check_state(container)
+        if context.plugins.active:
+            update = await context.plugins.update_container(container, update)
+            _check_state(container)
+        put_in_force(context, container, merge(container.resources, update))
+        if context.plugins.active:
+            await context.plugins.container_updated(container)
+
+
+def _check_state(container: Container) -> None:
+    if container.state is ContainerState.EXITED:
+        raise precondition(f"container {container.id} is in state {container.state.value}")
+
+
+def put_in_force(context: Context, container: Container, resources: LinuxResources) -> None:
+    """Give a container all of ``resources``, in one step. Raises NodeError, StepError naming the file."""
+    values = context.enforcement.files(resources, f"container {container.id[:13]}", "linux")
+    if container.state is ContainerState.RUNNING:
+        try:
+            files.write_all(context.cgroups.path + container.cgroup, values)
+        except OSError as exc:
+            raise StepError("write the cgroup setting", exc.errno or 0, str(exc.filename or "")) from exc
+    container.status.resources = resources
+    container.exec_template = None
+    context.store.save_container(container)

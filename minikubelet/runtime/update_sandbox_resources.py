@@ -32,6 +32,8 @@ async def update_sandbox_resources(
     sandbox = context.sandbox(identifier)
     async with sandbox.lock:
         context.ready(sandbox)
+        if context.plugins.active:
+            await context.plugins.update_sandbox(sandbox, overhead, resources)
         status = sandbox.status
         before = status.resources, status.overhead
         status.resources = _merged(status.resources or sandbox.config.resources, resources)
@@ -46,6 +48,8 @@ async def update_sandbox_resources(
             status.resources, status.overhead = before
             raise
         context.store.save_sandbox(sandbox)
+        if context.plugins.active:
+            await context.plugins.sandbox_updated(sandbox)
 
 
 def _merged(current: LinuxResources | None, update: LinuxResources | None) -> LinuxResources | None:

@@ -20,8 +20,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime": LOW | {"images", "network"},
     "streaming": {"base", "wire", "runtime"},
     "cri": LOW | {"images", "network", "runtime", "streaming", "criapi"},
+    "nri": LOW | {"runtime", "criapi"},
     "kubelet": {"base", "linux", "criapi"},
-    "cli": LOW | {"spawner", "images", "network", "runtime", "streaming", "cri", "criapi", "kubelet"},
+    "cli": LOW | {"spawner", "images", "network", "runtime", "streaming", "cri", "criapi", "kubelet", "nri"},
 }
 ONLY_IN = {"ctypes": {"linux"}, "pyroute2": {"network"}, "grpc": {"cri", "kubelet", "cli"}}
 STDLIB_ONLY = {"base", "linux"}

@@ -15,13 +15,15 @@ from google.protobuf import descriptor_pb2
 
 ROOT = Path(__file__).resolve().parents[3]
 CRI_API = "k8s.io/cri-api@v0.37.0"
+NRI = "github.com/containerd/nri@v0.12.0"
 F = descriptor_pb2.FieldDescriptorProto
 
 
 def test_committed_modules_are_up_to_date(tmp_path: Path) -> None:
     subprocess.run([sys.executable, str(ROOT / "scripts" / "gen-proto"), str(tmp_path)], check=True)
     made = sorted(path.name for path in tmp_path.iterdir())
-    assert made == ["api_pb2.py", "api_pb2.pyi", "node_pb2.py", "node_pb2.pyi"]
+    modules = ("api", "deviceplugin", "node", "nri", "podresources", "ttrpc")
+    assert made == [f"{module}_pb2.{ending}" for module in modules for ending in ("py", "pyi")]
     for name in made:
         committed = ROOT / "minikubelet" / "criapi" / name
         assert committed.read_text() == (tmp_path / name).read_text(), (
@@ -77,24 +79,24 @@ def facts(file: descriptor_pb2.FileDescriptorProto) -> set[str]:
     return found
 
 
-def published_proto() -> Path:
+def published_proto(module: str = CRI_API, folder: str = "pkg/apis/runtime/v1") -> Path:
     """The module's directory with api.proto; skips, saying why, where it can't be had."""
     go = shutil.which("go")
     if go is None:
-        pytest.skip(f"no Go toolchain to download {CRI_API} with")
-    command = [go, "mod", "download", "-json", CRI_API]
+        pytest.skip(f"no Go toolchain to download {module} with")
+    command = [go, "mod", "download", "-json", module]
     env = {**os.environ, "GOFLAGS": "-mod=mod", "GO111MODULE": "on"}
     done = subprocess.run(command, cwd="/", env=env, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        pytest.skip(f"go mod download {CRI_API} failed: {done.stdout.strip()} {done.stderr.strip()}")
-    return Path(json.loads(done.stdout)["Dir"], "pkg/apis/runtime/v1")
+        pytest.skip(f"go mod download {module} failed: {done.stdout.strip()} {done.stderr.strip()}")
+    return Path(json.loads(done.stdout)["Dir"], folder)
 
 
-def parse(directory: Path, scratch: Path) -> descriptor_pb2.FileDescriptorProto:
+def parse(directory: Path, scratch: Path, name: str = "api.proto") -> descriptor_pb2.FileDescriptorProto:
     from grpc_tools import protoc
 
     out = scratch / "set.pb"
-    assert protoc.main(["protoc", f"-I{directory}", f"--descriptor_set_out={out}", "api.proto"]) == 0
+    assert protoc.main(["protoc", f"-I{directory}", f"--descriptor_set_out={out}", name]) == 0
     (file,) = descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes()).file
     return file
 
@@ -105,6 +107,14 @@ def test_transcription_equals_the_published_module(tmp_path: Path) -> None:
     assert sorted(ours - upstream) == []
     assert sorted(upstream - ours) == []
     assert len(ours) > 800
+
+
+def test_nri_transcription_equals_the_published_module(tmp_path: Path) -> None:
+    ours = facts(parse(ROOT / "proto/nri/v1alpha1", tmp_path, "nri.proto"))
+    upstream = facts(parse(published_proto(NRI, "pkg/api"), tmp_path))
+    assert sorted(ours - upstream) == []
+    assert sorted(upstream - ours) == []
+    assert len(ours) > 400
 
 
 def test_facts_tell_files_apart(tmp_path: Path) -> None:
