@@ -22,7 +22,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import grpc
 import yaml
+
+from minikubelet.criapi import api_pb2 as api
+from minikubelet.criapi import services
+from tests.host import leaks
 
 PEERS = Path(os.environ.get("MINIKUBELET_PEERS", "/var/cache/minikubelet-peers")) / "bin"
 PATIENCE = 60.0 * float(os.environ.get("MINIKUBELET_PATIENCE", "1"))
@@ -158,6 +163,7 @@ class UpstreamKubelet:
                 stderr=log,
                 start_new_session=True,
             )
+        leaks.expect(self.process.pid)
         try:
             wait_for("the upstream kubelet is healthy", self._healthy)
         except BaseException:
@@ -168,6 +174,7 @@ class UpstreamKubelet:
         """End it and take its mounts away; files below `home` stay."""
         process, self.process = self.process, None
         if process is not None:
+            leaks.unexpect(process.pid)
             process.send_signal(number)
             try:
                 process.wait(PATIENCE)
@@ -279,9 +286,12 @@ class UpstreamKubelet:
         """Pods from its sources, with the status that it computed."""
         return self.json("/pods").get("items") or []
 
-    def running_pods(self) -> list[dict[str, Any]]:
-        """Pods as the runtime told it."""
-        return self.json("/runningpods/").get("items") or []
+    def running_pods(self) -> set[str]:
+        """Names of pods whose sandbox is ready: asked of the runtime, for /runningpods may be 2 s old."""
+        target = self.endpoint.replace("unix:///", "unix:/")
+        with grpc.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)]) as channel:
+            answer = services.RUNTIME.connect(channel).ListPodSandbox(api.ListPodSandboxRequest())
+        return {each.metadata.name for each in answer.items if each.state == api.SANDBOX_READY}
 
     def pod(self, name: str) -> dict[str, Any] | None:
         """The pod with that name in its manifest; static pods get the node's name appended."""
@@ -313,12 +323,7 @@ class UpstreamKubelet:
     def wait_gone(self, name: str) -> None:
         """Wait until a pod is neither known nor running."""
         full = f"{name}-{self.node_name}"
-
-        def gone() -> bool:
-            running = {each["metadata"]["name"] for each in self.running_pods()}
-            return self.pod(name) is None and full not in running
-
-        wait_for(f"pod {name} is gone", gone)
+        wait_for(f"pod {name} is gone", lambda: not self.pod(name) and full not in self.running_pods())
 
 
 def is_ready(pod: Mapping[str, Any]) -> bool:

@@ -153,6 +153,12 @@ def pause(binary: Path | None = None) -> Image:
     return build_image([Layer().file("pause", binary.read_bytes(), 0o755)], {"Entrypoint": ["/pause"]})
 
 
+def agnhost(binary: Path) -> Image:
+    """A shell and agnhost, the many servers in one program that Kubernetes' own tests use; static."""
+    layers = [base_layer(), Layer().file("agnhost", binary.read_bytes(), 0o755)]
+    return build_image(layers, {"Env": [PATH], "Entrypoint": ["/agnhost"], "Cmd": ["pause"]})
+
+
 BIG_FILES = 24_000
 BIG_BYTES = 400_000_000
 BIG_LAYERS = 6

@@ -156,3 +156,8 @@ def test_a_wrong_container_field(fields: dict[str, Any], field: str) -> None:
     with pytest.raises(NodeError) as caught:
         check_container(container_config(**fields), sandbox_config())
     assert (caught.value.code, caught.value.field) == (Code.INVALID_ARGUMENT, field)
+
+
+def test_a_sub_path_of_an_image_beside_a_host_path_means_nothing() -> None:
+    mount = MountConfig(container_path="/x", host_path="/tmp/volume/sub", image_sub_path="sub")
+    check_container(container_config(mounts=(mount,)), sandbox_config())
