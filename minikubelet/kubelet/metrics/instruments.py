@@ -37,6 +37,13 @@ class Instruments:
     """One kubelet's counters."""
 
     def __init__(self) -> None:
+        self._of_the_runtime()
+        self._of_the_kubelet()
+        self.last_relist = 0.0
+        """Monotonic seconds of the last list; 0: there was none."""
+        self.last_relist_wall = 0.0
+
+    def _of_the_runtime(self) -> None:
         seconds = "Duration in seconds"
         self.operations = Counter(
             "kubelet_runtime_operations_total",
@@ -84,6 +91,9 @@ class Instruments:
             "kubelet_evented_pleg_connection_success_count_total",
             "Number of times the runtime's event stream was opened.",
         )
+
+    def _of_the_kubelet(self) -> None:
+        seconds = "Duration in seconds"
         self.pod_start = Histogram(
             "kubelet_pod_start_duration_seconds",
             f"{seconds} from the kubelet seeing a pod first until it runs.",
@@ -111,9 +121,6 @@ class Instruments:
             f"{seconds} to serve HTTP requests.",
             ("method", "path", "server_type", "long_running"),
         )
-        self.last_relist = 0.0
-        """Monotonic seconds of the last list; 0: there was none."""
-        self.last_relist_wall = 0.0
 
     def operation(self, name: str, seconds: float, error: NodeError | None) -> None:
         """A call to the runtime has ended."""

@@ -307,4 +307,5 @@ def test_kubelet_words() -> None:
     parsed = kubelet.parser().parse_args(
         ["--container-runtime-endpoint", "unix:///c.sock", "--manifests", "/m"]
     )
-    assert (parsed.container_runtime_endpoint, parsed.manifests) == ("unix:///c.sock", "/m")
+    config, warnings = kubelet.configure(parsed)
+    assert (config.container_runtime_endpoint, config.manifests, warnings) == ("unix:///c.sock", "/m", [])
