@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from minikubelet.base.config import DaemonConfig
@@ -17,11 +17,12 @@ from minikubelet.cli.options import CommandError, unix_url
 from minikubelet.cli.reporter import Reporter
 from minikubelet.kubelet.config import KubeletConfig
 from minikubelet.kubelet.defaults import apply_defaults
-from minikubelet.kubelet.manifests.decode import decode_pods
+from minikubelet.kubelet.manifests.decode import Manifest, decode_manifest
 from minikubelet.kubelet.manifests.errors import ManifestError
 from minikubelet.kubelet.manifests.static import make_static
 from minikubelet.kubelet.manifests.yaml_reader import MAX_BYTES
 from minikubelet.kubelet.objects import Pod
+from minikubelet.kubelet.objects.data import DataObject
 from minikubelet.kubelet.validation import validate_pod
 from minikubelet.kubelet.volumes import removal
 
@@ -93,12 +94,7 @@ def read_manifests(paths: list[str]) -> list[Pod]:
     pods: dict[str, Pod] = {}
     for path in paths:
         try:
-            with open(path, "rb") as file:
-                text = file.read(MAX_BYTES + 1)
-            found = decode_pods(text, path)
-            if not found:
-                raise ManifestError("holds no pod", file=path)
-            for pod, document in found:
+            for pod, document in _decode(path).pods:
                 make_static(pod, node_name, path)
                 apply_defaults(pod)
                 for problem in validate_pod(pod):
@@ -112,6 +108,22 @@ def read_manifests(paths: list[str]) -> list[Pod]:
         except OSError as exc:
             raise CommandError(f"{path}: {exc.strerror}") from None
     return list(pods.values())
+
+
+def read_objects(paths: list[str]) -> list[DataObject]:
+    """ConfigMaps and the like in files that :func:`read_manifests` has found good. Raises CommandError."""
+    try:
+        return [each for path in paths for each in _decode(path).objects]
+    except (ManifestError, OSError) as exc:
+        raise CommandError(str(exc)) from None
+
+
+def _decode(path: str) -> Manifest:
+    with open(path, "rb") as file:
+        manifest = decode_manifest(file.read(MAX_BYTES + 1), path)
+    if not manifest and not manifest.warnings:
+        raise ManifestError("holds no pod", file=path)
+    return manifest
 
 
 class _Fixed:
@@ -129,9 +141,10 @@ class _Fixed:
 class Foreground:
     """One run from start to end."""
 
-    def __init__(self, settings: Settings, pods: list[Pod]) -> None:
+    def __init__(self, settings: Settings, pods: list[Pod], objects: Sequence[DataObject] = ()) -> None:
         self._settings = settings
         self._pods = pods
+        self._objects = objects
         self._reporter = Reporter(time.monotonic(), {pod.uid: pod.metadata.name for pod in pods})
         self._interrupted = asyncio.Event()
         self._interrupted_at = 0.0
@@ -179,6 +192,7 @@ class Foreground:
             for line in await image_files.load(self._settings.daemon.listen, path, self._settings.root):
                 self._reporter.say(line)
         kubelet = Kubelet(self._settings.kubelet, source=_Fixed(self._pods))
+        kubelet.objects.replace("files", self._objects)
         stop = asyncio.Event()
         serving = asyncio.create_task(kubelet.run(stop))
         showing = [

@@ -11,7 +11,7 @@ import yaml
 
 from minikubelet.cli.manifest_files import document_starts
 from minikubelet.kubelet.defaults import apply_defaults
-from minikubelet.kubelet.manifests.decode import decode_pods
+from minikubelet.kubelet.manifests.decode import decode_manifest
 from minikubelet.kubelet.manifests.errors import ManifestError
 from minikubelet.kubelet.manifests.static import make_static
 from minikubelet.kubelet.validation import validate_pod, warnings_for
@@ -82,11 +82,12 @@ def _parts(text: bytes) -> Iterator[_Part]:
 def _check(part: _Part, file: str) -> tuple[list[Finding], int]:
     """What is found in one document, and how many objects it has."""
     try:
-        decoded = decode_pods(part.text.encode("utf-8", "surrogateescape"), file)
+        manifest = decode_manifest(part.text.encode("utf-8", "surrogateescape"), file)
     except ManifestError as exc:
         return [_finding("error", exc, part, file, steps(exc.field))], 0
+    decoded = manifest.pods
     single = len(decoded) == 1 and isinstance(decoded[0][1].data, dict)
-    findings = []
+    findings = [_finding("warning", each, part, file, None) for each in manifest.warnings]
     for pod, document in decoded:
         make_static(pod, _NODE, file)
         apply_defaults(pod)
@@ -94,7 +95,7 @@ def _check(part: _Part, file: str) -> tuple[list[Finding], int]:
             for problem in problems:
                 problem.line = document.line(problem.path)
                 findings.append(_finding(level, problem, part, file, problem.path if single else None))
-    return sorted(findings, key=lambda each: (each.line, each.column)), len(decoded)
+    return sorted(findings, key=lambda each: (each.line, each.column)), len(manifest) + len(manifest.warnings)
 
 
 def _finding(level: str, problem: ManifestError, part: _Part, file: str, path: Path | None) -> Finding:

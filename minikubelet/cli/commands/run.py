@@ -71,8 +71,9 @@ def run(args: argparse.Namespace) -> int:
         unenforced_limits=args.unenforced_limits,
         log_level=args.log_level,
     )
-    pods = foreground.read_manifests([os.path.abspath(path) for path in args.files])
+    files = [os.path.abspath(path) for path in args.files]
+    pods, objects = foreground.read_manifests(files), foreground.read_objects(files)
     options.need_root("pods need namespaces, mounts and network links")
     foreground.claim(settings)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    return asyncio.run(foreground.Foreground(settings, pods).run())
+    return asyncio.run(foreground.Foreground(settings, pods, objects).run())
