@@ -11,13 +11,15 @@ from typing import Any
 from minikubelet.base.errors import Code, NodeError
 from minikubelet.kubelet import admission, allocatable, gc, log_links, runtime_class, shutdown
 from minikubelet.kubelet.admission import Rejection
-from minikubelet.kubelet.demands import Amounts
+from minikubelet.kubelet.allocations import Allocations
+from minikubelet.kubelet.demands import Amounts, pod_requests
 from minikubelet.kubelet.events import NORMAL, WARNING
 from minikubelet.kubelet.eviction.manager import Evictable, EvictionManager
 from minikubelet.kubelet.gc import ImageGarbage
 from minikubelet.kubelet.logrotate import LogRotation
 from minikubelet.kubelet.node import Node
 from minikubelet.kubelet.objects import Pod
+from minikubelet.kubelet.resources import GUARANTEED, qos_class
 from minikubelet.kubelet.status import FAILED, SUCCEEDED
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,8 @@ class ResourceManagers:
         self._node = node
         self._workers = workers
         node.fits = self.fits
+        self.allocations = node.allocations = Allocations(node.config, self._active)
+        self._stack: contextlib.AsyncExitStack | None = None
         self._config = node.config.resources
         self._logs = LogRotation(node.client, self._config.garbage, node.config.log_dir)
         self.images = ImageGarbage(node.client, self._config.garbage, node.events, node.clock)
@@ -52,6 +56,8 @@ class ResourceManagers:
             systemd = await node.client.has_systemd_cgroups()
             node.cgroups.start(limits, systemd=systemd)
             self.eviction = EvictionManager(node, self.images, self._workers)
+            if self._stack is not None:
+                await self.allocations.start(self._stack)
         except (OSError, ValueError, NodeError) as exc:
             log.error("resources of this node: %s", exc)
             message = f"Failed to update Node Allocatable Limits: {exc}"
@@ -74,38 +80,50 @@ class ResourceManagers:
         ]
         rejection = self._admit(pod, [worker.pod for worker in alive])
         if rejection is None:
-            return None, False
+            return self.allocations.admit(pod), False
         lasting = [worker.pod for worker in alive if not worker.terminating]
         return rejection, len(lasting) < len(alive) and self._admit(pod, lasting) is None
 
     def fits(self, pod: Pod) -> Rejection | None:
         """See :class:`Node`."""
-        others = [
-            worker.pod
-            for worker in self._workers()
-            if worker.pod.uid != pod.uid and worker.pod.status.phase not in (SUCCEEDED, FAILED)
-        ]
+        active = self._active()
+        before = next((each for each in active if each.uid == pod.uid), pod)
+        moves = pod_requests(pod).get("cpu") != pod_requests(before).get("cpu")
+        if self.allocations.cpus is not None and moves and qos_class(pod) == GUARANTEED:
+            words = 'Resize is infeasible for Guaranteed Pods alongside CPU Manager policy "static"'
+            return Rejection("Infeasible", words)
+        others = [each for each in active if each.uid != pod.uid]
         return admission.admit_resize(pod, others, self.allocatable)
+
+    def _active(self) -> list[Pod]:
+        """Pods that have not ended."""
+        return [pod for pod in self._pods() if pod.status.phase not in (SUCCEEDED, FAILED)]
 
     def _admit(self, pod: Pod, others: Sequence[Pod]) -> Rejection | None:
         conditions = self.eviction.conditions if self.eviction is not None else set()
-        return admission.admit(pod, others, self.allocatable, conditions)
+        room = {**self.allocatable, **self.allocations.room()}
+        return admission.admit(pod, others, room, conditions)
 
     def start(self, stack: contextlib.AsyncExitStack) -> None:
         """Begin the periodic work; the stack ends it."""
         stack.callback(self._node.cgroups.close)
+        self._stack = stack
         garbage = self._config.garbage
         for seconds, work in (
             (garbage.log_monitor_interval, self._rotate_logs),
             (garbage.container_period, self._collect_containers),
             (garbage.image_period, self._collect_images),
             (self._config.eviction.monitoring_period, self._evict),
+            (self._config.devices.cpu_manager_reconcile_period, self._reconcile_cpus),
         ):
             task = asyncio.create_task(self._every(seconds, work), name=work.__name__.strip("_"))
             stack.push_async_callback(_cancelled, task)
 
     async def _rotate_logs(self) -> None:
         await self._logs.look(self._node.cache.containers())
+
+    async def _reconcile_cpus(self) -> None:
+        await self.allocations.reconcile(self._node.client, self._node.cache.containers())
 
     async def _evict(self) -> None:
         if self.eviction is not None:

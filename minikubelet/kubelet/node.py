@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from minikubelet.kubelet.admission import Rejection
+from minikubelet.kubelet.allocations import Allocations
 from minikubelet.kubelet.backoff import Backoff
 from minikubelet.kubelet.cgroups.tree import CgroupTree
 from minikubelet.kubelet.clock import Clock
@@ -65,5 +66,7 @@ class Node:
     """What the node gives to pods: millicores of cpu, else bytes."""
     fits: Callable[[Pod], Rejection | None] = lambda pod: None
     """Whether a pod with other resources than now could be run: the reason Deferred or Infeasible if not."""
+    allocations: Allocations | None = None
+    """CPUs and devices that are given out one by one."""
     runtime_name: str = ""
     host_ips: Sequence[str] = field(default_factory=list)

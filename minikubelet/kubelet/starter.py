@@ -181,6 +181,7 @@ class ContainerStarter:
             if state.pod.spec.host_network or ips:
                 around.hosts_file = podfiles.write_hosts(node.config, state.pod, ips)
             config = container_config(state.pod, container, around)
+            await self._allocate(container, config)
             parent = node.cgroups.parent(state.pod)
             pod_config = sandbox_config(state.pod, node.config, sandbox.attempt, parent, users)
         except (ContainerConfigError, OSError) as exc:
@@ -188,6 +189,14 @@ class ContainerStarter:
         except NodeError as exc:
             raise _Failed("CreateContainerError", str(exc)) from None
         return await self._create_in(container, sandbox, config, pod_config)
+
+    async def _allocate(self, container: Container, config: api.ContainerConfig) -> None:
+        if self._node.allocations is None:
+            return
+        try:
+            await self._node.allocations.prepare(self._state.pod, container, config)
+        except NodeError as exc:
+            raise ContainerConfigError(str(exc)) from None
 
     async def _create_in(
         self,

@@ -1,0 +1,149 @@
+"""What containers get of the node one by one, CPUs and devices, and who has what (PodResources API v1)."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterable
+
+from minikubelet.base.errors import Code, NodeError
+from minikubelet.criapi import api_pb2 as api
+from minikubelet.criapi import podresources_pb2 as pr
+from minikubelet.criapi import services
+from minikubelet.kubelet.admission import Rejection
+from minikubelet.kubelet.config import KubeletConfig
+from minikubelet.kubelet.cpumanager import manager as cpus
+from minikubelet.kubelet.cpumanager.manager import CpuManager
+from minikubelet.kubelet.cpumanager.topology import NotEnough, read_topology
+from minikubelet.kubelet.cri_client import CriClient
+from minikubelet.kubelet.devices.manager import DeviceManager
+from minikubelet.kubelet.grpc_server import UnixServer
+from minikubelet.kubelet.objects import Container, Pod
+from minikubelet.kubelet.observed import ObservedContainer
+
+log = logging.getLogger(__name__)
+
+
+class Allocations:
+    """One node's. ``active`` tells the pods that may have something."""
+
+    def __init__(self, config: KubeletConfig, active: Callable[[], Iterable[Pod]]) -> None:
+        self._config = config
+        self._active = active
+        self.cpus: CpuManager | None = None
+        self.devices: DeviceManager | None = None
+
+    async def start(self, stack: contextlib.AsyncExitStack) -> None:
+        """Begin, as far as the settings ask for it. Raises ValueError for bad ones, OSError."""
+        settings = self._config.resources.devices
+        self.cpus = cpus.make(self._config.resources, self._config.root, read_topology)
+        if settings.device_plugins:
+            state = os.path.join(self._config.root, "devices.json")
+            self.devices = DeviceManager(settings.device_plugin_dir, state)
+            await self.devices.start()
+            stack.push_async_callback(self.devices.close)
+        if settings.pod_resources_socket:
+            server = UnixServer(settings.pod_resources_socket, [(services.POD_RESOURCES, self)])
+            await server.start()
+            stack.push_async_callback(server.close)
+
+    # --- pods ------------------------------------------------------------------------------------------
+
+    def room(self) -> dict[str, int]:
+        """Devices that pods may ask for."""
+        return self.devices.allocatable() if self.devices is not None else {}
+
+    def admit(self, pod: Pod) -> Rejection | None:
+        """Give the pod its CPUs, or say why it can't have them."""
+        self._collect(pod.uid)
+        if self.cpus is None:
+            return None
+        try:
+            self.cpus.allocate(pod)
+        except NotEnough as exc:
+            return Rejection("UnexpectedAdmissionError", f"Allocate failed due to {exc}, which is unexpected")
+        return None
+
+    def _collect(self, *more: str) -> None:
+        """Take back what pods have that have ended."""
+        uids = {pod.uid for pod in self._active()} | set(more)
+        if self.cpus is not None:
+            self.cpus.keep_only(uids)
+        if self.devices is not None:
+            self.devices.keep_only(uids)
+
+    async def prepare(self, pod: Pod, container: Container, config: api.ContainerConfig) -> None:
+        """Put CPUs and devices into a container's configuration. Raises NodeError."""
+        if self.cpus is not None:
+            config.linux.resources.cpuset_cpus = self.cpus.cpuset(pod.uid, container.name)
+            if self.cpus.exclusive(pod.uid, container.name):
+                config.linux.resources.cpu_quota = -1  # nobody else is on them: nothing to throttle for
+        if self.devices is not None:
+            self._collect(pod.uid)
+            await self.devices.prepare(pod, container, config)
+
+    async def reconcile(self, client: CriClient, containers: Iterable[ObservedContainer]) -> None:
+        """Bring running containers to the CPUs that are now theirs."""
+        self._collect()
+        if self.cpus is not None:
+            await self.cpus.reconcile(client, containers)
+
+    # --- PodResources ----------------------------------------------------------------------------------
+
+    async def List(self, request: pr.ListPodResourcesRequest) -> pr.ListPodResourcesResponse:
+        """Every active pod with what its containers have."""
+        return pr.ListPodResourcesResponse(pod_resources=[self._of_pod(pod) for pod in self._active()])
+
+    async def Get(self, request: pr.GetPodResourcesRequest) -> pr.GetPodResourcesResponse:
+        """One pod's."""
+        for pod in self._active():
+            if (pod.metadata.name, pod.metadata.namespace) == (request.pod_name, request.pod_namespace):
+                return pr.GetPodResourcesResponse(pod_resources=self._of_pod(pod))
+        raise NodeError(
+            Code.NOT_FOUND, f"pod {request.pod_name} in namespace {request.pod_namespace} not found"
+        )
+
+    async def GetAllocatableResources(
+        self, request: pr.AllocatableResourcesRequest
+    ) -> pr.AllocatableResourcesResponse:
+        """What can be given out at all."""
+        answer = pr.AllocatableResourcesResponse(
+            cpu_ids=sorted(self.cpus.allocatable) if self.cpus is not None else []
+        )
+        for plugin in self.devices.plugins() if self.devices is not None else ():
+            for device in plugin.devices.values():
+                if device.healthy:
+                    answer.devices.append(_devices(plugin.resource, [device.id], device.nodes))
+        return answer
+
+    def _of_pod(self, pod: Pod) -> pr.PodResources:
+        return pr.PodResources(
+            name=pod.metadata.name,
+            namespace=pod.metadata.namespace,
+            containers=[
+                self._of_container(pod, each) for each in [*pod.spec.init_containers, *pod.spec.containers]
+            ],
+        )
+
+    def _of_container(self, pod: Pod, container: Container) -> pr.ContainerResources:
+        own = self.cpus.exclusive(pod.uid, container.name) if self.cpus is not None else frozenset[int]()
+        answer = pr.ContainerResources(name=container.name, cpu_ids=sorted(own))
+        if self.devices is None:
+            return answer
+        known = {plugin.resource: plugin.devices for plugin in self.devices.plugins()}
+        for resource, grant in self.devices.granted(pod.uid, container.name).items():
+            for identifier in grant.devices:
+                device = known.get(resource, {}).get(identifier)
+                nodes = device.nodes if device is not None else ()
+                answer.devices.append(_devices(resource, [identifier], nodes))
+        return answer
+
+
+def _devices(resource: str, identifiers: list[str], nodes: Iterable[int]) -> pr.ContainerDevices:
+    topology = [pr.NUMANode(ID=each) for each in nodes]
+    return pr.ContainerDevices(
+        resource_name=resource,
+        device_ids=identifiers,
+        topology=pr.TopologyInfo(nodes=topology) if topology else None,
+    )

@@ -1,0 +1,222 @@
+"""Devices from registration to container, over the fake runtime and a real plugin; CPUs; PodResources."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+
+from minikubelet.criapi import deviceplugin_pb2 as dp
+from minikubelet.criapi import podresources_pb2 as pr
+from minikubelet.criapi import services
+from minikubelet.kubelet.objects import Pod
+from minikubelet.kubelet.resources import node_cpus
+from tests.device_plugin import RESOURCE, DevicePlugin
+from tests.unit.kubelet.harness import Harness, make_pod
+
+
+@pytest.fixture
+async def plugin(harness: Harness) -> AsyncIterator[DevicePlugin]:
+    """A plugin that serves and is not registered yet; the kubelet takes plugins."""
+    folder = harness.folder / "dp"
+    folder.mkdir()
+    devices = harness.config.resources.devices
+    devices.device_plugins = True
+    devices.device_plugin_dir = str(folder)
+    devices.pod_resources_socket = str(harness.folder / "pr.sock")
+    made = DevicePlugin(str(folder), prefers=["w3", "w2"])
+    await made.start()
+    yield made
+    await made.stop()
+
+
+def using(name: str, count: int, **spec: object) -> Pod:
+    limits = {"limits": {RESOURCE: str(count)}}
+    return make_pod(name, {"name": "app", "resources": limits}, **spec)
+
+
+@contextlib.asynccontextmanager
+async def registered(harness: Harness, plugin: DevicePlugin) -> AsyncIterator[None]:
+    async with harness.running() as kubelet:
+        harness.source.set()
+        await harness.until(lambda: os.path.exists(f"{plugin.folder}/kubelet.sock"))
+        await plugin.register()
+        await harness.until(lambda: kubelet._managers.allocations.room().get(RESOURCE))
+        yield
+
+
+async def test_a_container_gets_what_the_plugin_says(harness: Harness, plugin: DevicePlugin) -> None:
+    async with registered(harness, plugin):
+        harness.source.set(using("web", 2))
+        await harness.ready()
+        config = harness.cri.newest("app").config
+        assert {e.key: e.value for e in config.envs}["WIDGETS"] == b"w2,w3", "the preferred ones"
+        assert [(d.container_path, d.host_path, d.permissions) for d in config.devices] == [
+            ("/dev/w2", "/dev/null", "rw"),
+            ("/dev/w3", "/dev/null", "rw"),
+        ]
+        assert ("/widgets", True) in {(m.container_path, m.readonly) for m in config.mounts}
+        assert config.annotations["example.com/widgets"] == "w2,w3"
+        assert plugin.started == [["w2", "w3"]]
+        harness.cri.exit("app")
+        await harness.until(lambda: harness.container().restart_count == 1)
+        assert plugin.allocated == [["w2", "w3"]] and plugin.started == [["w2", "w3"]] * 2
+
+
+async def test_devices_are_given_once_and_come_back(harness: Harness, plugin: DevicePlugin) -> None:
+    async with registered(harness, plugin):
+        harness.source.set(using("web", 2))
+        await harness.ready()
+        harness.source.set(using("web", 2), using("late", 2))
+        await harness.until(lambda: harness.pod("late").status.phase == "Failed")
+        status = harness.pod("late").status
+        assert status.reason == f"OutOf{RESOURCE}"
+        assert status.message.endswith(f"{RESOURCE}, requested: 2, used: 2, capacity: 3")
+        harness.source.set(using("next", 3))
+        await harness.ready("next")
+        assert plugin.allocated[-1] == ["w1", "w2", "w3"]
+
+
+async def test_a_pod_waits_for_its_plugin(harness: Harness, plugin: DevicePlugin) -> None:
+    async with harness.running():
+        harness.source.set(using("web", 1))
+        await harness.until(lambda: harness.waiting() == "CreateContainerConfigError")
+        waiting = harness.container().state.waiting
+        assert waiting is not None and waiting.message == f"no device plugin has registered {RESOURCE}"
+        await plugin.register()
+        await harness.until(lambda: harness.kubelet._managers.allocations.room().get(RESOURCE))
+        harness.clock.advance(11)
+        await harness.ready()
+
+
+async def test_ill_devices_are_not_given(harness: Harness, plugin: DevicePlugin) -> None:
+    async with registered(harness, plugin):
+        room = harness.kubelet._managers.allocations.room
+        plugin.set_health("w3", False)
+        await harness.until(lambda: room() == {RESOURCE: 2})
+        harness.source.set(using("web", 2))
+        await harness.ready()
+        assert plugin.allocated == [["w1", "w2"]]
+        await plugin.stop()
+        await harness.until(lambda: room() == {RESOURCE: 0})
+        again = DevicePlugin(plugin.folder, name="second")
+        await again.start()
+        await again.register()
+        await harness.until(lambda: room() == {RESOURCE: 3})
+        await again.stop()
+
+
+async def test_what_was_given_outlives_the_daemon(harness: Harness, plugin: DevicePlugin) -> None:
+    async with registered(harness, plugin):
+        harness.source.set(using("web", 2))
+        await harness.ready()
+    async with harness.running() as kubelet:
+        harness.source.set(using("web", 2))
+        await harness.ready()
+        await plugin.register()
+        await harness.until(lambda: kubelet._managers.allocations.room().get(RESOURCE))
+        harness.source.set(using("web", 2), using("other", 1))
+        await harness.ready("other")
+        assert plugin.allocated == [["w2", "w3"], ["w1"]]
+
+
+async def test_init_containers_hand_their_devices_on(harness: Harness, plugin: DevicePlugin) -> None:
+    limits = {"resources": {"limits": {RESOURCE: "2"}}}
+    async with registered(harness, plugin):
+        harness.source.set(using("web", 3, initContainers=[{"name": "init", **limits}]))
+        await harness.until(lambda: harness.cri.running() == ["init"])
+        harness.cri.exit("init")
+        await harness.ready()
+        assert plugin.allocated[0] == ["w2", "w3"] and sorted(plugin.allocated[1]) == ["w1", "w2", "w3"]
+
+
+@pytest.mark.parametrize(
+    ("resource", "version", "words"),
+    [("widget", "v1beta1", "no extended resource"), (RESOURCE, "v2", "v1beta1 is")],
+)
+async def test_bad_registrations(
+    harness: Harness, plugin: DevicePlugin, resource: str, version: str, words: str
+) -> None:
+    async with harness.running():
+        harness.source.set()
+        await harness.until(lambda: os.path.exists(f"{plugin.folder}/kubelet.sock"))
+        with pytest.raises(grpc.aio.AioRpcError, match=words) as error:
+            await plugin.register(resource, version)
+        assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        plugin.endpoint = "../../etc/passwd"
+        with pytest.raises(grpc.aio.AioRpcError, match="not the name of a socket"):
+            await plugin.register()
+
+
+async def test_agents_see_who_has_what(harness: Harness, plugin: DevicePlugin) -> None:
+    async with registered(harness, plugin):
+        harness.source.set(using("web", 1))
+        await harness.ready()
+        async with grpc.aio.insecure_channel(f"unix:{harness.folder}/pr.sock") as channel:
+            api = services.POD_RESOURCES.connect(channel)
+            listed = (await api.List(pr.ListPodResourcesRequest())).pod_resources
+            assert [(each.name, each.namespace) for each in listed] == [("web-node", "default")]
+            (device,) = listed[0].containers[0].devices
+            assert (device.resource_name, list(device.device_ids)) == (RESOURCE, ["w2"])
+            assert [node.ID for node in device.topology.nodes] == [0]
+            whole = await api.GetAllocatableResources(pr.AllocatableResourcesRequest())
+            assert sorted(each.device_ids[0] for each in whole.devices) == ["w1", "w2", "w3"]
+            request = pr.GetPodResourcesRequest(pod_name="web-node", pod_namespace="default")
+            assert (await api.Get(request)).pod_resources == listed[0]
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await api.Get(pr.GetPodResourcesRequest(pod_name="none", pod_namespace="default"))
+            assert error.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_the_plugins_variables_yield_to_the_manifests() -> None:
+    from minikubelet.criapi import api_pb2 as api
+    from minikubelet.kubelet.devices.manager import apply
+
+    config = api.ContainerConfig(envs=[api.KeyValue(key="A", value=b"mine")], annotations={"k": "mine"})
+    response = dp.ContainerAllocateResponse(
+        envs={"A": "theirs", "B": "theirs"},
+        annotations={"k": "theirs"},
+        cdi_devices=[dp.CDIDevice(name="example.com/widget=w1")],
+    )
+    apply(response, config)
+    assert [(each.key, each.value) for each in config.envs] == [("A", b"mine"), ("B", b"theirs")]
+    assert dict(config.annotations) == {"k": "mine"}
+    assert [each.name for each in config.CDI_devices] == ["example.com/widget=w1"]
+
+
+# --- CPUs ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(node_cpus() < 2, reason="needs a CPU beside the reserved one")
+async def test_a_guaranteed_pod_has_its_cpu_alone(harness: Harness) -> None:
+    harness.config.resources.devices.cpu_manager_policy = "static"
+    harness.config.resources.devices.cpu_manager_reconcile_period = 0.05
+    harness.config.resources.reserved.reserved_system_cpus = "0"
+    whole = {"limits": {"cpu": "1", "memory": "1Mi"}}
+    alone = make_pod("alone", {"name": "alone", "resources": whole})
+    async with harness.running():
+        harness.source.set(make_pod("shares", {"name": "shares"}))
+        await harness.ready("shares")
+        everything = harness.cri.newest("shares").config.linux.resources.cpuset_cpus
+        harness.source.set(make_pod("shares", {"name": "shares"}), alone)
+        await harness.ready("alone")
+        resources = harness.cri.newest("alone").config.linux.resources
+        assert resources.cpuset_cpus not in ("0", "", everything) and resources.cpu_quota == -1
+        shares = harness.cri.newest("shares").status.id
+        await harness.until(
+            lambda: any(
+                request.container_id == shares and request.linux.cpuset_cpus != everything
+                for request in harness.cri.called("UpdateContainerResources")
+            )
+        )
+        state = json.loads((harness.folder / "root/cpu_manager_state").read_text())
+        assert state["policyName"] == "static" and state["entries"][alone.uid]["alone"]
+        amounts = {"limits": {"cpu": str(node_cpus()), "memory": "1Mi"}}
+        big = make_pod("big", {"name": "big", "resources": amounts})
+        harness.source.set(big)
+        await harness.until(lambda: harness.pod("big").status.phase == "Failed")
+        assert harness.pod("big").status.reason == "OutOfcpu"
