@@ -274,6 +274,8 @@ class Kubelet:
     def _worker_done(self, worker: PodWorker) -> None:
         if self._workers.get(worker.pod.uid) is worker:
             del self._workers[worker.pod.uid]
+            for other in self._workers.values():
+                other.room_changed()
         for pod in list(self._pending.values()):
             self._admit(pod)
 

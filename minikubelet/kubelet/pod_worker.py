@@ -20,22 +20,19 @@ from minikubelet.kubelet.checkpoint import Failure
 from minikubelet.kubelet.cri_config import sandbox_config
 from minikubelet.kubelet.environment import ContainerConfigError
 from minikubelet.kubelet.events import NORMAL, WARNING
-from minikubelet.kubelet.images import ImageError, Wanted
 from minikubelet.kubelet.node import Node
 from minikubelet.kubelet.objects import Container, Pod
 from minikubelet.kubelet.observed import ObservedContainer, ObservedSandbox, PodView
 from minikubelet.kubelet.plan import Plan, make_plan
 from minikubelet.kubelet.pod_state import REFRESH, SANDBOX, SYNC, VOLUMES, PodState
+from minikubelet.kubelet.pod_volumes import PodVolumes
 from minikubelet.kubelet.resize import RESIZE, Resizer
 from minikubelet.kubelet.starter import ContainerStarter
 from minikubelet.kubelet.status import FAILED, SUCCEEDED, Known, Waiting, make_status
 from minikubelet.kubelet.terminator import Terminator
-from minikubelet.kubelet.volumes.plugin import SetupFailed
 
 log = logging.getLogger(__name__)
 
-UPDATE_PERIOD = 60.0
-"""Seconds until a running pod's volumes are brought up to date again after that has failed."""
 SHORTEST_WAIT = 0.1
 """Seconds between two looks that nothing but a timer asked for."""
 
@@ -55,6 +52,7 @@ class PodWorker:
         self._node = node
         self._done = done
         self._state = PodState(node, pod)
+        self._volumes = PodVolumes(self._state)
         self._terminator = Terminator(self._state)
         self._starter = ContainerStarter(self._state, self._terminator)
         self._resizer = Resizer(self._state, self._terminator)
@@ -91,6 +89,11 @@ class PodWorker:
         """The manifest as it is now; it differs from the former one in amounts of resources at most."""
         if pod.spec != self._resizer.desired:
             self._resizer.offer(pod)
+            self.wake()
+
+    def room_changed(self) -> None:
+        """Another pod has gone: a resize that was deferred may fit now."""
+        if self._resizer.retry():
             self.wake()
 
     def evict(self, reason: str, message: str, grace: int | None = None) -> None:
@@ -195,7 +198,7 @@ class PodWorker:
                 self._state.drop_retries(())
                 self.halted.set()
                 return
-            await self._refresh_volumes(view)
+            await self._volumes.refresh(view)
             await self._resizer.look(view)
             view = self._node.cache.view(self.pod.uid)
             plan = make_plan(self.pod, view, self._state)
@@ -231,7 +234,7 @@ class PodWorker:
         wanted = [*plan.start_init, *plan.start]
         if not wanted:
             return bool(plan.kill or plan.stop_pod)
-        if not await self._prepare_volumes():
+        if not await self._volumes.prepare():
             return False
         progress = plan.create_sandbox or bool(plan.kill)
         for container in wanted:
@@ -251,7 +254,7 @@ class PodWorker:
         if view.sandbox is not None:
             message = "Pod sandbox changed, it will be killed and re-created."
             node.events.pod(self.pod, NORMAL, "SandboxChanged", message)
-        volumes = asyncio.ensure_future(self._prepare_volumes())
+        volumes = asyncio.ensure_future(self._volumes.prepare())
         try:
             handler = runtime_class.resolve(self.pod, node.lookups)
             node.cgroups.ensure(self.pod)
@@ -291,62 +294,6 @@ class PodWorker:
             if not sandbox.ready and not any(c.sandbox_id == sandbox.id for c in view.containers):
                 await self._node.client.remove_pod_sandbox(sandbox.id)
                 self._node.cache.remove(sandbox.id)
-
-    async def _prepare_volumes(self) -> bool:
-        """Make the pod's volumes once; whether they are there."""
-        state, node = self._state, self._node
-        if state.volumes is not None:
-            return True
-        if not state.take(VOLUMES):
-            return False
-        try:
-            state.stale = False
-            spec = self.pod.spec
-            on_host = [volume for volume in spec.volumes if volume.image is None]
-            narrowed = msgspec.structs.replace(spec, volumes=on_host)
-            setup = asyncio.ensure_future(
-                node.volumes.setup(msgspec.structs.replace(self.pod, spec=narrowed))
-            )
-            try:
-                volumes = await asyncio.shield(setup)
-            except asyncio.CancelledError:
-                # It runs in a thread, which can't be stopped: what it makes must be there to be taken down.
-                await asyncio.wait({setup})
-                raise
-            for volume in spec.volumes:
-                if volume.image is not None:
-                    wanted = Wanted(self.pod, volume.image.reference, volume.image.pull_policy)
-                    state.image_volumes[volume.name] = (await node.images.ensure(wanted)).ref
-        except (NodeError, OSError, ImageError) as exc:
-            self._mount_failed(exc)
-            state.retry_in(VOLUMES)
-            return False
-        state.volumes = volumes
-        return True
-
-    async def _refresh_volumes(self, view: PodView) -> None:
-        """Show running containers what has changed; what they have had stays if that can't be done."""
-        state = self._state
-        # Without either of these the volumes are yet to be made.
-        in_use = state.volumes is not None or any(each.is_running for each in view.containers)
-        if not (state.stale and in_use and state.take(REFRESH)):
-            return
-        state.stale = False
-        try:
-            await self._node.volumes.refresh(self.pod)
-        except (NodeError, OSError) as exc:
-            self._mount_failed(exc)
-            state.stale = True
-            state.retry_in(REFRESH, UPDATE_PERIOD)
-
-    def _mount_failed(self, exc: Exception) -> None:
-        failures = exc.failures if isinstance(exc, SetupFailed) else {}
-        for name, each in failures.items():
-            message = f'MountVolume.SetUp failed for volume "{name}" : {each.message}'
-            self._node.events.pod(self.pod, WARNING, "FailedMount", message)
-        if not failures:
-            message = f"MountVolume.SetUp failed: {exc}"
-            self._node.events.pod(self.pod, WARNING, "FailedMount", message)
 
     def _attend(self, view: PodView) -> None:
         """Probes for what runs, none for what ended; words of those that ended."""

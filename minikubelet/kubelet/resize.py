@@ -87,6 +87,13 @@ class Resizer:
         self._desired = pod.spec
         self._state.not_before.pop(RESIZE, None)
 
+    def retry(self) -> bool:
+        """Try a deferred resize at the next look; whether there is one."""
+        deferred = self._pending is not None and self._pending.reason == "Deferred"
+        if deferred:
+            self._state.not_before.pop(RESIZE, None)
+        return deferred
+
     def conditions(self) -> list[PodCondition]:
         """PodResizePending and PodResizeInProgress, as long as they are true."""
         found = []
