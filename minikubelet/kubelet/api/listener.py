@@ -26,8 +26,8 @@ MAX_LINE = 8190
 """Bytes of the request line, or of one header."""
 MAX_HEADERS = 64
 _SHUTDOWN = 1.0
-_FULL = 0.1
-"""Seconds to wait when the process has run out of descriptors."""
+_PAUSE = 0.5
+"""Seconds to wait when the process has run out of descriptors, or the kernel of memory."""
 
 
 class Listener:
@@ -102,9 +102,10 @@ class Listener:
             try:
                 connection, _ = await loop.sock_accept(listening)
             except OSError as exc:
-                if exc.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    log.error("no more connections can be taken: %s", exc.strerror)
-                    await asyncio.sleep(_FULL)
+                # A client that has gone already is none of our business; the rest mends itself or stays.
+                if exc.errno not in (errno.ECONNABORTED, errno.EPROTO):
+                    log.error("connections can't be taken: %s", exc.strerror)
+                    await asyncio.sleep(_PAUSE)
                 continue
             self._open = {each for each in self._open if not each.is_closing()}
             if len(self._open) + len(self._starting) >= MAX_CONNECTIONS:

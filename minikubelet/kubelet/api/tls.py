@@ -69,11 +69,7 @@ class Certificates:
         except (OSError, ssl.SSLError) as exc:
             raise invalid("tlsCertFile", f"{self.certificate}, {self.key}: {exc}") from None
         if self._config.tls_cipher_suites:
-            names = [_openssl_name(name) for name in self._config.tls_cipher_suites]
-            try:
-                context.set_ciphers(":".join(names))
-            except ssl.SSLError:
-                raise invalid("tlsCipherSuites", f"OpenSSL knows none of {', '.join(names)}") from None
+            context.set_ciphers(":".join(_ciphers(self._config.tls_cipher_suites)))
         if self._config.client_ca_file:
             try:
                 context.load_verify_locations(self._config.client_ca_file)
@@ -84,9 +80,26 @@ class Certificates:
         return context
 
 
+def _ciphers(names: list[str]) -> list[str]:
+    """Suites of TLS 1.2 as OpenSSL names them; those of 1.3 can't be chosen. Raises NodeError."""
+    found = []
+    for name in names:
+        if name.startswith(("TLS_AES_", "TLS_CHACHA20_")):
+            continue
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ciphers(_openssl_name(name))
+        except ssl.SSLError:
+            raise invalid("tlsCipherSuites", f"{name!r} is not a cipher suite that can be had here") from None
+        found.append(_openssl_name(name))
+    if not found:
+        raise invalid("tlsCipherSuites", "holds no cipher suite of TLS 1.2")
+    return found
+
+
 def _openssl_name(name: str) -> str:
     """``TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256`` as OpenSSL says it: ``ECDHE-RSA-AES128-GCM-SHA256``."""
     if not name.startswith("TLS_"):
         return name
-    rest = name.removeprefix("TLS_").replace("_WITH_", "_").replace("AES_", "AES")
-    return rest.replace("CHACHA20_POLY1305_SHA256", "CHACHA20_POLY1305").replace("_", "-")
+    rest = name.removeprefix("TLS_").replace("_WITH_", "_").replace("AES_", "AES").replace("_CBC_", "_")
+    rest = rest.removeprefix("RSA_").replace("CHACHA20_POLY1305_SHA256", "CHACHA20_POLY1305")
+    return rest.replace("_", "-")

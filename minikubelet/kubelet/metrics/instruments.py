@@ -87,10 +87,6 @@ class Instruments:
         self.relist_interval = Histogram(
             "kubelet_pleg_relist_interval_seconds", "Seconds between two lists of the runtime's pods."
         )
-        self.stream_connections = Counter(
-            "kubelet_evented_pleg_connection_success_count_total",
-            "Number of times the runtime's event stream was opened.",
-        )
 
     def _of_the_kubelet(self) -> None:
         seconds = "Duration in seconds"

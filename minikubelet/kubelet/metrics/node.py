@@ -41,7 +41,6 @@ class NodeMetrics:
         for state, count in states.items():
             containers.add(count, {"container_state": state})
         alive = sum(pod.status.phase not in ("Succeeded", "Failed") for pod in pods)
-        restarts = sum(each.restart_count for pod in pods for each in pod.status.container_statuses)
         last = self.instruments.last_relist_wall
         return [
             gauge("kubelet_node_name", "The node's name. The count is always 1.", 1, node=self.node_name),
@@ -50,7 +49,8 @@ class NodeMetrics:
             gauge("kubelet_desired_pods", "Number of pods the node is told to run.", desired, static="true"),
             gauge("kubelet_active_pods", "Number of pods that have not ended.", alive, static="true"),
             gauge("kubelet_working_pods", "Number of pods that are worked on.", len(pods), static="true"),
-            gauge("kubelet_container_restarts", "Sum of the restart counts of the containers.", restarts),
+            gauge("kubelet_cgroup_version", "Version of cgroups on the node.", 2),
+            gauge("kubelet_metrics_provider", "Where statistics come from.", 1, provider="cri"),
             gauge("kubelet_pleg_last_seen_seconds", "When the pods were listed last (Unix time).", last),
             *self.instruments.families(),
             *process_families(),

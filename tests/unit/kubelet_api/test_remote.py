@@ -164,6 +164,7 @@ def test_groups_come_with_tokens(tmp_path: Path) -> None:
     assert (user.name, user.groups) == ("ann", ("ops", "dev", "system:authenticated"))
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 async def test_old_tls_and_plain_http_get_nowhere(tmp_path: Path) -> None:
     async with serving(Ports(tmp_path)) as ports:
         old = ports.trusting()
