@@ -77,6 +77,7 @@ class FakeCri:
         self.containers: dict[str, Container] = {}
         self.images: dict[str, api.Image] = {}
         self.registry: dict[str, api.Image | str] = {}
+        self.runtime_handlers: list[api.RuntimeHandler] = []
         """What can be pulled; a text is the error that the pull fails with."""
         self.behaviours: dict[str, Behaviour] = {}
         self.calls: list[tuple[str, Any]] = []
@@ -225,6 +226,9 @@ class FakeCri:
         return api.VersionResponse(
             version="0.1.0", runtime_name="fake", runtime_version="1", runtime_api_version="v1"
         )
+
+    async def _Status(self, request: api.StatusRequest) -> api.StatusResponse:
+        return api.StatusResponse(runtime_handlers=self.runtime_handlers)
 
     async def _RunPodSandbox(self, request: api.RunPodSandboxRequest) -> api.RunPodSandboxResponse:
         meta = request.config.metadata

@@ -168,6 +168,7 @@ class PodState:
         """Something that the pod refers to has come, gone or changed: what waits for it is tried again."""
         self.stale = True
         self.not_before.pop(VOLUMES, None)
+        self.not_before.pop(REFRESH, None)
         for name, waiting in self.waiting.items():
             if waiting.reason == "CreateContainerConfigError":
                 self.not_before.pop(name, None)

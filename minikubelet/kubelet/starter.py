@@ -82,12 +82,23 @@ class ContainerStarter:
             else:
                 image = await self._node.images.ensure(self._wanted(container))
         except ImageError as exc:
-            first = exc.reason in ("ErrImagePull", "RegistryUnavailable", "SignatureValidationFailed")
-            retry = min(SHOW_PULL_ERROR, exc.retry_after) if first else exc.retry_after or None
-            raise _Failed(exc.reason, exc.message, retry) from None
+            raise _no_image(exc) from None
         if not image.pulled:
             self._node.images.say_present(self._wanted(container))
         return image
+
+    async def _image_volumes(self, container: Container) -> None:
+        """Images that the container mounts; each failure is the container's, as if it were its own image."""
+        state = self._state
+        mounted = {mount.name for mount in container.volume_mounts}
+        for volume in state.pod.spec.volumes:
+            if volume.image is None or volume.name not in mounted or volume.name in state.image_volumes:
+                continue
+            wanted = Wanted(state.pod, volume.image.reference, volume.image.pull_policy, container.name)
+            try:
+                state.image_volumes[volume.name] = (await self._node.images.ensure(wanted)).ref
+            except ImageError as exc:
+                raise _no_image(exc) from None
 
     # --- starting --------------------------------------------------------------------------------------
 
@@ -98,6 +109,7 @@ class ContainerStarter:
             return False
         try:
             self._wait_out_backoff(container)
+            await self._image_volumes(container)
             image = await self._image(container)
             container_id = await self._create(container, sandbox, image)
             await self._run(container, sandbox, container_id)
@@ -266,6 +278,12 @@ _PULL_WORDS = (
     "InvalidImageName",
     "ImageInspectError",
 )
+
+
+def _no_image(exc: ImageError) -> _Failed:
+    first = exc.reason in ("ErrImagePull", "RegistryUnavailable", "SignatureValidationFailed")
+    retry = min(SHOW_PULL_ERROR, exc.retry_after) if first else exc.retry_after or None
+    return _Failed(exc.reason, exc.message, retry)
 
 
 def _retrieve(task: asyncio.Task[LocalImage]) -> None:

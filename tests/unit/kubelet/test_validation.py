@@ -70,7 +70,43 @@ def test_a_plain_pod_is_valid() -> None:
         ({"dnsConfig": {"options": [{"name": "a\nb"}]}}, "spec.dnsConfig.options[0].name", "Invalid value"),
         ({"hostnameOverride": "A"}, "spec.hostnameOverride", "Invalid value"),
         ({"hostname": "a.b"}, "spec.hostname", "Invalid value"),
-        ({"hostUsers": False}, "spec.hostUsers", "Forbidden"),
+        (
+            {"hostUsers": False, "hostNetwork": True},
+            "spec.hostNetwork",
+            "Forbidden: when `hostUsers` is false",
+        ),
+        ({"hostUsers": False, "hostPID": True}, "spec.hostPID", "Forbidden: when `hostUsers` is false"),
+        (
+            {"volumes": [{"name": "v", "configMap": {"name": "c", "defaultMode": 0o1000}}]},
+            "spec.volumes[0].configMap.defaultMode",
+            "must be a number between 0 and 0777",
+        ),
+        (
+            {
+                "volumes": [
+                    {"name": "v", "secret": {"secretName": "s", "items": [{"key": "k", "path": "../x"}]}}
+                ]
+            },
+            "spec.volumes[0].secret.items[0].path",
+            "must not contain '..'",
+        ),
+        (
+            {"volumes": [{"name": "v", "persistentVolumeClaim": {}}]},
+            "spec.volumes[0].persistentVolumeClaim.claimName",
+            "Required value",
+        ),
+        (
+            {
+                "volumes": [
+                    {
+                        "name": "v",
+                        "downwardAPI": {"items": [{"path": "p", "fieldRef": {"fieldPath": "spec.nodeName"}}]},
+                    }
+                ]
+            },
+            "spec.volumes[0].downwardAPI.items[0].fieldRef.fieldPath",
+            "Unsupported value",
+        ),
         (
             {"terminationGracePeriodSeconds": -1},
             "spec.terminationGracePeriodSeconds",
@@ -202,6 +238,6 @@ def test_a_namespace_must_be_a_label() -> None:
 
 
 def test_fields_without_effect_are_warned_of() -> None:
-    pod = built({"nodeSelector": {"a": "b"}, "imagePullSecrets": [{"name": "x"}]})
+    pod = built({"nodeSelector": {"a": "b"}, "serviceAccountName": "x"})
     assert validate_pod(pod) == []
-    assert sorted(w.field for w in warnings_for(pod)) == ["spec.imagePullSecrets", "spec.nodeSelector"]
+    assert sorted(w.field for w in warnings_for(pod)) == ["spec.nodeSelector", "spec.serviceAccountName"]
