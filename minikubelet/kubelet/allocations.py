@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 from collections.abc import Callable, Iterable
@@ -24,6 +25,10 @@ from minikubelet.kubelet.observed import ObservedContainer
 
 log = logging.getLogger(__name__)
 
+_USUAL_ROOT = KubeletConfig.root
+_USUAL_PLUGINS = "/var/lib/kubelet/device-plugins"
+_USUAL_RESOURCES = "/var/lib/kubelet/pod-resources/kubelet.sock"
+
 
 class Allocations:
     """One node's. ``active`` tells the pods that may have something."""
@@ -38,15 +43,21 @@ class Allocations:
         """Begin, as far as the settings ask for it. Raises ValueError for bad ones, OSError."""
         settings = self._config.resources.devices
         self.cpus = cpus.make(self._config.resources, self._config.root, read_topology)
-        if settings.device_plugins:
-            state = os.path.join(self._config.root, "devices.json")
-            self.devices = DeviceManager(settings.device_plugin_dir, state)
-            await self.devices.start()
-            stack.push_async_callback(self.devices.close)
-        if settings.pod_resources_socket:
-            server = UnixServer(settings.pod_resources_socket, [(services.POD_RESOURCES, self)])
-            await server.start()
-            stack.push_async_callback(server.close)
+        if folder := self._or_usual(settings.device_plugin_dir, _USUAL_PLUGINS):
+            devices = DeviceManager(folder, os.path.join(self._config.root, "devices.json"))
+            if await _started(devices, "device plugins"):
+                self.devices = devices
+                stack.push_async_callback(devices.close)
+        if path := self._or_usual(settings.pod_resources_socket, _USUAL_RESOURCES):
+            server = UnixServer(path, [(services.POD_RESOURCES, self)])
+            if await _started(server, "PodResources"):
+                stack.push_async_callback(server.close)
+
+    def _or_usual(self, path: str | None, usual: str) -> str:
+        """``path``, or upstream's for the one kubelet of a machine that has the usual root."""
+        if path is not None:
+            return path
+        return usual if self._config.root == _USUAL_ROOT else ""
 
     # --- pods ------------------------------------------------------------------------------------------
 
@@ -138,6 +149,18 @@ class Allocations:
                 nodes = device.nodes if device is not None else ()
                 answer.devices.append(_devices(resource, [identifier], nodes))
         return answer
+
+
+async def _started(server: DeviceManager | UnixServer, what: str) -> bool:
+    """Start it; another kubelet that serves there already keeps its place."""
+    try:
+        await server.start()
+    except OSError as exc:
+        if exc.errno != errno.EADDRINUSE:
+            raise
+        log.warning("no %s: %s", what, exc)
+        return False
+    return True
 
 
 def _devices(resource: str, identifiers: list[str], nodes: Iterable[int]) -> pr.ContainerDevices:

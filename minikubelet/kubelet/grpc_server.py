@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
+import socket
 from typing import Any
 
 import grpc
@@ -29,7 +31,9 @@ class UnixServer:
             self._server.add_generic_rpc_handlers((generic,))
 
     async def start(self) -> None:
-        """Make the socket (0600), in place of a dead one. Raises OSError."""
+        """Make the socket (0600), in place of a dead one. Raises OSError; EADDRINUSE if it answers."""
+        if _answers(self._path):
+            raise OSError(errno.EADDRINUSE, "another program serves there", self._path)
         os.makedirs(os.path.dirname(self._path), 0o750, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
@@ -43,6 +47,17 @@ class UnixServer:
         await self._server.stop(_GRACE)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        try:
+            probe.connect(path)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+    return True
 
 
 def _handler(method: Method, target: Any) -> Any:

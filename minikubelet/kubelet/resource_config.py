@@ -123,12 +123,12 @@ class DeviceConfig:
     cpu_manager_policy: str = "none"
     """``none`` or ``static``: Guaranteed containers with whole CPUs have them for themselves."""
     cpu_manager_reconcile_period: float = 10.0
-    device_plugin_dir: str = "/var/lib/kubelet/device-plugins"
-    """Where device plugins register (``kubelet.sock``) and have their own sockets."""
-    device_plugins: bool = False
-    """Whether device plugins may register."""
-    pod_resources_socket: str = ""
-    """The PodResources API; empty: none. Upstream's is ``/var/lib/kubelet/pod-resources/kubelet.sock``."""
+    device_plugin_dir: str | None = None
+    """Where device plugins register (``kubelet.sock``) and have their own sockets; empty: none may. None:
+    upstream's /var/lib/kubelet/device-plugins for the kubelet of the usual root folder, for others none."""
+    pod_resources_socket: str | None = None
+    """The PodResources API; empty: none. None: upstream's /var/lib/kubelet/pod-resources/kubelet.sock for the
+    kubelet of the usual root folder, for others none."""
 
 
 @dataclass

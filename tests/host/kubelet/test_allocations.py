@@ -24,7 +24,6 @@ async def test_a_plugins_devices_reach_the_container(endpoint: str, tmp_path: Pa
     node = Node(endpoint, tmp_path)
     folder = tmp_path / "dp"
     folder.mkdir()
-    node.config.resources.devices.device_plugins = True
     node.config.resources.devices.device_plugin_dir = str(folder)
     node.config.retry_period = 0.5
     node.write(

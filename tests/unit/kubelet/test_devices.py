@@ -13,6 +13,7 @@ import pytest
 from minikubelet.criapi import deviceplugin_pb2 as dp
 from minikubelet.criapi import podresources_pb2 as pr
 from minikubelet.criapi import services
+from minikubelet.kubelet.allocations import Allocations
 from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.resources import node_cpus
 from tests.device_plugin import RESOURCE, DevicePlugin
@@ -25,7 +26,6 @@ async def plugin(harness: Harness) -> AsyncIterator[DevicePlugin]:
     folder = harness.folder / "dp"
     folder.mkdir()
     devices = harness.config.resources.devices
-    devices.device_plugins = True
     devices.device_plugin_dir = str(folder)
     devices.pod_resources_socket = str(harness.folder / "pr.sock")
     made = DevicePlugin(str(folder), prefers=["w3", "w2"])
@@ -186,6 +186,19 @@ def test_the_plugins_variables_yield_to_the_manifests() -> None:
     assert [(each.key, each.value) for each in config.envs] == [("A", b"mine"), ("B", b"theirs")]
     assert dict(config.annotations) == {"k": "mine"}
     assert [each.name for each in config.CDI_devices] == ["example.com/widget=w1"]
+
+
+async def test_another_kubelets_socket_is_left_to_it(harness: Harness, plugin: DevicePlugin) -> None:
+    async with registered(harness, plugin):
+        mine = harness.kubelet._managers.allocations
+        path = f"{plugin.folder}/kubelet.sock"
+        before = os.stat(path).st_ino
+        async with contextlib.AsyncExitStack() as stack:
+            second = Allocations(harness.config, list)
+            await second.start(stack)
+            assert second.devices is None and mine.devices is not None
+        assert os.stat(path).st_ino == before
+    assert Allocations(harness.config, list)._or_usual(None, "/usual") == ""
 
 
 # --- CPUs ----------------------------------------------------------------------------------------------
