@@ -9,6 +9,7 @@ from minikubelet.kubelet.defaults import apply_defaults
 from minikubelet.kubelet.manifests.decode import decode_manifest
 from minikubelet.kubelet.manifests.errors import ManifestError
 from minikubelet.kubelet.manifests.static import CONFIG_SOURCE, make_static
+from minikubelet.kubelet.manifests.yaml_reader import read_yaml
 from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.objects.data import DataObject
 from minikubelet.kubelet.validation import validate_pod, warnings_for
@@ -32,7 +33,7 @@ def read_manifest(text: bytes, name: str, node_name: str, kind: str = "file") ->
     Raises ManifestError: one problem anywhere, and none of it counts.
     """
     manifest = decode_manifest(text, name)
-    if not manifest and not manifest.warnings:
+    if not manifest and not manifest.warnings and not _is_list(text):
         raise ManifestError("holds no pod", file=name)
     reading = Reading(objects=manifest.objects, warnings=list(manifest.warnings))
     for pod, document in manifest.pods:
@@ -49,6 +50,14 @@ def read_manifest(text: bytes, name: str, node_name: str, kind: str = "file") ->
             reading.warnings.append(warning)
         reading.pods.append(pod)
     return reading
+
+
+def _is_list(text: bytes) -> bool:
+    """Whether a text without pods says so on purpose: it is a list, of nothing."""
+    return any(
+        isinstance(each.data, dict) and each.data.get("kind") in ("List", "PodList")
+        for each in read_yaml(text)
+    )
 
 
 def _joined(problems: Sequence[ManifestError]) -> ManifestError:

@@ -126,6 +126,8 @@ async def test_a_pod_then_a_list_of_pods(server: tuple[Server, str]) -> None:
         serving.body = json.dumps({"apiVersion": "v1", "kind": "PodList", "items": items[:1]})
         await reader.until("a-node:app:1")
         assert reader.pods[0].uid == uid
+        serving.body = json.dumps({"apiVersion": "v1", "kind": "PodList", "items": []})
+        await reader.until()  # a list of nothing is an answer
         assert reader.problems == []
 
 
