@@ -9,7 +9,7 @@ import msgspec
 
 from minikubelet.base import clock
 from minikubelet.criapi import api_pb2 as api
-from minikubelet.kubelet import checkpoint, user_namespaces
+from minikubelet.kubelet import checkpoint, runtime_class, user_namespaces
 from minikubelet.kubelet.backoff import Entry
 from minikubelet.kubelet.checkpoint import BackoffState
 from minikubelet.kubelet.environment import ContainerConfigError
@@ -155,9 +155,12 @@ class PodState:
         """
         if self.pod.spec.host_users is not False:
             return None
-        if not (await self.node.features.of()).user_namespaces:
-            message = "can't set `spec.hostUsers: false`, runtime does not support user namespaces"
-            raise ContainerConfigError(message)
+        handler = runtime_class.resolve(self.pod, self.node.lookups)
+        if not (await self.node.features.of(handler)).user_namespaces:
+            what = f'RuntimeClass handler "{handler}"' if handler else "runtime"
+            raise ContainerConfigError(
+                f"can't set `spec.hostUsers: false`, {what} does not support user namespaces"
+            )
         first = self.node.users.take(self.pod.uid)
         if first != self.memory.users:
             self.memory.users = first
@@ -169,6 +172,7 @@ class PodState:
         self.stale = True
         self.not_before.pop(VOLUMES, None)
         self.not_before.pop(REFRESH, None)
+        self.not_before.pop(SANDBOX, None)
         for name, waiting in self.waiting.items():
             if waiting.reason == "CreateContainerConfigError":
                 self.not_before.pop(name, None)

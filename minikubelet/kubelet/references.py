@@ -10,9 +10,11 @@ from minikubelet.kubelet.objects import Pod, Volume
 
 
 def references(pod: Pod) -> frozenset[Key]:
-    """Keys of all ConfigMaps, Secrets and claims that the pod names."""
+    """Keys of all ConfigMaps, Secrets, claims and the RuntimeClass that the pod names."""
     namespace = pod.metadata.namespace
-    return frozenset((kind, namespace, name) for kind, name in _named(pod))
+    found = frozenset((kind, namespace, name) for kind, name in _named(pod))
+    handler = pod.spec.runtime_class_name
+    return found | {("RuntimeClass", "", handler)} if handler else found
 
 
 def _named(pod: Pod) -> Iterator[tuple[str, str]]:

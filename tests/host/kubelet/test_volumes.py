@@ -202,7 +202,10 @@ async def test_a_pod_waits_for_what_is_missing_and_starts_when_it_comes(node: No
         """,
     )
     async with node.running():
-        messages = lambda: {each.message for each in node.kubelet.events() if each.reason == "FailedMount"}  # noqa: E731
+
+        def messages() -> set[str]:
+            return {each.message for each in node.kubelet.events() if each.reason == "FailedMount"}
+
         await node.until(lambda: len(messages()) == 4)
         assert messages() == {
             'MountVolume.SetUp failed for volume "config" : configmap "settings" not found',

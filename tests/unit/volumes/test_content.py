@@ -252,7 +252,10 @@ async def test_a_claim_is_bound_to_the_volume_that_names_it(tmp_path: Path) -> N
     for objects, words in (
         (text(tmp_path / "none", "data"), "is not a directory"),
         (named, 'volume "disk" is already bound to claim "default/another"'),
-        (OBJECTS.replace(b"spec: {acc", b"spec: {volumeName: gone, acc"), 'persistentvolume "gone" not found'),
+        (
+            OBJECTS.replace(b"spec: {acc", b"spec: {volumeName: gone, acc"),
+            'persistentvolume "gone" not found',
+        ),
         (b"", 'persistentvolumeclaim "data" not found'),
     ):
         with pytest.raises(SetupFailed, match=words):
