@@ -106,3 +106,43 @@ async def test_the_pod_as_a_whole_is_limited(node: Node) -> None:
         await node.until(lambda: node.pod("whole").status.phase == "Failed", 120)
         ended = node.container("whole", "hog").state.terminated
         assert ended is not None and (ended.exit_code, ended.reason) == (137, "OOMKilled")
+
+
+async def test_amounts_change_and_cpus_are_kept_apart_while_pods_run(node: Node) -> None:
+    node.config.resources.devices.cpu_manager_policy = "static"
+    node.config.resources.devices.cpu_manager_reconcile_period = 1
+    node.config.resources.reserved.reserved_system_cpus = "0"
+    node.config.resources.cgroups.memory_qos = True
+    spec = """
+        terminationGracePeriodSeconds: 0
+        containers:
+        - name: app
+          image: IMAGE
+          command: [sleep, "1000"]
+          resources: RESOURCES
+    """
+    node.write("some", spec.replace("RESOURCES", "{requests: {memory: 32Mi}, limits: {memory: 64Mi}}"))
+    async with node.running():
+        await node.until(partial(ready, node, "some"), 120)
+        pod = f"pod{node.pod('some').uid}"
+        inside = container_cgroup(node, "some")
+        everything = (inside / "cpuset.cpus.effective").read_text().strip()
+        assert read("burstable", pod, "memory.max") == (inside / "memory.max").read_text().strip()
+        assert (inside / "memory.high").read_text().strip() == str(
+            (32 * MIB + 32 * MIB * 9 // 10) // 4096 * 4096
+        )
+        node.write("some", spec.replace("RESOURCES", "{requests: {memory: 32Mi}, limits: {memory: 96Mi}}"))
+        await node.until(lambda: (inside / "memory.max").read_text().strip() == str(96 * MIB), 60)
+        assert read("burstable", pod, "memory.max") == str(96 * MIB)
+        assert node.container("some").restart_count == 0
+        node.write("alone", spec.replace("RESOURCES", '{limits: {cpu: "1", memory: 64Mi}}'))
+        await node.until(partial(ready, node, "alone"), 120)
+        own = (container_cgroup(node, "alone") / "cpuset.cpus.effective").read_text().strip()
+        assert own not in ("", "0", everything)
+        await node.until(lambda: (inside / "cpuset.cpus.effective").read_text().strip() == "0", 60)
+
+
+def container_cgroup(node: Node, pod: str) -> Path:
+    identifier = node.container(pod).container_id.rpartition("/")[2]
+    path = Path(f"/proc/{_pid(identifier)}/cgroup").read_text().strip().removeprefix("0::")
+    return Path(find_mount().path + path)
