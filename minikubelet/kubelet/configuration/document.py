@@ -17,6 +17,16 @@ API_VERSION = "kubelet.config.k8s.io/v1beta1"
 KIND = "KubeletConfiguration"
 MAX_BYTES = 1 << 20
 DROP_IN = ".conf"
+_PATHS = (
+    "staticPodPath",
+    "authentication.x509.clientCAFile",
+    "tlsCertFile",
+    "tlsPrivateKeyFile",
+    "resolvConf",
+    "volumePluginDir",
+    "podLogsDir",
+)
+"""Fields that name files. As upstream, relative ones are seen from the folder of the file that has them."""
 
 
 @dataclass
@@ -136,6 +146,8 @@ def _collect(
     elif value is not None and (problem := row.kind.check(_without_nulls(value))):
         problems.append(f"{where}: {problem}")
     else:
+        if name in _PATHS and value:
+            value = os.path.join(os.path.dirname(os.path.abspath(file)), value)
         settings.set(name, value, file)
 
 

@@ -152,6 +152,18 @@ enableDebuggingHandlers: false
     json.dumps(effective)
 
 
+def test_paths_are_seen_from_their_file(machine: Machine) -> None:
+    machine.write(
+        "staticPodPath: pods\npodLogsDir: /logs\nauthentication: {x509: {clientCAFile: pki/ca.pem}}\n"
+    )
+    machine.write("resolvConf: resolv.conf\nstaticPodPath: ''\n", "1.conf")
+    config = machine.start()
+    assert config.manifests == ""
+    assert config.log_dir == "/logs"
+    assert config.server.client_ca_file == f"{machine.folder}/pki/ca.pem"
+    assert config.resolv_conf == f"{machine.drop_ins}/resolv.conf"
+
+
 def test_thresholds_replace_the_defaults_unless_they_are_to_be_merged(machine: Machine) -> None:
     machine.write("evictionHard: {memory.available: 1Gi}\nmergeDefaultEvictionSettings: true\n")
     assert machine.start().resources.eviction.hard == {**DEFAULT_EVICTION_HARD, "memory.available": "1Gi"}
