@@ -10,7 +10,16 @@ from typing import TypeVar
 import minikubelet
 from minikubelet.base.clock import now_ns
 from minikubelet.base.errors import invalid
-from minikubelet.cri import filters, from_proto, info, kept, metrics_to_proto, stats_to_proto, to_proto
+from minikubelet.cri import (
+    filters,
+    from_proto,
+    go_json,
+    info,
+    kept,
+    metrics_to_proto,
+    stats_to_proto,
+    to_proto,
+)
 from minikubelet.cri.stream_sessions import StreamUrls
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.runtime.models import Container, ContainerState
@@ -106,7 +115,7 @@ class RuntimeService:
         return api.PodSandboxStatusResponse(
             status=to_proto.sandbox_status(sandbox),
             info=info.sandbox(self._runtime, sandbox) if request.verbose else None,
-            containers_statuses=[to_proto.container_status(c) for c in sandbox.containers.values()],
+            containers_statuses=to_proto.container_statuses(sandbox.containers.values()),
             timestamp=now_ns(),
         )
 
@@ -183,6 +192,14 @@ class RuntimeService:
     ) -> api.ReopenContainerLogResponse:
         await self._runtime.reopen_log(request.container_id)
         return api.ReopenContainerLogResponse()
+
+    async def CheckpointContainer(
+        self, request: api.CheckpointContainerRequest
+    ) -> api.CheckpointContainerResponse:
+        container = self._runtime.require_running(request.container_id)
+        status = go_json.plain(to_proto.container_status(container))
+        await self._runtime.checkpoint(container.id, request.location, request.timeout, status)
+        return api.CheckpointContainerResponse()
 
     # --- programs and streams ---
 

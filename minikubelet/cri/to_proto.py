@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from minikubelet.base.clock import now_ns
 from minikubelet.cri import enums
 from minikubelet.criapi import api_pb2 as api
@@ -193,6 +195,12 @@ def linux_resources(resources: LinuxResources) -> api.LinuxContainerResources:
     )
 
 
+def container_statuses(containers: Iterable[Container]) -> list[api.ContainerStatus]:
+    """The newest first: a kubelet with EventedPLEG takes the first of a name for the one that counts."""
+    newest_first = sorted(containers, key=lambda each: each.created_at, reverse=True)
+    return [container_status(each) for each in newest_first]
+
+
 def event(source: Event) -> api.ContainerEventResponse:
     """ContainerEventResponse with the pod as it is now."""
     return api.ContainerEventResponse(
@@ -200,5 +208,5 @@ def event(source: Event) -> api.ContainerEventResponse:
         container_event_type=_EVENT[source.kind],
         created_at=source.created_at or now_ns(),
         pod_sandbox_status=sandbox_status(source.sandbox),
-        containers_statuses=[container_status(container) for container in source.containers],
+        containers_statuses=container_statuses(source.containers),
     )

@@ -131,7 +131,10 @@ def test_port_forward(
     cluster: ControlPlane, images: Mapping[str, str], websockets: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(cluster.env, "KUBECTL_PORT_FORWARD_WEBSOCKETS", websockets)
-    cluster.run_pod("forward", images["AGNHOST"], "/agnhost", "netexec", "--http-port=8080")
+    probe = {"httpGet": {"path": "/hostname", "port": 8080}, "periodSeconds": 1}
+    container = {"name": "forward", "args": ["netexec", "--http-port=8080"], "readinessProbe": probe}
+    image = images["AGNHOST"]  # kubectl gives up at the first connection that is refused
+    cluster.run_pod("forward", image, containers=[{**container, "image": image}])
     port = free_port()
     forward = cluster.start("port-forward", "pod/forward", f"{port}:8080")
     try:

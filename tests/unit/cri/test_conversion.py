@@ -208,3 +208,23 @@ def test_missing_metadata_and_windows() -> None:
     with pytest.raises(NodeError) as caught:
         from_proto.sandbox_config(config)
     assert caught.value.code is Code.UNIMPLEMENTED
+
+
+def test_the_newest_container_comes_first() -> None:
+    sandbox = Sandbox(id="s", config=from_proto.sandbox_config(pod_config()), created_at=1, cgroup="/x")
+    config = from_proto.container_config(container_config())
+    containers = [
+        Container(
+            id=str(created_at),
+            sandbox=sandbox,
+            config=config,
+            created_at=created_at,
+            image_id="sha256:ab",
+            image=ImageFacts(layers=("1",)),
+            stop_signal="SIGTERM",
+            log_path="",
+            cgroup="/x/c",
+        )
+        for created_at in (5, 9, 7)
+    ]
+    assert [each.id for each in to_proto.container_statuses(containers)] == ["9", "7", "5"]
