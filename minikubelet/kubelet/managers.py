@@ -45,7 +45,10 @@ class ResourceManagers:
         """Once :meth:`prepare` has found its settings good."""
 
     async def prepare(self) -> None:
-        """Count what there is and make the cgroups. What the host refuses is an event, not fatal."""
+        """Count what there is, make the cgroups, begin what hands out CPUs and devices.
+
+        What the host or the settings refuse is an event, and the rest goes on without it.
+        """
         node, config = self._node, self._config
         try:
             self.capacity = allocatable.capacity(config, node.config.root)
@@ -53,19 +56,23 @@ class ResourceManagers:
             limits = self.capacity
             if "pods" in config.cgroups.enforce_node_allocatable:
                 limits = allocatable.unreserved(config, self.capacity)
-            systemd = await node.client.has_systemd_cgroups()
-            node.cgroups.start(limits, systemd=systemd)
-            self.eviction = EvictionManager(node, self.images, self._workers)
-            if self._stack is not None:
-                await self.allocations.start(self._stack)
+            node.cgroups.start(limits, systemd=await node.client.has_systemd_cgroups())
         except (OSError, ValueError, NodeError) as exc:
-            log.error("resources of this node: %s", exc)
             message = f"Failed to update Node Allocatable Limits: {exc}"
             node.events.node(WARNING, "FailedNodeAllocatableEnforcement", message)
-            return
-        if node.cgroups.top:
-            message = "Updated Node Allocatable limit across pods"
-            node.events.node(NORMAL, "NodeAllocatableEnforced", message)
+        else:
+            if node.cgroups.top:
+                message = "Updated Node Allocatable limit across pods"
+                node.events.node(NORMAL, "NodeAllocatableEnforced", message)
+        try:
+            self.eviction = EvictionManager(node, self.images, self._workers)
+        except ValueError as exc:
+            node.events.node(WARNING, "InvalidEvictionThresholds", f"no pod is evicted: {exc}")
+        try:
+            if self._stack is not None:
+                await self.allocations.start(self._stack)
+        except (OSError, ValueError) as exc:
+            node.events.node(WARNING, "FailedAllocations", f"CPUs and devices are not given out: {exc}")
 
     def admit(self, pod: Pod) -> tuple[Rejection | None, bool]:
         """Why the pod can't be run beside the others, and whether that passes with pods just ending."""
@@ -80,7 +87,11 @@ class ResourceManagers:
         ]
         rejection = self._admit(pod, [worker.pod for worker in alive])
         if rejection is None:
-            return self.allocations.admit(pod), False
+            rejection = self.allocations.admit(pod)
+            if rejection is None:
+                with contextlib.suppress(NodeError):  # told when its sandbox can't be made
+                    self._node.cgroups.ensure(pod)
+            return rejection, False
         lasting = [worker.pod for worker in alive if not worker.terminating]
         return rejection, len(lasting) < len(alive) and self._admit(pod, lasting) is None
 

@@ -55,7 +55,8 @@ class CgroupTree:
             return
         self._write(self._top, values.node_files(limits))
         self._write(f"{self._top}/besteffort", values.best_effort_files())
-        self._write_burstable()
+        if not os.path.isdir(f"{self.top}/burstable"):
+            self._write_burstable()  # else it stands for pods of an earlier run, which are yet to be told
 
     def close(self) -> None:
         """Remove what is empty; cgroups that still hold pods stay."""

@@ -63,6 +63,7 @@ class EvictionManager:
             parse(self._config, allocatable=bool(node.cgroups.top)), self._config.pressure_transition_period
         )
         self._known: Places | None = None
+        self._next_measure = 0.0
         self.conditions: set[str] = set()
         """MemoryPressure, DiskPressure, PIDPressure as far as they are true."""
 
@@ -74,8 +75,12 @@ class EvictionManager:
         self._tell(self._watch.conditions)
         active = [worker for worker in self._workers() if _is_active(worker)]
         limited = [w.pod for w in active if limits.has_limits(w.pod)]
-        if self._config.local_storage_capacity_isolation and limited:
+        now = self._node.clock.monotonic()
+        if self._config.local_storage_capacity_isolation and limited and now >= self._next_measure:
             used = await self._usage(limited)
+            # Folders with millions of files take their time: never more than a tenth of it.
+            after = self._node.clock.monotonic()
+            self._next_measure = after + 9 * (after - now)
             evicted = [worker for worker in active if self._over_limit(worker, used, where)]
             if evicted:
                 await self._wait(evicted)

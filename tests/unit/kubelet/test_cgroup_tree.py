@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from minikubelet.kubelet import demands
+from minikubelet.kubelet import resources as made_resources
 from minikubelet.kubelet.cgroups import values
 from minikubelet.kubelet.cgroups.tree import CgroupTree
 from minikubelet.kubelet.resource_config import CgroupConfig
@@ -93,6 +94,19 @@ def test_the_weight_of_burstable_pods_goes_with_them(tmp_path: Path) -> None:
     assert int((tmp_path / "kubepods/burstable/cpu.weight").read_text()) == weights[0]
 
 
+def test_a_restart_does_not_forget_the_weight_of_running_pods(tmp_path: Path) -> None:
+    made = tree(tmp_path)
+    made.start({})
+    pod = make_pod("one", {"name": "a", **asks(cpu="2")})
+    made.ensure(pod)
+    weight = (tmp_path / "kubepods/burstable/cpu.weight").read_text()
+    again = tree(tmp_path)
+    again.start({})
+    assert (tmp_path / "kubepods/burstable/cpu.weight").read_text() == weight != "1"
+    again.ensure(pod)
+    assert (tmp_path / "kubepods/burstable/cpu.weight").read_text() == weight
+
+
 def test_a_host_without_controllers_is_said_and_left_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -160,3 +174,50 @@ def test_memory_qos_and_quota_follow_the_settings() -> None:
     )
     assert files["memory.min"] == str(64 * MIB)
     assert files["cpu.max"] == "max 100000"
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (CgroupConfig(), {"memory.oom.group": "1", "memory.swap.max": "0"}),
+        (CgroupConfig(single_process_oom_kill=True), {"memory.swap.max": "0"}),
+        (
+            CgroupConfig(swap_behavior="LimitedSwap", single_process_oom_kill=True),
+            {"memory.swap.max": str(GIB // 10)},
+        ),
+        (
+            CgroupConfig(memory_qos=True, memory_reservation_policy="TieredReservation"),
+            {
+                "memory.oom.group": "1",
+                "memory.swap.max": "0",
+                "memory.low": str(100 * MIB),
+                "memory.high": str((100 + 90) * MIB),
+            },
+        ),
+    ],
+)
+def test_what_cri_has_no_field_for_goes_by_file(
+    monkeypatch: pytest.MonkeyPatch, config: CgroupConfig, expected: dict[str, str]
+) -> None:
+    for name, value in (("memory_is_controlled", True), ("swap_is_controlled", True)):
+        monkeypatch.setattr(made_resources, name, lambda value=value: value)
+    monkeypatch.setattr(made_resources, "node_memory", lambda: 1000 * MIB)
+    monkeypatch.setattr(made_resources, "node_swap", lambda: GIB)
+    amounts = {"requests": {"memory": "100Mi"}, "limits": {"memory": "200Mi"}}
+    pod = make_pod("web", {"name": "a", "resources": amounts})
+    assert dict(made_resources.linux_resources(pod, pod.spec.containers[0], config).unified) == expected
+
+
+def test_guaranteed_and_critical_pods_have_no_swap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(made_resources, "memory_is_controlled", lambda: True)
+    monkeypatch.setattr(made_resources, "swap_is_controlled", lambda: True)
+    monkeypatch.setattr(made_resources, "node_swap", lambda: GIB)
+    config = CgroupConfig(swap_behavior="LimitedSwap")
+    some = {"name": "a", **asks(memory="100Mi")}
+    for pod in (
+        make_pod("sure", {"name": "a", **resources(cpu="1", memory="64Mi")}),
+        make_pod("critical", some, priorityClassName="system-node-critical"),
+        make_pod("least"),
+    ):
+        made = made_resources.linux_resources(pod, pod.spec.containers[0], config)
+        assert made.unified["memory.swap.max"] == "0"
