@@ -8,7 +8,7 @@ import os
 import msgspec
 
 from minikubelet.base.clock import now_ns
-from minikubelet.base.errors import Code, NodeError, invalid
+from minikubelet.base.errors import Code, NodeError, invalid, unimplemented
 from minikubelet.base.ids import new_id
 from minikubelet.base.undo import UndoStack
 from minikubelet.images.models import Image
@@ -95,6 +95,8 @@ def _check_name(sandbox: Sandbox, config: ContainerConfig) -> None:
 def _image(context: Context, config: ContainerConfig) -> Image:
     image = context.images.find(config.image.image)
     if image is None:
+        if os.path.isabs(config.image.image) and os.path.isfile(config.image.image):
+            raise unimplemented(f"config.image: restoring the checkpoint {config.image.image!r}")
         raise NodeError(Code.NOT_FOUND, f"image {config.image.image!r} is not here", field="config.image")
     return image
 

@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Iterable
+from typing import Any
 
 from minikubelet.base.config import DaemonConfig
 from minikubelet.base.database import Database
@@ -17,6 +18,7 @@ from minikubelet.linux.cgroup import core
 from minikubelet.linux.host import HostFacts, detect
 from minikubelet.network.pod_network import PodNetwork
 from minikubelet.runtime import container_spec, streams
+from minikubelet.runtime.checkpoint import checkpoint_container
 from minikubelet.runtime.context import Context
 from minikubelet.runtime.create_container import create_container
 from minikubelet.runtime.events import Event
@@ -166,6 +168,12 @@ class Runtime:
     async def update_resources(self, container_id: str, resources: LinuxResources) -> None:
         """UpdateContainerResources."""
         await self._context.run(update_resources(self._context, container_id, resources))
+
+    async def checkpoint(
+        self, container_id: str, location: str, timeout: int, status: dict[str, Any]
+    ) -> None:
+        """CheckpointContainer."""
+        await self._context.run(checkpoint_container(self._context, container_id, location, timeout, status))
 
     async def reopen_log(self, container_id: str) -> None:
         """ReopenContainerLog."""

@@ -94,6 +94,8 @@ def init_plan(
         own_cgroups = namespaces.CLONE_NEWCGROUP if request.cgroup_namespace == "container" else 0
         plan.append(userns.EnterUserNamespace(namespaces.CLONE_NEWNS | own_cgroups))
         process = _without_limits(process)
+    if not process.stdin and not process.tty:
+        plan.append(proc.OwnNull())
     return plan + _program_steps(process, machine)
 
 

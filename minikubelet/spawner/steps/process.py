@@ -96,6 +96,26 @@ def _database(scene: Scene, path: str) -> bytes:
         return b""
 
 
+class OwnNull(Step):
+    """Standard input from the container's /dev/null, not the host's: CRIU finds files in the container only."""
+
+    def describe(self) -> str:
+        return "open the null device"
+
+    def execute(self, scene: Scene) -> None:
+        try:
+            fd = os.open("/dev/null", os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return  # the image or a mount has something else there: the host's does as well
+        try:
+            info = os.fstat(fd)
+            if stat.S_ISCHR(info.st_mode) and info.st_rdev == _NULL_DEVICE:
+                os.set_blocking(fd, True)
+                os.dup2(fd, 0)
+        finally:
+            os.close(fd)
+
+
 class WorkingFolder(Step):
     """Enter the working directory; it lies inside the root or the start fails (CVE-2024-21626)."""
 

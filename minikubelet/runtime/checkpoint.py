@@ -1,0 +1,217 @@
+"""CheckpointContainer: CRIU writes a running container's memory and state down; the container goes on.
+
+The archive has the files that containerd and CRI-O write and checkpointctl reads (its lib/metadata.go).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from minikubelet.base.errors import Code, NodeError, invalid, precondition
+from minikubelet.linux.cgroup import core
+from minikubelet.runtime import checks, container_spec
+from minikubelet.runtime.checkpoint_archive import write_archive, write_upper
+from minikubelet.runtime.context import Context
+from minikubelet.runtime.models import Container
+from minikubelet.wire.messages import StartContainer
+
+_FOLDERS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PATIENCE = 300.0
+"""Seconds, where the caller gives none."""
+_REASON = 3000
+"""Characters of CRIU's log that an error shows."""
+_OWN = {"proc", "sysfs", "tmpfs", "devpts", "mqueue"}
+"""File systems that belong to a container, with everything in them; all other mounts come from outside."""
+
+
+async def checkpoint_container(
+    context: Context, identifier: str, location: str, timeout: int, status: dict[str, Any]
+) -> None:
+    """Checkpoint a running container to the file ``location``; ``status`` is CRI's ContainerStatus.
+
+    ``timeout`` in seconds, 0: the default. Raises UNIMPLEMENTED without CRIU, FAILED_PRECONDITION for what
+    can't be checkpointed, DEADLINE_EXCEEDED.
+    """
+    checks.absolute("location", location)
+    if timeout < 0:
+        raise invalid("timeout", f"{timeout} is negative")
+    if not os.path.isdir(os.path.dirname(location)):
+        raise invalid("location", f"{os.path.dirname(location)!r} is no folder")
+    criu = shutil.which("criu", path=_FOLDERS)
+    if criu is None:
+        raise NodeError(Code.UNIMPLEMENTED, "checkpoints need CRIU, and no program criu is installed")
+    container, _ = context.running(identifier)
+    if container.config.tty:
+        raise precondition(f"container {container.id} has a terminal, whose other side can't be checkpointed")
+    async with container.sandbox.lock:
+        context.running(container.id)
+        with _work_folder(context) as folder:
+            _write_facts(context, container, folder, status)
+            await _dump(context, container, [criu, *_arguments(context, container, folder)], folder, timeout)
+            await asyncio.to_thread(write_archive, folder, location)
+
+
+@contextlib.contextmanager
+def _work_folder(context: Context) -> Iterator[str]:
+    """In the trash from the beginning, so that whatever happens, the next start removes it."""
+    folder = f"{context.trash}/{secrets.token_hex(8)}"
+    os.makedirs(f"{folder}/checkpoint", mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _dump(
+    context: Context, container: Container, command: list[str], folder: str, timeout: int
+) -> None:
+    """Memory and files at one moment: the container is frozen for both."""
+    cgroup = context.cgroups.path + container.cgroup
+    core.freeze(cgroup, True)
+    try:
+        await _run(command, f"{folder}/dump.log", timeout or _PATIENCE)
+        upper = f"{context.container_dir(container.id)}/upper"
+        await asyncio.to_thread(write_upper, upper, f"{folder}/rootfs-diff.tar")
+    finally:
+        core.freeze(cgroup, False)
+    stats = f"{folder}/checkpoint/stats-dump"
+    if os.path.exists(stats):
+        os.rename(stats, f"{folder}/stats-dump")
+
+
+async def _run(command: list[str], log_path: str, seconds: float) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        code = await asyncio.wait_for(process.wait(), seconds)
+    except TimeoutError:
+        text = f"CRIU has not written the checkpoint within {seconds:g} s"
+        raise NodeError(Code.DEADLINE_EXCEEDED, text) from None
+    finally:
+        if process.returncode is None:
+            process.kill()  # the kernel detaches it from the processes it has seized
+            await process.wait()
+    if code != 0:
+        raise NodeError(Code.FAILED_PRECONDITION, f"CRIU can't write the checkpoint: {_errors(log_path)}")
+
+
+def _errors(log_path: str) -> str:
+    try:
+        with open(log_path, errors="replace") as file:
+            lines = [line.partition("): ")[2].strip() for line in file if "Error (" in line]
+    except OSError:
+        lines = []
+    return "; ".join(lines)[:_REASON] or "it gives no reason"
+
+
+def _arguments(context: Context, container: Container, folder: str) -> list[str]:
+    pid = container.status.pid
+    request = container_spec.start_request(container, context.places(container), context.enforcement)
+    arguments = ["dump", "--tree", str(pid), "--images-dir", f"{folder}/checkpoint", "--work-dir", folder]
+    arguments += ["--log-file", "dump.log", "-v2", "--leave-running", "--manage-cgroups=ignore"]
+    arguments += ["--freeze-cgroup", context.cgroups.path + container.cgroup]
+    # What processes share with others beyond the container, whatever it is, doesn't keep them from going on.
+    arguments += ["--ext-unix-sk", "--tcp-established", "--file-locks", "--link-remap"]
+    arguments += ["--enable-external-masters", "--skip-in-flight"]
+    for target in _external_mounts(pid, request):
+        arguments += ["--external", f"mnt[{target}]:{target}"]
+    for kind, key in (("net", "extRootNetNS"), ("pid", "extRootPidNS")):
+        if kind == "net" or request.pid_namespace != "container":
+            number = os.stat(f"/proc/{pid}/ns/{kind}").st_ino
+            arguments += ["--external", f"{kind}[{number}]:{key}"]
+    return arguments
+
+
+def _external_mounts(pid: int, request: StartContainer) -> list[str]:
+    """Where something is mounted that isn't the container's own (proc_pid_mountinfo(5))."""
+    own = {mount.target for mount in request.mounts if mount.kind in _OWN}
+    found = []
+    with open(f"/proc/{pid}/mountinfo") as file:
+        for line in file:
+            root, target = line.split(" ")[3:5]
+            target = (
+                target.encode().decode("unicode_escape").encode("latin-1").decode("utf-8", "surrogateescape")
+            )
+            if target != "/" and not (target in own and root == "/"):
+                found.append(target)
+    return found
+
+
+# --- facts -------------------------------------------------------------------------------------------
+
+
+def _write_facts(context: Context, container: Container, folder: str, status: dict[str, Any]) -> None:
+    config, own = container.config, container.status
+    facts = {
+        "id": container.id,
+        "name": config.metadata.name,
+        "rootfsImage": config.image.image,
+        "rootfsImageRef": container.image_id,
+        "rootfsImageName": config.image.user_specified_image or config.image.image,
+        "runtime": "minikubelet",
+        "createdTime": _time(container.created_at),
+        "checkpointedTime": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        "restoredTime": "0001-01-01T00:00:00Z",
+        "restored": False,
+    }
+    times = {"CreatedAt": container.created_at, "StartedAt": own.started_at, "FinishedAt": 0}
+    _write_json(f"{folder}/config.dump", facts)
+    _write_json(f"{folder}/status.dump", status)
+    _write_json(f"{folder}/status", {**times, "ExitCode": 0, "Pid": own.pid, "Reason": "", "Message": ""})
+    _write_json(f"{folder}/spec.dump", _spec(context, container))
+    if container.log_path:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copyfile(container.log_path, f"{folder}/container.log", follow_symlinks=False)
+
+
+def _time(ns: int) -> str:
+    return datetime.fromtimestamp(ns / 1e9, UTC).isoformat().replace("+00:00", "Z")
+
+
+def _spec(context: Context, container: Container) -> dict[str, Any]:
+    """The container in the words of the OCI runtime specification, as far as readers of archives look."""
+    request = container_spec.start_request(container, context.places(container), context.enforcement)
+    metadata = container.sandbox.config.metadata
+    process = request.process
+    annotations = {
+        "io.kubernetes.cri.container-type": "container",
+        "io.kubernetes.cri.container-name": container.config.metadata.name,
+        "io.kubernetes.cri.sandbox-id": container.sandbox.id,
+        "io.kubernetes.cri.sandbox-name": metadata.name,
+        "io.kubernetes.cri.sandbox-namespace": metadata.namespace,
+        "io.kubernetes.cri.sandbox-uid": metadata.uid,
+        "io.kubernetes.cri.image-name": container.config.image.image,
+        "io.container.manager": "minikubelet",
+    }
+    return {
+        "ociVersion": "1.2.0",
+        "annotations": annotations,
+        "process": {
+            "args": [item.decode("utf-8", "replace") for item in process.args],
+            "env": [item.decode("utf-8", "replace") for item in process.env],
+            "cwd": process.cwd,
+        },
+        "mounts": [
+            {"destination": mount.target, "type": mount.kind, "source": mount.source, "options": mount.flags}
+            for mount in request.mounts
+        ],
+        "linux": {"cgroupsPath": container.cgroup},
+    }
+
+
+def _write_json(path: str, content: Any) -> None:
+    with open(path, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        json.dump(content, file, indent=2)
