@@ -1,7 +1,8 @@
 """SELinux labels of pods and containers that ask for them (CRI SELinuxOption).
 
 A host without SELinux ignores them, and so does a pod without options, as with containerd's default: its
-processes keep what the policy makes of the daemon's children. This has never run on a host with SELinux.
+processes keep what the policy makes of the daemon's children. No real
+policy has ever enforced them: see docs/security.md.
 """
 
 from __future__ import annotations

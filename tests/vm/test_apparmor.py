@@ -77,14 +77,15 @@ def test_a_profile_that_is_not_loaded_is_refused(node: Node, busybox: str, profi
 
 DEFAULT = f"{apparmor_default.NAME} (enforce)"
 KNOBS = """
-cat /proc/1/attr/current
+cat /proc/self/attr/current
 try() { name=$1; shift; "$@" 2>/dev/null && echo "$name"; }
 sleep 1000 & child=$!
 try write-own sh -c 'echo 0 > /proc/self/oom_score_adj'
 try write-sysctl sh -c 'cat /proc/sys/kernel/domainname > /tmp/d; cat /tmp/d > /proc/sys/kernel/domainname'
 try write-shm sh -c 'cat /proc/sys/kernel/shmmni > /tmp/n; cat /tmp/n > /proc/sys/kernel/shmmni'
 try write-net sh -c 'echo 64 > /proc/sys/net/ipv4/ip_default_ttl'
-try mount mount -t tmpfs none /mnt
+mkdir -p /tmp/m
+try mount mount -t tmpfs none /tmp/m
 try signal kill $child
 """
 OPEN_PROC: dict[str, object] = {

@@ -1,4 +1,4 @@
-"""SELinux on files that stand for the kernel's and the policy's; no test runs on a kernel that has it."""
+"""SELinux on files that stand for the kernel's and the policy's (tests/vm has a kernel with it)."""
 
 from __future__ import annotations
 
