@@ -82,7 +82,9 @@ def write(folder: str, payload: Payload, finish: Callable[[], None] | None = Non
         _show(top, clean)
         for path in gone:
             if "/" not in path:
-                os.unlink(path, dir_fd=top)
+                # A folder of that name is where something else is mounted.
+                with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+                    os.unlink(path, dir_fd=top)
         if changed and old is not None:
             removal.remove_tree_at(top, old)
         return changed

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import posixpath
+
+from minikubelet.kubelet.defaults import all_containers
+from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.volumes import atomic_writer, ownership, payload
 from minikubelet.kubelet.volumes.atomic_writer import Payload
 from minikubelet.kubelet.volumes.empty_dir import EmptyDir, make_folder
@@ -41,11 +46,29 @@ class ContentVolume:
         assert isinstance(content, dict)
         on_disk = request.volume.config_map is not None
         make_folder(request.folder, None if on_disk else self._memory.tmpfs_size(request))
+        for inside in nested_mount_points(request.pod, request.volume.name):
+            os.makedirs(os.path.join(request.folder, inside), mode=0o755, exist_ok=True)
         try:
             atomic_writer.write(request.folder, content, lambda: _own(request))
         except ValueError as exc:
             raise MountError(str(exc)) from None
         return request.folder
+
+
+def nested_mount_points(pod: Pod, name: str) -> set[str]:
+    """Where containers mount something else inside the volume ``name``, relative to it.
+
+    The volume is read-only, so that a runtime could not make these folders itself.
+    """
+    found: set[str] = set()
+    for container in all_containers(pod.spec):
+        mounts = [(each.name, posixpath.normpath(f"/{each.mount_path}")) for each in container.volume_mounts]
+        for own, top in mounts:
+            below = {path for _, path in mounts if own == name and path.startswith(f"{top}/")}
+            # What lies in another of these is inside that volume.
+            outer = {path for path in below if not any(path.startswith(f"{each}/") for each in below)}
+            found |= {posixpath.relpath(path, top) for path in outer}
+    return found
 
 
 def _mode(mode: int | None) -> int:

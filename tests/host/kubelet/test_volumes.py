@@ -90,6 +90,7 @@ LOOK = """
       - {secretRef: {name: absent, optional: true}}
       volumeMounts:
       - {name: config, mountPath: /config}
+      - {name: empty, mountPath: /config/inside/here}
       - {name: secret, mountPath: /secret}
       - {name: all, mountPath: /all}
       - {name: claim, mountPath: /claim}
@@ -155,6 +156,7 @@ async def test_what_a_container_sees(node: Node) -> None:
             node, "look", "echo x > /claim/file; echo y > /part/file; [ $(cat /empty/made/debug/file) = y ]"
         )
         assert (await run_in(node, "look", "touch /config/new 2>/dev/null || echo no")) == "no\n"
+        await run_in(node, "look", "touch /config/inside/here/file && test -f /empty/file")
         kinds = await run_in(
             node, "look", "grep -c ' /secret tmpfs\\| /all tmpfs\\| /memory tmpfs' /proc/mounts"
         )

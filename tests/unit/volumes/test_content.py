@@ -15,7 +15,7 @@ from minikubelet.kubelet.manifests.decode import decode_manifest
 from minikubelet.kubelet.object_store import ObjectStore
 from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.volumes.atomic_writer import FileContent
-from minikubelet.kubelet.volumes.content import ContentVolume
+from minikubelet.kubelet.volumes.content import ContentVolume, nested_mount_points
 from minikubelet.kubelet.volumes.manager import VolumeManager
 from minikubelet.kubelet.volumes.plugin import MountError, Request, SetupFailed, Surroundings
 
@@ -167,6 +167,21 @@ async def test_a_running_pods_volume_follows_its_config_map(tmp_path: Path) -> N
     assert (folder / "a").read_text() == "9", "what containers have stays"
     await volumes.teardown("u")
     assert not (tmp_path / "pods/u/volumes").exists()
+
+
+async def test_other_volumes_can_be_mounted_inside(tmp_path: Path) -> None:
+    places = {"v": ["/v/", "/w"], "e": ["/v/a", "/v/sub/deep", "/v/sub/deep/er", "/vv", "/w/x"]}
+    mounts = [{"name": name, "mountPath": path} for name, paths in places.items() for path in paths]
+    volumes = [{"name": "v", "configMap": {"name": "c"}}, {"name": "e", "emptyDir": {}}]
+    pod = pod_of(*volumes, containers=[{"name": "app", "image": "i", "volumeMounts": mounts}])
+    assert nested_mount_points(pod, "v") == {"a", "sub/deep", "x"}
+    assert nested_mount_points(pod, "e") == {"er"}
+    objects = store()
+    folder = Path((await manager(tmp_path, objects).setup(pod))["v"])
+    assert (folder / "sub/deep").is_dir() and (folder / "a").is_dir() and (folder / "b").read_text() == "2"
+    objects.replace("test", decode_manifest(OBJECTS.replace(b'a: "1", b: "2"', b'b: "3"')).objects)
+    await manager(tmp_path, objects).refresh(pod)
+    assert (folder / "a").is_dir() and (folder / "b").read_text() == "3"
 
 
 async def test_all_that_can_be_made_is_made(tmp_path: Path) -> None:
