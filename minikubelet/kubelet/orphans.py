@@ -63,6 +63,7 @@ async def clean_folders(node: Node, keep: set[str]) -> None:
         try:
             await node.volumes.teardown(uid)
             _delete(config, uid)
+            node.users.release(uid)
         except Exception as exc:
             log.warning("folder of the former pod %s can't be removed: %s", uid, exc)
 

@@ -190,6 +190,26 @@ async def test_running_pods_see_changes_at_once_and_whole(node: Node) -> None:
         assert node.container("look").restart_count == 0
 
 
+async def test_what_changed_while_the_kubelet_was_away_is_made_up_for(node: Node) -> None:
+    (node.manifests / "objects.yaml").write_text(OBJECTS)
+    node.write("look", LOOK)
+    async with node.running(stop_pods=False):
+        await node.until(lambda: node.is_ready("look"))
+        uid = node.pod("look").uid
+        await run_in(node, "look", "echo kept > /memory/file")
+    (node.manifests / "objects.yaml").write_text(OBJECTS.replace("s3cret-token", "changed"))
+    async with node.running():
+        token = node.folder / "root/pods" / uid / "volumes/kubernetes.io~secret/secret/deep/token"
+        await node.until(lambda: token.read_text() == "changed")
+        assert await run_in(node, "look", "cat /secret/deep/token /memory/file") == "changedkept\n"
+        assert (await run_in(node, "look", "stat -L -c '%a %g' /secret/deep/token")) == "440 4321\n"
+        assert node.container("look").restart_count == 0
+        assert len([path for path in mounts_below(node.folder) if "/volumes/" in path]) == 3
+        (node.manifests / "look.yaml").unlink()
+        await node.until(lambda: not node.kubelet.pods())
+    assert not mounts_below(node.folder)
+
+
 async def test_a_pod_waits_for_what_is_missing_and_starts_when_it_comes(node: Node) -> None:
     node.write("look", LOOK)
     node.write(
