@@ -78,6 +78,9 @@ class Allocations:
 
     def _collect(self, *more: str) -> None:
         """Take back what pods have that have ended."""
+        held = (self.cpus is not None and self.cpus.held) or (self.devices is not None and self.devices.held)
+        if not held:
+            return
         uids = {pod.uid for pod in self._active()} | set(more)
         if self.cpus is not None:
             self.cpus.keep_only(uids)

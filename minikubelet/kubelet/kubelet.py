@@ -23,7 +23,7 @@ from minikubelet.kubelet.events import NORMAL, WARNING, Event, EventRecorder
 from minikubelet.kubelet.images import ImageManager
 from minikubelet.kubelet.keyring import Keyring, node_folders
 from minikubelet.kubelet.lookups import Key, Lookups
-from minikubelet.kubelet.managers import ResourceManagers
+from minikubelet.kubelet.managers import Crowd, ResourceManagers
 from minikubelet.kubelet.manifests.errors import ManifestError
 from minikubelet.kubelet.manifests.static import CONFIG_HASH
 from minikubelet.kubelet.metrics.instruments import Instruments, StartMeter
@@ -242,13 +242,12 @@ class Kubelet:
             if wanted is None or _hash(wanted) != _hash(worker.pod):
                 worker.terminate()
         # Those that run already come first: nobody takes their place while the daemon is away.
-        for pod in sorted(pods, key=lambda pod: not self._runs(pod)):
-            self._admit(pod)
+        running = self._node.cache.uids() if self._node is not None else set()
+        crowd = self._managers.crowd()
+        for pod in sorted(pods, key=lambda pod: pod.uid not in running):
+            self._admit(pod, crowd)
 
-    def _runs(self, pod: Pod) -> bool:
-        return self._node is not None and bool(self._node.cache.view(pod.uid).sandboxes)
-
-    def _admit(self, pod: Pod) -> None:
+    def _admit(self, pod: Pod, crowd: Crowd) -> None:
         """Start a worker, or let the pod wait for one that is in its way."""
         if self._stopping:
             return
@@ -256,15 +255,15 @@ class Kubelet:
         if present is not None and not present.terminating:
             present.offer(pod)
             return
-        if present is not None or any(worker.pod.key == pod.key for worker in self._workers.values()):
+        if present is not None or pod.key in crowd.keys:
             self._pending[pod.uid] = pod
             return
-        rejection, passing = self._managers.admit(pod)
+        rejection, passing = self._managers.admit(pod, crowd)
         if rejection is not None and passing:
             self._pending[pod.uid] = pod
             return
         self._pending.pop(pod.uid, None)
-        self._start(pod, rejection)
+        crowd.add(self._start(pod, rejection))
 
     def _start(self, pod: Pod, rejection: Rejection | None = None) -> PodWorker:
         assert self._node is not None
@@ -276,8 +275,10 @@ class Kubelet:
             del self._workers[worker.pod.uid]
             for other in self._workers.values():
                 other.room_changed()
-        for pod in list(self._pending.values()):
-            self._admit(pod)
+        if self._pending:
+            crowd = self._managers.crowd()
+            for pod in list(self._pending.values()):
+                self._admit(pod, crowd)
 
     async def _collect_orphans(self, node: Node) -> None:
         """Terminate what no manifest asks for; delete folders of pods that are gone altogether."""

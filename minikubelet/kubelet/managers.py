@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from minikubelet.base.errors import Code, NodeError
@@ -20,9 +21,23 @@ from minikubelet.kubelet.logrotate import LogRotation
 from minikubelet.kubelet.node import Node
 from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.resources import GUARANTEED, qos_class
-from minikubelet.kubelet.status import FAILED, SUCCEEDED
 
 log = logging.getLogger(__name__)
+
+
+@dataclass
+class Crowd:
+    """The pods at one moment; a burst of new ones is admitted against one such picture, kept up to date."""
+
+    keys: set[str]
+    """Names of all pods that have a worker."""
+    active: list[Evictable]
+
+    def add(self, worker: Evictable) -> None:
+        """One more."""
+        self.keys.add(worker.pod.key)
+        if worker.active:
+            self.active.append(worker)
 
 
 class ResourceManagers:
@@ -74,17 +89,18 @@ class ResourceManagers:
         except (OSError, ValueError) as exc:
             node.events.node(WARNING, "FailedAllocations", f"CPUs and devices are not given out: {exc}")
 
-    def admit(self, pod: Pod) -> tuple[Rejection | None, bool]:
+    def crowd(self) -> Crowd:
+        """Who is there now."""
+        workers = list(self._workers())
+        return Crowd({w.pod.key for w in workers}, [w for w in workers if w.active])
+
+    def admit(self, pod: Pod, crowd: Crowd) -> tuple[Rejection | None, bool]:
         """Why the pod can't be run beside the others, and whether that passes with pods just ending."""
         if self.stopping:
             return Rejection(*shutdown.NOT_ADMITTED), False
         with contextlib.suppress(NodeError):
             runtime_class.resolve(pod, self._node.lookups)  # for its overhead; the worker says what is wrong
-        alive = [
-            worker
-            for worker in self._workers()
-            if worker.pod.uid != pod.uid and worker.pod.status.phase not in (SUCCEEDED, FAILED)
-        ]
+        alive = [worker for worker in crowd.active if worker.pod.uid != pod.uid]
         rejection = self._admit(pod, [worker.pod for worker in alive])
         if rejection is None:
             rejection = self.allocations.admit(pod)
@@ -108,7 +124,7 @@ class ResourceManagers:
 
     def _active(self) -> list[Pod]:
         """Pods that have not ended."""
-        return [pod for pod in self._pods() if pod.status.phase not in (SUCCEEDED, FAILED)]
+        return [worker.pod for worker in self._workers() if worker.active]
 
     def _admit(self, pod: Pod, others: Sequence[Pod]) -> Rejection | None:
         conditions = self.eviction.conditions if self.eviction is not None else set()

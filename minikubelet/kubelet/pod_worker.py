@@ -66,6 +66,7 @@ class PodWorker:
         """Set when nothing of a pod that has failed as a whole runs any more."""
         if rejection is not None:
             self._fail(rejection.reason, f"Pod was rejected: {rejection.message}")
+            self.halted.set()
             node.events.pod(pod, WARNING, rejection.reason, rejection.message)
         self._task = asyncio.create_task(self._run(), name=f"pod {pod.key}")
 
@@ -115,6 +116,12 @@ class PodWorker:
 
     def _fail(self, reason: str, message: str) -> None:
         self._state.failure = Waiting(reason, message)
+
+    @property
+    def active(self) -> bool:
+        """Whether the pod has, or may yet get, something of the node."""
+        ended = self._state.failure is None and self.pod.status.phase in (SUCCEEDED, FAILED)
+        return not ended and not self.halted.is_set()
 
     @property
     def terminating(self) -> bool:

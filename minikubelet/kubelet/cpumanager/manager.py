@@ -85,6 +85,11 @@ class CpuManager:
         """CPUs that may be given out."""
         return self._topology.cpus - self.reserved
 
+    @property
+    def held(self) -> bool:
+        """Whether anybody has CPUs of their own."""
+        return bool(self._state.entries)
+
     def exclusive(self, uid: str, container: str) -> frozenset[int]:
         """A container's own CPUs; empty if it shares."""
         return parse_cpus(self._state.entries.get(uid, {}).get(container, ""))

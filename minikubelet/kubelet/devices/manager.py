@@ -103,6 +103,11 @@ class DeviceManager:
         """All that are registered."""
         return self._plugins.values()
 
+    @property
+    def held(self) -> bool:
+        """Whether anybody has devices."""
+        return bool(self._grants)
+
     def granted(self, uid: str, container: str) -> dict[str, Grant]:
         """What a container has, by resource."""
         return self._grants.get(uid, {}).get(container, {})

@@ -44,6 +44,10 @@ class Evictable(Protocol):
     pod: Pod
 
     @property
+    def active(self) -> bool:
+        """Whether the pod has, or may yet get, something of the node."""
+
+    @property
     def terminating(self) -> bool:
         """Whether the pod is being removed."""
 
@@ -196,4 +200,5 @@ class EvictionManager:
 
 
 def _is_active(worker: Evictable) -> bool:
-    return not worker.terminating and worker.pod.status.phase not in (SUCCEEDED, FAILED)
+    ended = worker.pod.status.phase in (SUCCEEDED, FAILED)
+    return worker.active and not worker.terminating and not ended

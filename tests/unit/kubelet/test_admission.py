@@ -141,3 +141,18 @@ async def test_pods_that_run_keep_their_room_over_a_restart(harness: Harness) ->
         harness.source.set(new, old)
         await harness.ready()
         assert harness.pod("a-new-one").status.reason == "OutOfcpu"
+
+
+async def test_rejected_pods_take_no_room(harness: Harness) -> None:
+    harness.config.resources.reserved.max_pods = 2
+    pods = [make_pod(f"p{i}") for i in range(5)]
+    async with harness.running():
+        harness.source.set(*pods)
+        await harness.until(lambda: len(harness.kubelet.pods()) == 5 and harness.pod("p4").status.reason)
+        for name in ("p2", "p3", "p4"):
+            status = harness.pod(name).status
+            assert status.reason == "OutOfpods"
+            assert status.message.endswith("pods, requested: 1, used: 2, capacity: 2")
+        await harness.ready("p0")
+        harness.source.set(*pods[1:], make_pod("late"))
+        await harness.ready("late")
