@@ -19,10 +19,10 @@ class Rate:
 
     def __init__(self) -> None:
         self._last: tuple[float, int] | None = None
-        self._rate = 0
+        self._rate: int | None = None
 
-    def of(self, total: int) -> int:
-        """The rate since the look before; the last known one if that is under a second ago."""
+    def of(self, total: int) -> int | None:
+        """The rate since the look before, or the last one if that is under a second ago. None: too early."""
         now = clock.monotonic()
         if self._last is None:
             self._last = (now, total)

@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 
+from minikubelet.base import clock
+from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet.api.remote import TOKEN_FILE
 from minikubelet.kubelet.metrics.families import Counter, Family, Histogram, Sample, render
 from minikubelet.kubelet.server_config import ServerConfig
 from tests.promtool import complaints, promtool
+from tests.unit.kubelet_api import remote
 from tests.unit.kubelet_api.remote import Ports
 from tests.unit.kubelet_api.test_api import RUNNING, make_pod
 
@@ -89,6 +92,33 @@ async def test_a_runtime_without_pod_statistics_is_summed_up(ports: Ports) -> No
     assert pod["memory"]["workingSetBytes"] == 4096
     metrics = await text(ports, "/metrics/cadvisor")
     assert re.search(r'container_cpu_usage_seconds_total\{.*container="app".*\} 1\.5 \d+', metrics)
+
+
+async def test_the_use_of_cpu_per_second(ports: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the runtime doesn't tell, it is what was used from one look to the next."""
+    now, used = 100.0, 1_000_000_000
+    monkeypatch.setattr(clock, "monotonic", lambda: now)
+    real = remote.container_stats
+
+    def stats() -> api.ContainerStats:
+        made = real()
+        made.cpu.usage_core_nano_seconds.value = used
+        made.cpu.ClearField("usage_nano_cores")
+        return made
+
+    monkeypatch.setattr(remote, "container_stats", stats)
+    summary = ports.backend.node.statistics.summary if ports.backend.node else None
+    assert summary is not None
+
+    async def look() -> list[int | None]:
+        (pod,) = (await summary(only_cpu_and_memory=True))["pods"]
+        return [pod["cpu"].get("usageNanoCores"), pod["containers"][0]["cpu"].get("usageNanoCores")]
+
+    assert await look() == [None, None]
+    now, used = 104.0, 3_000_000_000
+    assert await look() == [500_000_000, 500_000_000]
+    now, used = 104.5, 9_000_000_000
+    assert await look() == [500_000_000, 500_000_000]  # too soon for another
 
 
 async def test_sizes_of_volumes_and_logs_are_measured(ports: Ports) -> None:
