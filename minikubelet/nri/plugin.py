@@ -145,7 +145,7 @@ class Plugin:
             return None
 
     async def tell(self, method: str, event: int, request: Any) -> None:
-        """A plain event. Plugins before v0.11 know these as StateChange only. Raises NodeError."""
+        """A plain event. Plugins before v0.12 know these as StateChange only. Raises NodeError."""
         try:
             await self._call(method, request, nri.Empty)
         except PluginGone as exc:

@@ -97,7 +97,7 @@ def _database(scene: Scene, path: str) -> bytes:
 
 
 class OwnNull(Step):
-    """Standard input from the container's /dev/null, not the host's: CRIU finds files in the container only."""
+    """Standard input from the container's /dev/null instead of the host's, which CRIU could not find."""
 
     def describe(self) -> str:
         return "open the null device"
