@@ -164,6 +164,7 @@ class ResourceManagers:
             await gc.collect_sandboxes(
                 self._node.client, lambda: {pod.uid for pod in self._pods()}, self._node.config.root
             )
+            self._node.cgroups.sweep({pod.uid for pod in self._pods()} | self._node.cache.uids())
         await asyncio.to_thread(log_links.remove_dead, self._node.config)
 
     def _pods(self) -> list[Pod]:

@@ -12,6 +12,7 @@ import pytest
 
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet.cri_client import CriClient
+from minikubelet.kubelet.eviction.signals import available_memory
 from minikubelet.linux.cgroup.mount import find_mount
 from tests.host.kubelet import runtimes
 from tests.host.kubelet.test_pods import Node
@@ -146,3 +147,41 @@ def container_cgroup(node: Node, pod: str) -> Path:
     identifier = node.container(pod).container_id.rpartition("/")[2]
     path = Path(f"/proc/{_pid(identifier)}/cgroup").read_text().strip().removeprefix("0::")
     return Path(find_mount().path + path)
+
+
+async def test_the_pod_that_takes_the_nodes_memory_is_evicted(node: Node) -> None:
+    eviction = node.config.resources.eviction
+    eviction.monitoring_period = 1
+    eviction.hard = {"memory.available": str(available_memory().available - 200 * MIB)}
+    node.write(
+        "modest",
+        """
+        terminationGracePeriodSeconds: 0
+        containers:
+        - name: app
+          image: IMAGE
+          command: [sleep, "1000"]
+          resources: {requests: {memory: 32Mi}}
+        """,
+    )
+    node.write(
+        "hog",
+        """
+        terminationGracePeriodSeconds: 0
+        containers:
+        - name: app
+          image: IMAGE
+          command: [sh, -c, "dd if=/dev/zero of=/memory/file bs=1M count=320; sleep 1000"]
+          volumeMounts: [{name: memory, mountPath: /memory}]
+        volumes: [{name: memory, emptyDir: {medium: Memory}}]
+        """,
+    )
+    async with node.running():
+        await node.until(lambda: node.pod("hog").status.reason == "Evicted", 120)
+        message = node.pod("hog").status.message
+        assert message.startswith("The node was low on resource: memory. Threshold quantity: ")
+        assert "Container app was using " in message
+        assert message.endswith(", request is 0, has larger consumption of memory. ")
+        await node.until(partial(ready, node, "modest"), 60)
+        reasons = {event.reason for event in node.kubelet.events()}
+        assert {"NodeHasInsufficientMemory", "EvictionThresholdMet", "Evicted"} <= reasons

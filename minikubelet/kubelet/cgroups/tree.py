@@ -10,6 +10,7 @@ import contextlib
 import errno
 import logging
 import os
+from collections.abc import Collection
 
 from minikubelet.base.errors import StepError
 from minikubelet.kubelet.cgroups import values
@@ -34,6 +35,7 @@ class CgroupTree:
         self._fallback = fallback
         self._top = "/" + os.path.normpath(f"{config.cgroup_root}/kubepods").strip("/")
         self._burstable: dict[str, Pod] = {}
+        self._written: dict[str, dict[str, str]] = {}
         self._systemd = False
         self.enabled = False
         """Whether pods are put below ``kubepods``."""
@@ -100,6 +102,7 @@ class CgroupTree:
             return
         for quality in ("", *_FOLDERS.values()):
             folder = f"{self.top}{quality}/pod{uid}"
+            self._written.pop(f"{self._top}{quality}/pod{uid}", None)
             if not os.path.isdir(folder):
                 continue
             if not core.remove(folder):
@@ -109,17 +112,31 @@ class CgroupTree:
         if self._burstable.pop(uid, None) is not None:
             self._write_burstable()
 
+    def sweep(self, keep: Collection[str]) -> int:
+        """Remove empty cgroups of pods that are not among ``keep`` (UIDs); how many there were."""
+        gone = 0
+        for quality in ("", *_FOLDERS.values()) if self.top else ():
+            parent = f"{self.top}{quality}"
+            for name in os.listdir(parent) if os.path.isdir(parent) else ():
+                stray = name.startswith("pod") and name.removeprefix("pod") not in keep
+                if stray and not core.populated(f"{parent}/{name}"):
+                    gone += core.remove(f"{parent}/{name}")
+        return gone
+
     def _write_burstable(self) -> None:
         self._write(f"{self._top}/burstable", values.burstable_files(self._burstable.values(), self._config))
 
     def _write(self, path: str, content: dict[str, str]) -> None:
         """Make a cgroup and write its settings. A file that the kernel hasn't (hugetlb) is left out."""
         folder = self._mount.path + path
+        if self._written.get(path) == content and os.path.isdir(folder):
+            return
         try:
             core.ensure(self._mount.path, path, values.WANTED)
             core.enable(folder, values.WANTED)
             for name, value in content.items():
                 if os.path.exists(f"{folder}/{name}"):
                     files.write(folder, name, value)
+            self._written[path] = content
         except OSError as exc:
             raise StepError("set up the cgroup", exc.errno or 0, str(exc.filename or folder)) from exc

@@ -107,6 +107,19 @@ def test_a_restart_does_not_forget_the_weight_of_running_pods(tmp_path: Path) ->
     assert (tmp_path / "kubepods/burstable/cpu.weight").read_text() == weight
 
 
+def test_cgroups_of_pods_long_gone_are_swept(tmp_path: Path) -> None:
+    made = tree(tmp_path)
+    made.start({})
+    for name in ("kubepods/podgone", "kubepods/burstable/podgone2", "kubepods/podkept", "kubepods/other"):
+        (tmp_path / name).mkdir()
+    busy = tmp_path / "kubepods/podbusy"
+    busy.mkdir()
+    (busy / "cgroup.events").write_text("populated 1\n")
+    assert made.sweep({"kept"}) == 2
+    left = sorted(each.name for each in (tmp_path / "kubepods").iterdir() if each.is_dir())
+    assert left == ["besteffort", "burstable", "other", "podbusy", "podkept"]
+
+
 def test_a_host_without_controllers_is_said_and_left_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
