@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
 import signal
 import socket
 import ssl
@@ -132,7 +131,6 @@ class UpstreamKubelet:
         }
         self.flags = list(flags)
         self.process: subprocess.Popen[bytes] | None = None
-        self._made: list[str] = []
         self._unverified = ssl.create_default_context()
         self._unverified.check_hostname = False
         self._unverified.verify_mode = ssl.CERT_NONE
@@ -182,9 +180,6 @@ class UpstreamKubelet:
                 process.kill()
                 process.wait()
         unmount_below(self.home)
-        for folder in reversed(self._made):
-            shutil.rmtree(folder, ignore_errors=True)
-        self._made.clear()
 
     def restart(self) -> None:
         self.stop()
@@ -200,24 +195,19 @@ class UpstreamKubelet:
         return self.log_file.read_text(errors="replace")[-characters:] if self.log_file.exists() else ""
 
     def _share_home(self) -> None:
-        """Make `home` a mount that propagates, and the covered folders exist."""
+        """Make `home` a mount that propagates."""
         subprocess.run(["mount", "--bind", self.home, self.home], check=True)
         subprocess.run(["mount", "--make-shared", self.home], check=True)
-        for path in COVERED:
-            for missing in [each for each in (*Path(path).parents, Path(path)) if not each.exists()]:
-                missing.mkdir()
-                self._made.append(str(missing))
 
     def _script(self, kubelet: Path) -> str:
         """What the shell does in the new mount namespace before it becomes the kubelet."""
         own = self.home / "covers"
         lines = []
         for path in COVERED:
-            folder = own / path.strip("/")
-            folder.mkdir(parents=True, exist_ok=True)
+            there = next(each for each in (Path(path), *Path(path).parents) if each.exists())
             # Where the parent is a shared mount, the cover would show outside as well.
-            lines.append(f"mount --make-private $(findmnt --noheadings --output TARGET --target {path})")
-            lines.append(f"mount --bind {shlex.quote(str(folder))} {path}")
+            lines.append(f"mount --make-private $(findmnt --noheadings --output TARGET --target {there})")
+            lines.append(f"mount -t tmpfs upstream-kubelet {there} && mkdir -p {path}")
         lines.append("mount --make-private /proc")
         for name in KERNEL_SETTINGS:
             source = Path("/proc/sys", name)

@@ -118,8 +118,8 @@ def test_checkpoint_works_or_says_what_is_missing(node: Node, busybox: str, tmp_
     try:
         node.crictl("checkpoint", "--export", str(archive), container)
     except CrictlFailed as failed:
-        assert "Unimplemented" in failed.output
-        assert "CRIU" in failed.output.upper()
+        assert "Unimplemented" in failed.output or "FailedPrecondition" in failed.output
+        assert "CRIU" in failed.output.upper()  # it isn't there, or can't on this kernel
         assert not archive.exists()
         return
     assert archive.stat().st_size > 0
