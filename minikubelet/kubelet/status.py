@@ -134,7 +134,7 @@ def _container_status(
     own = (
         known.actuated.get(container.name, container.resources) if latest.is_running else container.resources
     )
-    status.resources = own if own.limits or own.requests else None
+    status.resources = own
     earlier = next((each for each in seen[1:] if each.has_exited), None)
     if earlier is not None:
         status.last_state = _state(earlier, known.runtime_name)
