@@ -18,7 +18,7 @@ from minikubelet.kubelet.cpumanager import manager as cpus
 from minikubelet.kubelet.cpumanager.manager import CpuManager
 from minikubelet.kubelet.cpumanager.topology import NotEnough, read_topology
 from minikubelet.kubelet.cri_client import CriClient
-from minikubelet.kubelet.devices.manager import DeviceManager
+from minikubelet.kubelet.devices.manager import DeviceManager, wanted_devices
 from minikubelet.kubelet.grpc_server import UnixServer
 from minikubelet.kubelet.objects import Container, Pod
 from minikubelet.kubelet.observed import ObservedContainer
@@ -96,6 +96,9 @@ class Allocations:
         if self.devices is not None:
             self._collect(pod.uid)
             await self.devices.prepare(pod, container, config)
+        elif lacking := sorted(wanted_devices(container)):
+            message = f"{', '.join(lacking)}: this node takes no device plugins"
+            raise NodeError(Code.FAILED_PRECONDITION, message)
 
     async def reconcile(self, client: CriClient, containers: Iterable[ObservedContainer]) -> None:
         """Bring running containers to the CPUs that are now theirs."""

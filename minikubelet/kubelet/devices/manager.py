@@ -128,9 +128,7 @@ class DeviceManager:
         Raises NodeError: there is no plugin, there are too few devices, the plugin fails.
         """
         async with self._lock:
-            for resource, count in container_limits(container).items():
-                if "/" not in resource or count <= 0:
-                    continue
+            for resource, count in wanted_devices(container).items():
                 grant = self.granted(pod.uid, container.name).get(resource)
                 if grant is None:
                     grant = await self._grant(pod, container, resource, count)
@@ -192,6 +190,11 @@ class DeviceManager:
 
     def _save(self) -> None:
         files.write_atomic(self._state, msgspec.json.encode(self._grants))
+
+
+def wanted_devices(container: Container) -> dict[str, int]:
+    """Extended resources that a container asks for, and how many of each."""
+    return {name: count for name, count in container_limits(container).items() if "/" in name and count > 0}
 
 
 def _load(path: str) -> Grants:

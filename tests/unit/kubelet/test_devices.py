@@ -201,6 +201,15 @@ async def test_another_kubelets_socket_is_left_to_it(harness: Harness, plugin: D
     assert Allocations(harness.config, list)._or_usual(None, "/usual") == ""
 
 
+async def test_a_node_without_plugins_says_so(harness: Harness) -> None:
+    async with harness.running():
+        harness.source.set(using("web", 1))
+        await harness.until(lambda: harness.waiting() == "CreateContainerConfigError")
+        waiting = harness.container().state.waiting
+        assert waiting is not None
+        assert waiting.message == f"{RESOURCE}: this node takes no device plugins"
+
+
 # --- CPUs ----------------------------------------------------------------------------------------------
 
 
