@@ -23,6 +23,11 @@ BREATH = 0.05
 
 Upstream's first probe comes at a random point of the first period.
 """
+EARLY = (0.005, 0.01, 0.015, 0.02, 0.03)
+"""Seconds after the start at which network probes for startup and readiness ask within that breath already.
+
+Most programs open their port sooner. A failure then counts for nothing and is told to nobody.
+"""
 UNHEALTHY = "Unhealthy"
 PROBE_WARNING = "ProbeWarning"
 
@@ -172,7 +177,9 @@ class ProbeManager:
         def notify(worker: Worker, outcome: Outcome | ProbeError, changed: bool) -> None:
             self._report(group, worker, probe, outcome, changed)
 
-        return Worker(kind, settings, self._attempt(group.target, probe, settings), notify, self._clock)
+        worker = Worker(kind, settings, self._attempt(group.target, probe, settings), notify, self._clock)
+        worker.by_network = probe.exec is None
+        return worker
 
     def _attempt(self, target: Target, probe: Probe, settings: Settings) -> Callable[[], Awaitable[Outcome]]:
         """A function that makes one attempt; what the manifest fixes is worked out once."""
@@ -218,7 +225,11 @@ class ProbeManager:
         if group.started_at < self._born:
             # Containers found at start would all be probed at once; upstream spreads them over a period too.
             first += random.random() * worker.settings.period
-        worker.start(first)
+        early: list[float] = []
+        if worker.kind is not Kind.LIVENESS and not worker.settings.initial_delay and worker.by_network:
+            now = self._clock.time()
+            early = [at for each in EARLY if now <= (at := group.started_at + each) < first]
+        worker.start(first, early)
 
     def _halt(self, worker: Worker) -> None:
         task = worker.stop()

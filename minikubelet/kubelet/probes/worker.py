@@ -9,7 +9,7 @@ import asyncio
 import enum
 import logging
 import math
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -117,12 +117,15 @@ class Worker:
         self.thresholds = Thresholds(settings, INITIAL[kind])
         self.on_hold = False
         """A liveness or startup probe that has reached its verdict waits for another container."""
+        self.by_network = False
+        """An attempt is a matter of a connection, and costs the container next to nothing."""
         self._attempt = attempt
         self._notify = notify
         self._clock = clock
         self._timer: Timer | None = None
         self._task: asyncio.Task[None] | None = None
         self._due = 0.0
+        self._early: list[float] = []
         self._waiting = False
 
     @property
@@ -130,11 +133,16 @@ class Worker:
         """What is known now."""
         return self.thresholds.result
 
-    def start(self, first: float) -> None:
-        """Probe at ``first`` (clock time) and every period after it."""
+    def start(self, first: float, early: Sequence[float] = ()) -> None:
+        """Probe at ``first`` (clock time) and every period after it.
+
+        At the times ``early``, all before ``first``, it is tried whether the container is that far already: a
+        success is the first attempt, a failure is none at all.
+        """
         self.stop_timer()
         self._due = first
-        self._timer = self._clock.call_at(first, self._tick)
+        self._early = list(early)
+        self._timer = self._clock.call_at(self._early[0] if early else first, self._tick)
 
     def stop_timer(self) -> None:
         """No further attempts; one under way is finished by :meth:`stop`."""
@@ -156,7 +164,21 @@ class Worker:
         if self._task is not None and not self._task.done():
             self._waiting = True  # the attempt under way is longer than the period: at once after it
             return
-        self._task = self._clock.create_task(self._run())
+        self._task = self._clock.create_task(self._run_early() if self._early else self._run())
+
+    async def _run_early(self) -> None:
+        self._early.pop(0)
+        try:
+            outcome = await self._attempt()
+        except Exception:  # what is wrong is found out when the time has come
+            outcome = None
+        if outcome is not None and outcome.verdict is Verdict.SUCCESS:
+            self._early.clear()
+            self._due = self._clock.time() + self.settings.period
+            self._timer = self._clock.call_at(self._due, self._tick)
+            self._take(outcome)
+        elif not self.on_hold:
+            self._timer = self._clock.call_at(self._early[0] if self._early else self._due, self._tick)
 
     async def _run(self) -> None:
         # The next tick is set before the attempt, so that a slow one can't move the grid.

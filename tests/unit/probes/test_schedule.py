@@ -14,8 +14,9 @@ import pytest
 from minikubelet.base import clock as wall
 from minikubelet.base.errors import Code, NodeError
 from minikubelet.kubelet.objects.containers import Container, EnvVar, ExecAction, HTTPGetAction, Probe
-from minikubelet.kubelet.probes import manager
+from minikubelet.kubelet.probes import http, manager
 from minikubelet.kubelet.probes.manager import ProbeEvent, ProbeManager, ProbeUpdate, Target
+from minikubelet.kubelet.probes.outcome import Outcome, Verdict
 from minikubelet.kubelet.probes.worker import Kind, Result
 
 
@@ -305,3 +306,57 @@ async def test_commands_see_the_manifests_variables(node: Node) -> None:
     probes.add(Target("uid", container, "c", "127.0.0.1"))
     await node.clock.run_for(1)
     assert seen == [["1", "x1y", "$(A)", "$(B)", "$A", "$"]]
+
+
+class Port:
+    """Stands for a server: attempts by HTTP are refused until it opens."""
+
+    def __init__(self, node: Node, opens: float) -> None:
+        self.tried: list[float] = []
+        self._node, self._opens = node, 1000 + opens
+
+    async def probe(self, request: object, timeout: float) -> Outcome:
+        self.tried.append(round(self._node.clock.now - 1000, 3))
+        is_open = self._node.clock.now >= self._opens
+        return Outcome(Verdict.SUCCESS if is_open else Verdict.FAILURE, "" if is_open else "refused")
+
+
+def over_http(**more: Any) -> Probe:
+    return Probe(http_get=HTTPGetAction(port=80), **more)
+
+
+@pytest.mark.parametrize("kind", ["readiness_probe", "startup_probe"])
+async def test_a_port_that_opens_early_is_found_early(
+    kind: str, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manager, "BREATH", 0.05)
+    port = Port(node, opens=0.012)
+    monkeypatch.setattr(http, "probe", port.probe)
+    probes: dict[str, Any] = {kind: over_http(period_seconds=2)}
+    node.add(**probes)
+    await node.clock.run_for(3)
+    expected = [0.005, 0.01, 0.015] + ([2.015] if kind == "readiness_probe" else [])
+    assert port.tried == expected
+    assert node.events == [] and [result for _, result in node.updates] == [Result.SUCCESS]
+
+
+async def test_early_failures_count_for_nothing(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manager, "BREATH", 0.05)
+    port = Port(node, opens=100)
+    monkeypatch.setattr(http, "probe", port.probe)
+    node.add(readiness_probe=over_http(period_seconds=1), startup_probe=None)
+    await node.clock.run_for(1.5)
+    assert port.tried == [0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 1.05]
+    assert node.events == ["Unhealthy: Readiness probe failed: refused"] * 2
+
+
+async def test_liveness_and_delayed_probes_are_not_early(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manager, "BREATH", 0.05)
+    port = Port(node, opens=0)
+    monkeypatch.setattr(http, "probe", port.probe)
+    node.add(
+        liveness_probe=over_http(period_seconds=10),
+        readiness_probe=over_http(period_seconds=10, initial_delay_seconds=1),
+    )
+    await node.clock.run_for(2)
+    assert port.tried == [0.05, 1]
