@@ -17,6 +17,12 @@ class NetworkConfig:
     pool: str = "10.85.0.0/16"
     """Where a default subnet is taken from."""
     mtu: int = 1500
+    mode: str = "builtin"
+    """``builtin``, or ``cni``: plugins connect the pods, and the settings above have no effect."""
+    cni_conf_dir: str = "/etc/cni/net.d"
+    """The first ``.conf``, ``.conflist`` or ``.json`` file by name is the network."""
+    cni_bin_dirs: list[str] = field(default_factory=lambda: ["/opt/cni/bin", "/usr/lib/cni"])
+    """Where plugins are looked for, in this order."""
 
 
 @dataclass

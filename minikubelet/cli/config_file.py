@@ -60,6 +60,16 @@ def check(config: DaemonConfig) -> None:
     for key in ("registries_conf", "registry_auth_file"):
         if getattr(config, key) and not getattr(config, key).startswith("/"):
             raise invalid(camel(key), f"{getattr(config, key)!r} is not an absolute path")
+    if config.network.mode not in ("builtin", "cni"):
+        raise invalid("network.mode", f"{config.network.mode!r} is neither builtin nor cni")
+    folders = {
+        "network.cniConfDir": [config.network.cni_conf_dir],
+        "network.cniBinDirs": config.network.cni_bin_dirs,
+    }
+    for key, paths in folders.items():
+        for path in paths:
+            if not path.startswith("/"):
+                raise invalid(key, f"{path!r} is not an absolute path")
     if config.nri_socket not in ("", "off") and not config.nri_socket.startswith("/"):
         raise invalid("nriSocket", f"{config.nri_socket!r} is neither an absolute path nor off")
     if not config.listen.startswith("unix:///"):

@@ -80,14 +80,14 @@ async def _start(
 
     from minikubelet.images.endpoints import Sources
     from minikubelet.images.store import ImageStore
-    from minikubelet.network.pod_network import PodNetwork
+    from minikubelet.network.choice import make_network
     from minikubelet.runtime.runtime import Runtime
 
     db = Database(f"{config.root}/state.db")
     stack.callback(db.close)
     sources = Sources(config.certs_dirs, config.registries_conf, config.registry_auth_file)
     images = ImageStore(db, config.root, sources, config.pinned_images)
-    network = PodNetwork(db, config.network, config.instance)
+    network = make_network(db, config)
     stack.push_async_callback(network.close)
     runtime = Runtime(config, db, images, network, spawner)
     stack.push_async_callback(runtime.close)

@@ -21,6 +21,7 @@ from minikubelet.base.ids import short
 from minikubelet.base.undo import UndoStack
 from minikubelet.network import bridge as bridges
 from minikubelet.network import rules
+from minikubelet.network.cni_config import Pod
 from minikubelet.network.ipam import MIGRATIONS, Leases, Settings, parse_subnet
 from minikubelet.network.links import BridgeFacts, PodLink, PodLinks
 from minikubelet.network.port_maps import PortMapping, PortTable, normalise
@@ -62,6 +63,9 @@ class _Live:
 
 class PodNetwork:
     """Connects pods. Methods are called from the event loop only; see the contract for each."""
+
+    needs_netns = False
+    """Whether :meth:`detach` has use for the pod's namespace."""
 
     def __init__(self, db: Database, config: NetworkConfig, instance: str) -> None:
         db.migrate("network", MIGRATIONS)
@@ -180,7 +184,12 @@ class PodNetwork:
     # --- pods ---
 
     async def attach(
-        self, sandbox_id: str, netns_fd: int, netlink_fd: int, ports: Sequence[PortMapping]
+        self,
+        sandbox_id: str,
+        netns_fd: int,
+        netlink_fd: int,
+        ports: Sequence[PortMapping],
+        pod: Pod | None = None,
     ) -> Attachment:
         """Give the pod eth0, an address, a default route and its host ports.
 
@@ -198,9 +207,9 @@ class PodNetwork:
             if wanted:
                 self._ports.claim(sandbox_id, address, wanted)
                 undo.push("host ports", lambda: self._ports.release(sandbox_id))
-            pod = PodLink(sandbox_id, address, netns_fd, netlink_fd, hairpin=bool(wanted))
+            link = PodLink(sandbox_id, address, netns_fd, netlink_fd, hairpin=bool(wanted))
             try:
-                await in_thread(self._executor, lambda: live.links.add(pod))
+                await in_thread(self._executor, lambda: live.links.add(link))
             except asyncio.CancelledError:  # the thread has done its work nevertheless
                 await self._remove_link(live, sandbox_id)
                 raise
@@ -225,12 +234,13 @@ class PodNetwork:
         if self._ports.release(sandbox_id):
             await live.rules.sync()
 
-    async def detach(self, sandbox_id: str) -> None:
+    async def detach(self, sandbox_id: str, netns_fd: int = -1) -> None:
         """Give back the pod's host ports and its lease; an unknown sandbox is fine.
 
         The veth goes with the pod's netns, which the monitor lets go. Maps that can't be changed are logged
         and made anew at the next change: a pod can always be removed.
         """
+        del netns_fd  # what plugins want to have
         live = self._live
         if live is None:
             self._forget(sandbox_id)

@@ -17,7 +17,7 @@ from minikubelet.base.database import Database
 from minikubelet.base.errors import Code, NodeError, not_found, precondition
 from minikubelet.images.store import ImageStore
 from minikubelet.linux.cgroup.mount import CgroupMount
-from minikubelet.network.pod_network import PodNetwork
+from minikubelet.network.choice import Network
 from minikubelet.runtime.container_spec import Places
 from minikubelet.runtime.events import EventBroker
 from minikubelet.runtime.models import Container, Sandbox, SandboxMetadata, SandboxState
@@ -58,7 +58,7 @@ class Context:
         config: DaemonConfig,
         db: Database,
         images: ImageStore,
-        network: PodNetwork,
+        network: Network,
         cgroups: CgroupMount,
         spawner: SpawnerClient,
     ) -> None:

@@ -9,6 +9,7 @@ from minikubelet.base.clock import now_ns
 from minikubelet.base.errors import precondition
 from minikubelet.base.ids import new_id
 from minikubelet.base.undo import UndoStack
+from minikubelet.network.cni_config import Pod
 from minikubelet.network.pod_network import POD_SYSCTLS, PortMapping
 from minikubelet.runtime import labels, security
 from minikubelet.runtime.context import Context, Reservation
@@ -22,6 +23,7 @@ from minikubelet.runtime.lifecycle import (
 )
 from minikubelet.runtime.models import ContainerSecurity, IDMap, Sandbox, SandboxConfig
 from minikubelet.runtime.monitor_client import MonitorClient
+from minikubelet.runtime.stop_sandbox import detach
 from minikubelet.runtime.update_sandbox_resources import pod_cgroup_files
 from minikubelet.runtime.validation import check_sandbox
 from minikubelet.wire.messages import CgroupSettings, IDMapping, Process, StartSandbox, User
@@ -120,9 +122,21 @@ async def _attach(context: Context, sandbox: Sandbox, fds: list[int], undo: Undo
         PortMapping(port.protocol, port.container_port, port.host_port, port.host_ip)
         for port in sandbox.config.ports
     ]
-    attachment = await context.network.attach(sandbox.id, fds[0], fds[1], ports)
-    undo.push("network", lambda: context.network.detach(sandbox.id))
+    attachment = await context.network.attach(sandbox.id, fds[0], fds[1], ports, _facts(sandbox.config))
+    undo.push("network", lambda: detach(context, sandbox))
     sandbox.status.ips = attachment.ips
+
+
+def _facts(config: SandboxConfig) -> Pod:
+    meta, dns = config.metadata, config.dns
+    names = None
+    if dns is not None and (dns.servers or dns.searches or dns.options):
+        names = {
+            "servers": list(dns.servers),
+            "searches": list(dns.searches),
+            "options": list(dns.options),
+        }
+    return Pod(meta.namespace, meta.name, meta.uid, config.annotations, names)
 
 
 async def _end_monitor(context: Context, sandbox: Sandbox, monitor: MonitorClient) -> None:
@@ -152,7 +166,7 @@ def start_request(context: Context, sandbox: Sandbox) -> StartSandbox:
         pid=config.namespaces.pid,
         uts="node" if config.namespaces.network == "node" else "pod",
         hostname=pod_hostname(config),
-        sysctls={**_network_sysctls(config), **config.sysctls},
+        sysctls={**_network_sysctls(context, config), **config.sysctls},
         cgroups=groups,
         process=Process(
             args=[b"/pause"],
@@ -181,7 +195,9 @@ def _mappings(maps: tuple[IDMap, ...]) -> list[IDMapping]:
     ]
 
 
-def _network_sysctls(config: SandboxConfig) -> dict[str, str]:
+def _network_sysctls(context: Context, config: SandboxConfig) -> dict[str, str]:
+    if context.config.network.mode != "builtin":
+        return {}  # they are the plugins' to set
     if config.namespaces.network == "node" or not os.path.isdir("/proc/sys/net/ipv6"):
         return {}
     return dict(POD_SYSCTLS)

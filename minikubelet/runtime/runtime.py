@@ -16,7 +16,7 @@ from minikubelet.base.errors import Code, NodeError
 from minikubelet.images.store import ImageStore
 from minikubelet.linux.cgroup import core
 from minikubelet.linux.host import HostFacts, detect
-from minikubelet.network.pod_network import PodNetwork
+from minikubelet.network.choice import Network
 from minikubelet.runtime import container_spec, streams
 from minikubelet.runtime.checkpoint import checkpoint_container
 from minikubelet.runtime.context import Context
@@ -62,7 +62,7 @@ class Runtime:
         config: DaemonConfig,
         db: Database,
         images: ImageStore,
-        network: PodNetwork,
+        network: Network,
         spawner: SpawnerClient,
     ) -> None:
         self.host: HostFacts = detect()

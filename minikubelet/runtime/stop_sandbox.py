@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 
 from minikubelet.base.errors import Code, NodeError, StepError
@@ -36,6 +37,15 @@ async def stop_sandbox(context: Context, identifier: str) -> None:
 
 async def stop_locked(context: Context, sandbox: Sandbox) -> None:
     """Stop it; the caller holds its lock. A repetition finishes what a cancelled call began."""
+    netns = await _namespace(context, sandbox)
+    try:
+        await _stop(context, sandbox, netns)
+    finally:
+        if netns >= 0:
+            os.close(netns)
+
+
+async def _stop(context: Context, sandbox: Sandbox, netns: int) -> None:
     monitor = sandbox.monitor
     if monitor is not None and not monitor.gone:
         try:
@@ -53,17 +63,43 @@ async def stop_locked(context: Context, sandbox: Sandbox) -> None:
         lose(context, sandbox, "the pod's monitor has ended")
     if context.plugins.active and not sandbox.status.released:
         await context.plugins.stop_sandbox(sandbox)
-    await release_network(context, sandbox)
+    await release_network(context, sandbox, netns)
     record_not_ready(context, sandbox)
 
 
-async def release_network(context: Context, sandbox: Sandbox) -> None:
+async def release_network(context: Context, sandbox: Sandbox, netns: int = -1) -> None:
     """Give the pod's address and ports back, once."""
     if not sandbox.status.released:
-        await context.network.detach(sandbox.id)
+        await context.network.detach(sandbox.id, netns)
         sandbox.status.released = True
         if sandbox.status.stopped_at:  # else it is about to be recorded
             context.store.save_sandbox(sandbox)
+
+
+async def detach(context: Context, sandbox: Sandbox) -> None:
+    """Disconnect a pod whose monitor may still hold its network namespace."""
+    netns = await _namespace(context, sandbox)
+    try:
+        await context.network.detach(sandbox.id, netns)
+    finally:
+        if netns >= 0:
+            os.close(netns)
+
+
+async def _namespace(context: Context, sandbox: Sandbox) -> int:
+    """The pod's network namespace for a network that wants it at detaching; -1: gone, or no use for it."""
+    monitor = sandbox.monitor
+    wanted = context.network.needs_netns and not sandbox.status.released
+    if not wanted or sandbox.config.namespaces.network == "node" or monitor is None or monitor.gone:
+        return -1
+    try:
+        netns, *others = await asyncio.wait_for(monitor.network(), _EXIT_WAIT)
+    except (PeerGone, StepError, TimeoutError) as exc:
+        log.debug("pod sandbox %s: no network namespace: %s", sandbox.id, exc)
+        return -1
+    for fd in others:
+        os.close(fd)
+    return int(netns)
 
 
 async def _wait_for_exits(context: Context, sandbox: Sandbox) -> None:

@@ -28,6 +28,9 @@ sudo minikubelet daemon --root /srv/two --run /run/two --manifests /srv/two/mani
 sudo minikubelet daemon --kubelet-config /var/lib/kubelet/config.yaml --max-pods 50
 """
 
+_OWN_FLAGS = ("container-runtime-endpoint", "image-service-endpoint", "cni-conf-dir", "cni-bin-dir")
+"""Flags of upstream's kubelet that are the runtime's here, or make no sense in one daemon."""
+
 
 def parser() -> options.Parser:
     """See :mod:`minikubelet.cli.commands`."""
@@ -61,10 +64,22 @@ def parser() -> options.Parser:
         choices=("refuse", "allow"),
         help="containers with limits that this host can't enforce (default refuse)",
     )
+    made.add_argument(
+        "--network", choices=("builtin", "cni"), help="who connects pods (default builtin: a bridge)"
+    )
+    made.add_argument(
+        "--cni-conf-dir", metavar="DIR", help=f"for cni (default {default.network.cni_conf_dir})"
+    )
+    made.add_argument(
+        "--cni-bin-dir",
+        metavar="DIR",
+        action="append",
+        help=f"plugins, may be repeated (default {' and then '.join(default.network.cni_bin_dirs)})",
+    )
     made.add_argument("--no-kubelet", action="store_true", help="serve CRI alone")
     made.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="default info")
     made.add_argument("--log-dir", metavar="DIR", help="logs of containers (default /var/log/pods)")
-    flags.add(made, ("container-runtime-endpoint", "image-service-endpoint"), hidden=True)
+    flags.add(made, _OWN_FLAGS, hidden=True)
     return made
 
 
@@ -86,6 +101,11 @@ def configure(args: argparse.Namespace) -> DaemonConfig:
         config.certs_dirs = [options.absolute(folder) for folder in args.certs_dir]
     config.unenforced_limits = args.unenforced_limits or config.unenforced_limits
     config.log_level = args.log_level or config.log_level
+    config.network.mode = args.network or config.network.mode
+    if args.cni_conf_dir:
+        config.network.cni_conf_dir = options.absolute(args.cni_conf_dir)
+    if args.cni_bin_dir:
+        config.network.cni_bin_dirs = [options.absolute(folder) for folder in args.cni_bin_dir]
     if args.no_kubelet:
         config.kubelet = False
     config_file.check(config)
