@@ -23,11 +23,13 @@ BREATH = 0.05
 
 Upstream's first probe comes at a random point of the first period.
 """
-EARLY = (0.005, 0.01, 0.015, 0.02, 0.03)
-"""Seconds after the start at which network probes for startup and readiness ask within that breath already.
+EARLY = (0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.08, 0.12, 0.18, 0.27, 0.4, 0.6, 0.8)
+"""Seconds after the start at which probes for startup and readiness over the network ask already.
 
-Most programs open their port sooner. A failure then counts for nothing and is told to nobody.
+Most programs open their port within milliseconds. What fails then counts for nothing and is told to nobody.
 """
+FIRST = 1.0
+"""Seconds after the start at which such a probe's failures begin to count, unless its period is shorter."""
 UNHEALTHY = "Unhealthy"
 PROBE_WARNING = "ProbeWarning"
 
@@ -220,15 +222,15 @@ class ProbeManager:
     def _start(self, group: _Group, worker: Worker) -> None:
         if worker.on_hold:
             return
-        delay = worker.settings.initial_delay or BREATH
-        first = max(group.started_at + delay, self._clock.time())
+        settings = worker.settings
+        eager = worker.by_network and worker.kind is not Kind.LIVENESS and not settings.initial_delay
+        delay = settings.initial_delay or (min(FIRST, settings.period) if eager else BREATH)
+        now = self._clock.time()
+        first = max(group.started_at + delay, now)
         if group.started_at < self._born:
             # Containers found at start would all be probed at once; upstream spreads them over a period too.
-            first += random.random() * worker.settings.period
-        early: list[float] = []
-        if worker.kind is not Kind.LIVENESS and not worker.settings.initial_delay and worker.by_network:
-            now = self._clock.time()
-            early = [at for each in EARLY if now <= (at := group.started_at + each) < first]
+            first += random.random() * settings.period
+        early = [at for each in EARLY if now <= (at := group.started_at + each) < first] if eager else []
         worker.start(first, early)
 
     def _halt(self, worker: Worker) -> None:
