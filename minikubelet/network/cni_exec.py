@@ -21,9 +21,6 @@ _TEXT = 2000
 """Characters of a plugin's message that are passed on."""
 MAX_OUTPUT = 1 << 20
 
-# CNI specification 1.1.0, section 5, "Error"
-NOT_AVAILABLE, LIMITED = 50, 51
-
 
 @dataclass(frozen=True)
 class Call:

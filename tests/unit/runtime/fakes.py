@@ -14,6 +14,7 @@ from minikubelet.base.database import Database
 from minikubelet.images.documents import ImageConfig
 from minikubelet.images.models import Image
 from minikubelet.linux.cgroup.mount import CgroupMount
+from minikubelet.network.cni_config import Pod
 from minikubelet.network.pod_network import Attachment, PortMapping
 from minikubelet.runtime.context import Context
 from minikubelet.runtime.models import (
@@ -58,13 +59,20 @@ class FakeImages:
 class FakeNetwork:
     """Gives every pod 10.0.0.2."""
 
+    needs_netns = False
+
     def __init__(self) -> None:
         self.attached: dict[str, Sequence[PortMapping]] = {}
         self.collected: list[str] | None = None
         self.failure: Exception | None = None
 
     async def attach(
-        self, sandbox_id: str, netns: int, netlink: int, ports: Sequence[PortMapping]
+        self,
+        sandbox_id: str,
+        netns: int,
+        netlink: int,
+        ports: Sequence[PortMapping],
+        pod: Pod | None = None,
     ) -> Attachment:
         os.fstat(netns)
         os.fstat(netlink)
@@ -73,7 +81,7 @@ class FakeNetwork:
         self.attached[sandbox_id] = ports
         return Attachment(("10.0.0.2",), "10.0.0.1")
 
-    async def detach(self, sandbox_id: str) -> None:
+    async def detach(self, sandbox_id: str, netns: int = -1) -> None:
         self.attached.pop(sandbox_id, None)
 
     async def collect(self, alive: Collection[str]) -> None:
