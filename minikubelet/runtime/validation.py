@@ -199,8 +199,8 @@ def _check_mount(field: str, mount: MountConfig) -> None:
         if mount.propagation != "private":
             raise invalid(f"{field}.propagation", "of an image volume can only be PRIVATE")
     else:
-        # Its image_sub_path means nothing then: the kubelet sends a subPath, which is in host_path already, as
-        # image_sub_path too with every mount of a pod that has an image volume.
+        # Its image_sub_path means nothing then: the kubelet sends a subPath, which is in host_path already,
+        # as image_sub_path too with every mount of a pod that has an image volume.
         checks.absolute(f"{field}.host_path", mount.host_path)
     for number, option in enumerate(mount.options):
         checks.one_of(f"{field}.mount_options[{number}]", option, _MOUNT_OPTIONS)

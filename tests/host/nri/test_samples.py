@@ -68,8 +68,8 @@ async def test_the_logger_sees_what_is_there_and_what_happens(
     told = await client.run(pod, client.container_config("sleep", "1000", name="told"))
     assert (await client.output(told, "echo $SEEN_BY")).startswith("logger-pid-")
     await client.remove_pod(pod)
-    wanted = ("CreateContainer", "PostCreateContainer", "StartContainer", "PostStartContainer")
-    wanted += ("StopContainer", "RemoveContainer", "StopPodSandbox", "RemovePodSandbox")
+    wanted = ["CreateContainer", "PostCreateContainer", "StartContainer", "PostStartContainer"]
+    wanted += ["StopContainer", "RemoveContainer", "StopPodSandbox", "RemovePodSandbox"]
     wait_for("all events", lambda: all(event in log.read_text() for event in wanted))
 
 

@@ -24,5 +24,5 @@ def test_default_and_setting(config: DaemonConfig, path: str) -> None:
 
 
 def test_a_relative_path_is_refused() -> None:
-    with pytest.raises(NodeError, match="nriSocket: 'nri.sock' is neither an absolute path nor off"):
+    with pytest.raises(NodeError, match=r"nriSocket: 'nri.sock' is neither an absolute path nor off"):
         config_file.check(DaemonConfig(nri_socket="nri.sock"))

@@ -147,7 +147,7 @@ async def test_a_refusal_fails_what_it_may_fail(scene: Scene) -> None:
         raise Refuse(9, "not today")
 
     methods = ("RunPodSandbox", "CreateContainer", "StartContainer", "PostStartContainer", "StopContainer")
-    plugin = await scene.plugin("strict", "10", **dict.fromkeys(methods, refuse))
+    plugin = await scene.plugin("strict", "10", 0, **dict.fromkeys(methods, refuse))
     pod = sandbox()
     made = container(pod)
     for asked in (
