@@ -243,7 +243,8 @@ async def test_a_pod_over_its_limit_is_evicted_and_its_content_removed(harness: 
         assert harness.condition("DisruptionTarget") == "True"
         assert "Evicted" in harness.reasons()
         assert harness.cri.called("StopContainer")[0].timeout == 2, "the grace that always is left"
-        assert not (harness.folder / "logs" / f"default_web-node_{harness.pod().uid}").exists()
+        logs = harness.folder / "logs" / f"default_web-node_{harness.pod().uid}"
+        await harness.until(lambda: not logs.exists())
     async with harness.running():
         harness.source.set(make_pod("web", limited))
         await harness.until(lambda: harness.pod().status.reason == "Evicted")
