@@ -12,6 +12,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -51,12 +52,42 @@ async def checkpoint_container(
     container, _ = context.running(identifier)
     if container.config.tty:
         raise precondition(f"container {container.id} has a terminal, whose other side can't be checkpointed")
+    await _within(context, _Checkpoint(container, criu, location, status), timeout or _PATIENCE)
+
+
+@dataclass
+class _Checkpoint:
+    container: Container
+    criu: str
+    location: str
+    status: dict[str, Any]
+    abandoned: bool = False
+    """Nobody waits for it any more: there will be no archive."""
+
+
+async def _within(context: Context, wanted: _Checkpoint, seconds: float) -> None:
+    """CRIU is never killed: what it has put into the container's processes, only it can take out again."""
+    work = context.background(_write(context, wanted))
+    try:
+        await asyncio.wait_for(asyncio.shield(work), seconds)
+    except TimeoutError:
+        wanted.abandoned = True
+        text = f"CRIU has not written the checkpoint within {seconds:g} s"
+        raise NodeError(Code.DEADLINE_EXCEEDED, text) from None
+    except asyncio.CancelledError:
+        wanted.abandoned = True
+        raise
+
+
+async def _write(context: Context, wanted: _Checkpoint) -> None:
+    container = wanted.container
     async with container.sandbox.lock:
         context.running(container.id)
         with _work_folder(context) as folder:
-            _write_facts(context, container, folder, status)
-            await _dump(context, container, [criu, *_arguments(context, container, folder)], folder, timeout)
-            await asyncio.to_thread(write_archive, folder, location)
+            _write_facts(context, container, folder, wanted.status)
+            await _dump(context, container, [wanted.criu, *_arguments(context, container, folder)], folder)
+            if not wanted.abandoned:
+                await asyncio.to_thread(write_archive, folder, wanted.location)
 
 
 @contextlib.contextmanager
@@ -70,24 +101,28 @@ def _work_folder(context: Context) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _dump(
-    context: Context, container: Container, command: list[str], folder: str, timeout: int
-) -> None:
+async def _dump(context: Context, container: Container, command: list[str], folder: str) -> None:
     """Memory and files at one moment: the container is frozen for both."""
     cgroup = context.cgroups.path + container.cgroup
     core.freeze(cgroup, True)
     try:
-        await _run(command, f"{folder}/dump.log", timeout or _PATIENCE)
+        await _run(command, f"{folder}/dump.log")
         upper = f"{context.container_dir(container.id)}/upper"
         await asyncio.to_thread(write_upper, upper, f"{folder}/rootfs-diff.tar")
     finally:
-        core.freeze(cgroup, False)
+        thaw(context, container)
     stats = f"{folder}/checkpoint/stats-dump"
     if os.path.exists(stats):
         os.rename(stats, f"{folder}/stats-dump")
 
 
-async def _run(command: list[str], log_path: str, seconds: float) -> None:
+def thaw(context: Context, container: Container) -> None:
+    """Let a container go on that was frozen for a checkpoint; one that isn't, or has ended, is fine."""
+    with contextlib.suppress(OSError):
+        core.freeze(context.cgroups.path + container.cgroup, False)
+
+
+async def _run(command: list[str], log_path: str) -> None:
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.DEVNULL,
@@ -95,15 +130,7 @@ async def _run(command: list[str], log_path: str, seconds: float) -> None:
         stderr=asyncio.subprocess.DEVNULL,
         start_new_session=True,
     )
-    try:
-        code = await asyncio.wait_for(process.wait(), seconds)
-    except TimeoutError:
-        text = f"CRIU has not written the checkpoint within {seconds:g} s"
-        raise NodeError(Code.DEADLINE_EXCEEDED, text) from None
-    finally:
-        if process.returncode is None:
-            process.kill()  # the kernel detaches it from the processes it has seized
-            await process.wait()
+    code = await process.wait()
     if code != 0:
         raise NodeError(Code.FAILED_PRECONDITION, f"CRIU can't write the checkpoint: {_errors(log_path)}")
 

@@ -209,11 +209,12 @@ class Context:
             task.cancel()
             raise
 
-    def background(self, operation: Coroutine[Any, Any, Any]) -> None:
+    def background(self, operation: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Something nobody waits for; failures are logged."""
         task = asyncio.get_running_loop().create_task(operation)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
+        return task
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

@@ -10,7 +10,7 @@ import stat
 
 from minikubelet.base.errors import NodeError
 from minikubelet.linux import pidfd
-from minikubelet.runtime import lifecycle
+from minikubelet.runtime import checkpoint, lifecycle
 from minikubelet.runtime.context import Context
 from minikubelet.runtime.models import Container, Sandbox
 from minikubelet.runtime.monitor_client import MonitorClient, connect
@@ -148,6 +148,8 @@ def _adopt_container(context: Context, container: Container, report: ContainerRe
         context.store.save_container(container)
     if report.exit is not None:
         lifecycle.record_exit(context, container, report.exit)
+    else:
+        checkpoint.thaw(context, container)  # the daemon may have died while it was written down
 
 
 async def _remove_strays(context: Context) -> None:
