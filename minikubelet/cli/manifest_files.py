@@ -59,16 +59,7 @@ def read_pieces(text: bytes, path: str, namespace: str = "") -> list[Piece]:
 
     Raises ManifestError for what isn't YAML or JSON, and for documents that are no objects.
     """
-    if text.lstrip()[:1] == b"{":
-        documents = [_json(text, path)]
-        texts = [text.decode()]
-    else:
-        try:
-            documents = [document.data for document in read_yaml(text)]
-        except ManifestError as exc:
-            exc.file = exc.file or path
-            raise
-        texts = _cut(text)
+    documents, texts = _documents(text, path)
     found = []
     for data, piece in zip(documents, texts, strict=True):
         objects = _unfold(data, path)
@@ -77,11 +68,21 @@ def read_pieces(text: bytes, path: str, namespace: str = "") -> list[Piece]:
     return found
 
 
-def _json(text: bytes, path: str) -> Any:
+def _documents(text: bytes, path: str) -> tuple[list[Any], list[str]]:
+    """Data and text of each document."""
+    wrong = ""
+    if text.lstrip()[:1] == b"{":
+        try:
+            return [json.loads(text)], [text.decode()]
+        except (ValueError, RecursionError) as exc:
+            wrong = f"not valid JSON: {exc}"  # but maybe YAML's braces
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as exc:
-        raise ManifestError(f"not valid JSON: {exc}", file=path) from None
+        return [document.data for document in read_yaml(text)], _cut(text)
+    except ManifestError as exc:
+        if wrong:
+            raise ManifestError(wrong, file=path) from None
+        exc.file = exc.file or path
+        raise
 
 
 def document_starts(whole: str) -> list[tuple[int, int]]:

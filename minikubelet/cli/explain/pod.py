@@ -54,7 +54,9 @@ def _findings(case: Case) -> Iterator[Finding]:
     if case.status.get("phase") == "Failed" and case.status.get("reason"):
         yield _failed(case)
     if case.condition("PodReadyToStartContainers") == "False" or not case.status.get("conditions"):
-        yield from _not_set_up(case)
+        yield from _no_sandbox(case)
+    if not any(_has_started(each) for each in statuses(case)):
+        yield from _no_volumes(case)
     yield from troubles(case)
     yield from _gates(case)
 
@@ -87,8 +89,14 @@ def _failed(case: Case) -> Finding:
     return Finding(f"the node ended it: {reason}", known, [], [_FAILED[reason]] if reason in _FAILED else [])
 
 
-def _not_set_up(case: Case) -> Iterator[Finding]:
-    """What happens before the first container: volumes and the sandbox."""
+def _has_started(status: Json) -> bool:
+    return bool({"running", "terminated"} & status.get("state", {}).keys() or status.get("lastState"))
+
+
+def _no_volumes(case: Case) -> Iterator[Finding]:
+    """Volumes are made beside the sandbox and before the first container."""
+    if case.status.get("phase") == "Failed":
+        return
     if message := case.last_event("FailedMount", "FailedAttachVolume", "FailedMapVolume"):
         missing = re.search(r'(configmap|secret|persistentvolumeclaim)s? "([^"]+)" not found', message, re.I)
         advice = (
@@ -97,6 +105,9 @@ def _not_set_up(case: Case) -> Iterator[Finding]:
             else ["Check the volume in the manifest and what it refers to on this machine."]
         )
         yield Finding("a volume can't be set up", [message], [], advice)
+
+
+def _no_sandbox(case: Case) -> Iterator[Finding]:
     if message := case.last_event("FailedCreatePodSandBox"):
         advice = ["See what the runtime says: minikubelet check, and the daemon's log."]
         if "port" in message and ("in use" in message or "taken" in message):

@@ -106,10 +106,22 @@ def _add(manifest: Manifest, document: Document) -> None:
 
 
 def _documents(text: bytes) -> Iterator[Document]:
-    if text.lstrip()[:1] == b"{":
-        yield Document(_json(text))
-    else:
+    if text.lstrip()[:1] != b"{":
         yield from read_yaml(text)
+        return
+    try:
+        whole = _json(text)
+    except _NotJson as wrong:
+        try:  # YAML's braces, or several documents
+            yield from list(read_yaml(text))
+        except ManifestError:
+            raise wrong from None
+    else:
+        yield Document(whole)
+
+
+class _NotJson(ManifestError):
+    """Text that no JSON parser takes."""
 
 
 def _json(text: bytes) -> Any:
@@ -118,7 +130,7 @@ def _json(text: bytes) -> Any:
     try:
         data = json.loads(text, object_pairs_hook=_unique)
     except json.JSONDecodeError as exc:
-        raise ManifestError(f"not valid JSON: {exc.msg}", line=exc.lineno) from None
+        raise _NotJson(f"not valid JSON: {exc.msg}", line=exc.lineno) from None
     except (RecursionError, UnicodeDecodeError, ValueError) as exc:
         raise ManifestError(f"not valid JSON: {exc}") from None
     _check_depth(data)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -25,6 +25,8 @@ MAX_DIGITS = 100
 Path = tuple[str | int, ...]
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_PATIENT_BYTES = 1024 * 1024
+"""Up to here a manifest may have escapes that only the parser in Python can be told of."""
 _INT = re.compile(r"[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|0o?[0-7_]*|[1-9][0-9_]*)\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?\Z")
 _BOOLS = {
@@ -37,6 +39,12 @@ _BOOLS = {
 }
 _NULLS = {"", "~", "null", "Null", "NULL"}
 _MERGE = "tag:yaml.org,2002:merge"
+
+
+class _GoEscapes(yaml.SafeLoader):
+    """Knows ``\\'`` in double quotes, which is none of YAML's escapes and which go-yaml takes all the same."""
+
+    ESCAPE_REPLACEMENTS: ClassVar = {**yaml.SafeLoader.ESCAPE_REPLACEMENTS, "'": "'"}
 
 
 @dataclass
@@ -57,8 +65,9 @@ def read_yaml(text: bytes) -> Iterator[Document]:
     """The documents of a YAML stream; empty ones are left out. Raises ManifestError."""
     if len(text) > MAX_BYTES:
         raise ManifestError(f"larger than {MAX_BYTES} bytes")
+    go_escapes = b"\\'" in text and len(text) <= _PATIENT_BYTES
     try:
-        events = yaml.parse(text, Loader=_LOADER)
+        events = yaml.parse(text, Loader=_GoEscapes if go_escapes else _LOADER)
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
                 document = _Builder(events).build()
