@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import yaml
 
 from minikubelet.cli.manifest_files import document_starts
+from minikubelet.cli.manifest_needs import missing, unsupported
 from minikubelet.kubelet.defaults import apply_defaults
 from minikubelet.kubelet.manifests.decode import decode_manifest
 from minikubelet.kubelet.manifests.errors import ManifestError
 from minikubelet.kubelet.manifests.static import make_static
+from minikubelet.kubelet.manifests.yaml_reader import dotted
+from minikubelet.kubelet.objects import Pod
+from minikubelet.kubelet.objects.data import DataObject
 from minikubelet.kubelet.validation import validate_pod, warnings_for
+from minikubelet.kubelet.validation.checker import Problem
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NODE = "node"
@@ -51,24 +57,43 @@ class _Part:
     text: str
     before: int
 
+    @property
+    def bytes(self) -> bytes:
+        """The text as it was in the file."""
+        return self.text.encode("utf-8", "surrogateescape")
 
-def check_manifest(text: bytes, file: str) -> list[Finding]:
-    """All findings in the order of the file; a mistake in one document doesn't hide those of others."""
-    try:
-        parts = list(_parts(text))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        parts = []
-    if len(parts) < 2:
-        parts = [_Part(text.decode("utf-8", "surrogateescape"), 0)]
+
+def check_manifest(text: bytes, file: str, objects: Sequence[DataObject] | None = None) -> list[Finding]:
+    """All findings in the order of the file; a mistake in one document doesn't hide those of others.
+
+    Pods are warned of if they refer to something that isn't in ``objects``; None: it may be anywhere.
+    """
     findings: list[Finding] = []
     count = 0
-    for part in parts:
-        found, pods = _check(part, file)
+    for part in _whole_parts(text):
+        found, pods = _check(part, file, objects)
         findings += found
         count += pods
     if not findings and not count:
         findings.append(Finding("error", file, 0, 0, "", "holds no object"))
     return findings
+
+
+def objects_in(text: bytes) -> list[DataObject]:
+    """What pods may refer to, of those documents that can be read."""
+    found: list[DataObject] = []
+    for part in _whole_parts(text):
+        with contextlib.suppress(ManifestError):
+            found += decode_manifest(part.bytes).objects
+    return found
+
+
+def _whole_parts(text: bytes) -> list[_Part]:
+    try:
+        parts = list(_parts(text))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        parts = []
+    return parts if len(parts) > 1 else [_Part(text.decode("utf-8", "surrogateescape"), 0)]
 
 
 def _parts(text: bytes) -> Iterator[_Part]:
@@ -79,10 +104,10 @@ def _parts(text: bytes) -> Iterator[_Part]:
         yield _Part(whole[index:end], line)
 
 
-def _check(part: _Part, file: str) -> tuple[list[Finding], int]:
+def _check(part: _Part, file: str, objects: Sequence[DataObject] | None) -> tuple[list[Finding], int]:
     """What is found in one document, and how many objects it has."""
     try:
-        manifest = decode_manifest(part.text.encode("utf-8", "surrogateescape"), file)
+        manifest = decode_manifest(part.bytes, file)
     except ManifestError as exc:
         return [_finding("error", exc, part, file, steps(exc.field))], 0
     decoded = manifest.pods
@@ -91,11 +116,20 @@ def _check(part: _Part, file: str) -> tuple[list[Finding], int]:
     for pod, document in decoded:
         make_static(pod, _NODE, file)
         apply_defaults(pod)
-        for level, problems in (("error", validate_pod(pod)), ("warning", warnings_for(pod))):
+        for level, problems in _problems(pod, objects):
             for problem in problems:
                 problem.line = document.line(problem.path)
                 findings.append(_finding(level, problem, part, file, problem.path if single else None))
     return sorted(findings, key=lambda each: (each.line, each.column)), len(manifest) + len(manifest.warnings)
+
+
+def _problems(pod: Pod, objects: Sequence[DataObject] | None) -> Iterator[tuple[str, list[Problem]]]:
+    yield "error", validate_pod(pod)
+    yield "error", [Problem(what, field=dotted(path), path=path) for path, what in unsupported(pod)]
+    yield "warning", warnings_for(pod)
+    if objects is not None:
+        lacking = missing(pod, objects)
+        yield "warning", [Problem(what, field=dotted(path), path=path) for path, what in lacking]
 
 
 def _finding(level: str, problem: ManifestError, part: _Part, file: str, path: Path | None) -> Finding:

@@ -7,7 +7,7 @@ import json
 import sys
 
 from minikubelet.cli import manifest_files, node_folder, options
-from minikubelet.cli.manifest_check import Finding, check_manifest
+from minikubelet.cli.manifest_check import Finding, check_manifest, objects_in
 from minikubelet.cli.text import escape
 
 _EXAMPLES = """
@@ -23,6 +23,7 @@ def parser() -> options.Parser:
     """See :mod:`minikubelet.cli.commands`."""
     description = (
         "Say what in manifests is wrong, or is not supported by this node, with file, line and column.\n"
+        "ConfigMaps, Secrets, claims and RuntimeClasses that pods refer to should be in one of the files.\n"
         "Exit code 1 if there are errors. No daemon is needed."
     )
     made = options.Parser("lint", description, "FILE... [options]", _EXAMPLES)
@@ -35,9 +36,11 @@ def parser() -> options.Parser:
 
 def run(args: argparse.Namespace) -> int:
     """See :mod:`minikubelet.cli.commands`."""
+    texts = {path: node_folder.read(path) for path in manifest_files.gather(args.files)}
+    objects = [each for text in texts.values() for each in objects_in(text)]
     findings: list[Finding] = []
-    for path in manifest_files.gather(args.files):
-        findings += check_manifest(node_folder.read(path), "<stdin>" if path == "-" else path)
+    for path, text in texts.items():
+        findings += check_manifest(text, "<stdin>" if path == "-" else path, objects)
     if args.output == "json":
         print(json.dumps([each.as_json() for each in findings], indent=4))
     else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -41,10 +41,12 @@ _NULLS = {"", "~", "null", "Null", "NULL"}
 _MERGE = "tag:yaml.org,2002:merge"
 
 
-class _GoEscapes(yaml.SafeLoader):
-    """Knows ``\\'`` in double quotes, which is none of YAML's escapes and which go-yaml takes all the same."""
-
-    ESCAPE_REPLACEMENTS: ClassVar = {**yaml.SafeLoader.ESCAPE_REPLACEMENTS, "'": "'"}
+_GO_ESCAPES: Any = type(
+    "_GoEscapes",
+    (yaml.SafeLoader,),
+    {"ESCAPE_REPLACEMENTS": {**yaml.SafeLoader.ESCAPE_REPLACEMENTS, "'": "'"}},
+)
+"""Knows ``\\'`` in double quotes, which is none of YAML's escapes and which go-yaml takes all the same."""
 
 
 @dataclass
@@ -67,7 +69,7 @@ def read_yaml(text: bytes) -> Iterator[Document]:
         raise ManifestError(f"larger than {MAX_BYTES} bytes")
     go_escapes = b"\\'" in text and len(text) <= _PATIENT_BYTES
     try:
-        events = yaml.parse(text, Loader=_GoEscapes if go_escapes else _LOADER)
+        events = yaml.parse(text, Loader=_GO_ESCAPES if go_escapes else _LOADER)
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
                 document = _Builder(events).build()

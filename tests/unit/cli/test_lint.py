@@ -94,3 +94,74 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert [each["line"] for each in json.loads(capsys.readouterr().out)] == [6, 11, 19]
     assert main(["lint", str(tmp_path / "none")]) == 1
     assert "none" in capsys.readouterr().err
+
+
+NEEDY = """\
+apiVersion: v1
+kind: Pod
+metadata: {name: needy}
+spec:
+  runtimeClassName: fast
+  containers:
+    - name: c
+      image: i
+      envFrom:
+        - secretRef: {name: none}
+        - configMapRef: {name: maybe, optional: true}
+      env:
+        - {name: A, valueFrom: {configMapKeyRef: {name: here, key: a}}}
+        - {name: B, valueFrom: {configMapKeyRef: {name: here, key: b}}}
+  volumes:
+    - name: data
+      persistentVolumeClaim: {claimName: disk}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: here}
+data: {a: x}
+"""
+
+
+def test_what_pods_refer_to_is_looked_for_in_all_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pod.yaml").write_text(NEEDY)
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "disk"}}
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    (tmp_path / "claim.json").write_text(json.dumps({**claim, "spec": spec}))
+    assert main(["lint", str(tmp_path / "pod.yaml"), str(tmp_path / "claim.json")]) == 0
+    lines = [line.partition("pod.yaml:")[2] for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        '5:3: warning: spec.runtimeClassName: RuntimeClass "fast" is in none of the given files',
+        "10:23: warning: spec.containers[0].envFrom[0].secretRef.name: "
+        'Secret "none" is in none of the given files',
+        "14:51: warning: spec.containers[0].env[1].valueFrom.configMapKeyRef.name: "
+        'ConfigMap "here" has no key "b"',
+    ]
+    assert main(["lint", str(tmp_path / "pod.yaml")]) == 0
+    assert 'PersistentVolumeClaim "disk" is in none of the given files' in capsys.readouterr().out
+
+
+def test_volumes_that_no_lone_node_has_are_errors() -> None:
+    text = (
+        GOOD
+        + """\
+  volumes:
+    - {name: a, nfs: {server: s, path: /}}
+    - {name: b, emptyDir: {}}
+    - name: c
+      projected:
+        sources:
+          - serviceAccountToken: {path: token}
+"""
+    )
+    assert places(text) == [
+        ("error", 7, 17, "spec.volumes[0].nfs"),
+        ("error", 12, 13, "spec.volumes[2].projected.sources[0].serviceAccountToken"),
+    ]
+
+
+def test_yaml_may_begin_with_a_brace() -> None:
+    text = GOOD.replace("i}]", "i, command: [sh, -c, \"echo \\'x\\'\"]}]")
+    assert places(text) == []
+    assert places("{# not JSON\n apiVersion: v1, kind: ConfigMap, metadata: {name: a},}\n---\n" + GOOD) == []
