@@ -45,7 +45,12 @@ def _trouble(case: Case, container: Json, status: Json, *, init: bool) -> Findin
     name, state = status["name"], status.get("state", {})
     sidecar = init and container.get("restartPolicy") == "Always"
     if waiting := state.get("waiting"):
-        return None if waiting.get("reason") in _ON_THE_WAY else _waiting(case, container, status, waiting)
+        if waiting.get("reason") in _ON_THE_WAY:
+            return None
+        found = _waiting(case, container, status, waiting)
+        if init:
+            found.what = found.what.replace("container ", "init container ", 1)
+        return found
     if terminated := state.get("terminated"):
         may_end = init or case.spec.get("restartPolicy", "Always") != "Always"
         bad = terminated.get("exitCode", 0) or not may_end
@@ -140,6 +145,8 @@ def _start_advice(message: str) -> list[str]:
     return ["Correct what the message names in the manifest."]
 
 
+_NOT_STARTED = ("StartError", "ContainerCannotRun")
+"""What runtimes call it when there was no program to run."""
 _EXIT_CODES = {
     126: "126: the program was found but may not be executed",
     127: "127: the command was not found in the image (a shell says so this way)",
@@ -190,6 +197,8 @@ def _add_cause(case: Case, found: Finding, container: Json, terminated: Json) ->
         if why := case.last_event("Unhealthy", container=name):
             found.known.append(f"the probe last said: {why}")
         found.advice.append("Check the probe's path, port and time-outs against what the program serves.")
+    elif terminated.get("reason") in _NOT_STARTED:
+        found.advice += _start_advice(str(terminated.get("message", "")))
     elif code in _EXIT_CODES:
         found.known.append(_EXIT_CODES[code])
         if code in (126, 127):

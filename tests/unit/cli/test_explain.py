@@ -182,3 +182,20 @@ def test_nothing_that_steers_a_terminal_gets_through() -> None:
     wrong = waiting("CreateContainerError")
     wrong["state"]["waiting"]["message"] = "\x1b[2Jgone"
     assert "\x1b" not in told(with_container(pod(wrong)))
+
+
+def test_a_volume_that_lacks_its_object_is_told_of_even_when_the_sandbox_is_up() -> None:
+    subject = pod(
+        waiting("ContainerCreating"), conditions={"PodReadyToStartContainers": "True"}, phase="Pending"
+    )
+    missing = event("FailedMount", 'MountVolume.SetUp failed for volume "v" : configmap "site" not found')
+    shown = told(subject, missing)
+    assert "A volume can't be set up" in shown
+    assert '-> Put the configmap "site" into the manifest folder' in shown
+    assert "A volume" not in told(pod(running(), conditions={"PodReadyToStartContainers": "True"}), missing)
+
+
+def test_a_program_that_is_not_in_the_image() -> None:
+    state = terminated(128, "StartError")
+    state["state"]["terminated"]["message"] = "exec 'serve': executable file not found in $PATH"
+    assert "-> Check command, args and workingDir" in told(with_container(pod(state)))
