@@ -52,6 +52,8 @@ class KubeletConfig:
     remove_orphans: bool = True
     """Terminate and remove pods of the runtime that no manifest asks for."""
     seccomp_default: bool = False
+    allowed_unsafe_sysctls: list[str] = field(default_factory=list)
+    """Sysctls of pods beyond the safe ones: names, or beginnings that end in ``*``."""
     """RuntimeDefault instead of Unconfined for containers that name no seccomp profile."""
     retry_period: float = 10.0
     """Seconds until a failed step (sandbox, volume, container configuration) is tried again."""

@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from minikubelet.base.errors import Code, NodeError
-from minikubelet.kubelet import admission, allocatable, gc, log_links, runtime_class, shutdown
+from minikubelet.kubelet import (
+    admission,
+    affinity,
+    allocatable,
+    gc,
+    log_links,
+    runtime_class,
+    shutdown,
+    sysctls,
+)
 from minikubelet.kubelet.admission import Rejection
 from minikubelet.kubelet.allocations import Allocations
 from minikubelet.kubelet.demands import Amounts, pod_requests
@@ -129,7 +138,16 @@ class ResourceManagers:
     def _admit(self, pod: Pod, others: Sequence[Pod]) -> Rejection | None:
         conditions = self.eviction.conditions if self.eviction is not None else set()
         room = {**self.allocatable, **self.allocations.room()}
-        return admission.admit(pod, others, room, conditions)
+        if why := sysctls.forbidden(pod, self._node.config.allowed_unsafe_sysctls):
+            return Rejection("SysctlForbidden", f"forbidden sysctl: {why}")
+        return admission.admit(pod, others, room, conditions) or self._elsewhere(pod)
+
+    def _elsewhere(self, pod: Pod) -> Rejection | None:
+        name = self._node.config.node_name
+        if affinity.allows(pod, name, affinity.node_labels(name)):
+            return None
+        words = "node(s) didn't match Pod's node affinity/selector"
+        return Rejection("NodeAffinity", f"Predicate NodeAffinity failed: {words}")
 
     def start(self, stack: contextlib.AsyncExitStack) -> None:
         """Begin the periodic work; the stack ends it."""

@@ -39,6 +39,8 @@ class PodState:
         """Monotonic time before which a failed step is not tried again."""
         self.hooked: set[str] = set()
         """IDs of containers whose postStart hook is done (or that have none)."""
+        self.ended_by_plan: dict[str, str] = {}
+        """By container name the ID of the one that was just stopped so that a new one takes its place."""
         self.volumes: dict[str, str] | None = None
         self.image_volumes: dict[str, str] = {}
         self.stale = True

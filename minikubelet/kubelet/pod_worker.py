@@ -233,6 +233,7 @@ class PodWorker:
             probe = getattr(kill.spec, f"{kill.probe}_probe") if kill.probe else None
             grace = probe.termination_grace_period_seconds if probe else None
             await self._terminator.kill(kill.spec, kill.container, kill.message, grace)
+            state.ended_by_plan[kill.spec.name] = kill.container.id
         sandbox = plan.sandbox
         if plan.create_sandbox:
             sandbox = await self._create_sandbox(plan, view)

@@ -134,11 +134,16 @@ class ContainerStarter:
         self._node.events.pod(self._state.pod, kind, reason, message, container.name)
 
     def _wait_out_backoff(self, container: Container) -> None:
-        """Upstream's doBackOff: the delay counts from the end of the last run."""
-        last = next((c for c in self._all(container) if c.has_exited), None)
+        """Upstream's doBackOff: the delay counts from the end of the last run.
+
+        It looks at what had ended before the sync began: a container that was stopped in order to be
+        replaced doesn't count yet.
+        """
+        state, restarts = self._state, self._node.restarts
+        replaced = state.ended_by_plan.pop(container.name, None)
+        last = next((c for c in self._all(container) if c.has_exited and c.id != replaced), None)
         if last is None:
             return
-        state, restarts = self._state, self._node.restarts
         key = state.backoff_key(container)
         wait = restarts.remaining(key, last.finished)
         if wait:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from minikubelet.base.errors import invalid
+from minikubelet.kubelet import sysctls
 from minikubelet.kubelet.config import KubeletConfig
 from minikubelet.kubelet.configuration.document import API_VERSION, KIND, Settings
 from minikubelet.kubelet.configuration.kinds import go_duration, seconds
@@ -74,6 +75,10 @@ def _feature_gates(settings: Settings, config: KubeletConfig, outcome: Outcome) 
 def _validate(config: KubeletConfig) -> None:
     """What no type can say. Raises NodeError with the field's path."""
     server = config.server
+    try:
+        sysctls.check_patterns(config.allowed_unsafe_sysctls)
+    except ValueError as exc:
+        raise invalid("allowedUnsafeSysctls", str(exc)) from None
     for path, port in (
         ("port", server.port),
         ("readOnlyPort", server.read_only_port),

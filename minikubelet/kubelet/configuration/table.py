@@ -257,7 +257,7 @@ _RESOURCES = [
     Field("kernelMemcgNotification", BOOL, False, "kernel-memcg-notification", note=_LATER),
     Field("protectKernelDefaults", BOOL, False, "protect-kernel-defaults", note=_LATER, only=(False,)),
     Field("seccompDefault", BOOL, False, "seccomp-default", "seccomp_default"),
-    Field("allowedUnsafeSysctls", STRINGS, None, "allowed-unsafe-sysctls", note=_LATER),
+    Field("allowedUnsafeSysctls", STRINGS, None, "allowed-unsafe-sysctls", "allowed_unsafe_sysctls"),
     Field("userNamespaces.idsPerPod", INT, 65536, note=_LATER),
 ]
 

@@ -10,20 +10,25 @@ from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.objects.podspec import PodSpec
 from minikubelet.kubelet.objects.volumes import Volume
 from minikubelet.kubelet.validation.checker import (
-    QUALIFIED,
     SUBDOMAIN,
     SUBDOMAIN_RULE,
-    SYSCTL,
     Checker,
     Problem,
-    check_id,
 )
 from minikubelet.kubelet.validation.container import (
     validate_container,
     validate_host_ports,
     validate_init_only,
+    volumes_of,
 )
+from minikubelet.kubelet.validation.resources import validate_pod_resources
+from minikubelet.kubelet.validation.scheduling import label_value, qualified, validate_scheduling
+from minikubelet.kubelet.validation.security import validate_pod_security
 from minikubelet.kubelet.validation.volume import validate_volume
+
+_MAX_INT32 = 2**31 - 1
+_LONGEST_HOSTNAME = 64
+_DNS_SERVERS, _DNS_SEARCHES, _DNS_SEARCH_LETTERS = 3, 32, 2048
 
 
 def validate_pod(pod: Pod) -> list[Problem]:
@@ -31,6 +36,7 @@ def validate_pod(pod: Pod) -> list[Problem]:
     check = Checker()
     _metadata(check, pod)
     _spec(check, pod.spec)
+    validate_pod_resources(check, pod)
     return check.problems
 
 
@@ -46,27 +52,15 @@ def _metadata(check: Checker, pod: Pod) -> None:
     if not re.match(r"[A-Za-z0-9][-A-Za-z0-9_.]{0,252}\Z", meta.uid):
         check.invalid(("metadata", "uid"), meta.uid, "must be letters, digits, '-', '_' or '.'")
     for key, value in meta.labels.items():
-        _qualified(check, ("metadata", "labels"), key)
-        if len(value) > 63 or (value and not QUALIFIED.match(value)):
-            check.invalid(
-                ("metadata", "labels", key),
-                value,
-                "a valid label must be an empty string or consist "
-                "of at most 63 alphanumeric characters, '-', '_' or '.'",
-            )
+        qualified(check, ("metadata", "labels"), key)
+        label_value(check, ("metadata", "labels", key), value)
     for key in meta.annotations:
-        _qualified(check, ("metadata", "annotations"), key.lower())
-
-
-def _qualified(check: Checker, path: Path, key: str) -> None:
-    prefix, slash, name = key.rpartition("/")
-    if len(name) > 63 or not QUALIFIED.match(name) or (slash and not SUBDOMAIN.match(prefix)):
-        check.invalid(path, key, "name part must consist of alphanumeric characters, '-', '_' or '.'")
+        qualified(check, ("metadata", "annotations"), key.lower())
 
 
 def _spec(check: Checker, spec: PodSpec) -> None:
     at: Path = ("spec",)
-    volumes = {volume.name for volume in spec.volumes}
+    volumes = volumes_of(spec)
     _volumes(check, spec.volumes)
     check.required((*at, "containers"), spec.containers)
     check.unique((*at, "containers"), [each.name for each in spec.containers])
@@ -76,10 +70,10 @@ def _spec(check: Checker, spec: PodSpec) -> None:
         path: Path = (*at, "initContainers", index)
         if container.name in both:
             check.add((*path, "name"), f'Duplicate value: "{container.name}"')
-        validate_container(check, path, container, volumes)
+        validate_container(check, path, container, spec, volumes)
         validate_init_only(check, path, container)
     for index, container in enumerate(spec.containers):
-        validate_container(check, (*at, "containers", index), container, volumes)
+        validate_container(check, (*at, "containers", index), container, spec, volumes)
     validate_host_ports(check, spec)
     check.one_of((*at, "restartPolicy"), spec.restart_policy, ("Always", "OnFailure", "Never"))
     dns = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
@@ -90,20 +84,21 @@ def _spec(check: Checker, spec: PodSpec) -> None:
             "Required value: must provide at least one DNS nameserver when `dnsPolicy` is None",
         )
     check.at_least((*at, "terminationGracePeriodSeconds"), spec.termination_grace_period_seconds or 0, 0)
-    if spec.active_deadline_seconds is not None:
-        check.at_least((*at, "activeDeadlineSeconds"), spec.active_deadline_seconds, 1)
+    if spec.active_deadline_seconds is not None and not 1 <= spec.active_deadline_seconds <= _MAX_INT32:
+        why = f"must be between 1 and {_MAX_INT32}, inclusive"
+        check.invalid((*at, "activeDeadlineSeconds"), spec.active_deadline_seconds, why)
     for name, value in (("hostname", spec.hostname), ("subdomain", spec.subdomain)):
         if value:
             check.dns_label((*at, name), value)
-    if spec.hostname_override is not None and not SUBDOMAIN.match(spec.hostname_override):
-        check.invalid((*at, "hostnameOverride"), spec.hostname_override, SUBDOMAIN_RULE)
+    _hostname(check, spec)
     if spec.host_pid and spec.share_process_namespace:
         check.invalid(
             (*at, "shareProcessNamespace"), True, "ShareProcessNamespace and HostPID cannot both be enabled"
         )
     _dns_config(check, spec)
     _aliases(check, spec)
-    _pod_security(check, spec)
+    validate_pod_security(check, spec)
+    validate_scheduling(check, spec)
     _host_users(check, spec)
     _not_here(check, spec)
 
@@ -113,6 +108,15 @@ def _dns_config(check: Checker, spec: PodSpec) -> None:
     if spec.dns_config is None:
         return
     at: Path = ("spec", "dnsConfig")
+    for name, values, most in (
+        ("nameservers", spec.dns_config.nameservers, _DNS_SERVERS),
+        ("searches", spec.dns_config.searches, _DNS_SEARCHES),
+    ):
+        if len(values) > most:
+            check.add((*at, name), f"Invalid value: must not have more than {most} {name}")
+    if len(" ".join(spec.dns_config.searches)) > _DNS_SEARCH_LETTERS:
+        why = f"Invalid value: must not have more than {_DNS_SEARCH_LETTERS} characters (including spaces)"
+        check.add((*at, "searches"), why)
     for index, server in enumerate(spec.dns_config.nameservers):
         _address(check, (*at, "nameservers", index), server)
     for index, domain in enumerate(spec.dns_config.searches):
@@ -141,19 +145,22 @@ def _aliases(check: Checker, spec: PodSpec) -> None:
                 check.invalid((*path, "hostnames", place), name, SUBDOMAIN_RULE)
 
 
-def _pod_security(check: Checker, spec: PodSpec) -> None:
-    context = spec.security_context
-    if context is None:
+def _hostname(check: Checker, spec: PodSpec) -> None:
+    """KEP-4762."""
+    name = spec.hostname_override
+    if name is None:
         return
-    at: Path = ("spec", "securityContext")
-    for index, sysctl in enumerate(context.sysctls):
-        if len(sysctl.name) > 253 or not SYSCTL.match(sysctl.name):
-            check.invalid((*at, "sysctls", index, "name"), sysctl.name, "not a sysctl's name")
-    for name in ("runAsUser", "runAsGroup", "fsGroup"):
-        value = getattr(
-            context, {"runAsUser": "run_as_user", "runAsGroup": "run_as_group"}.get(name, "fs_group")
-        )
-        check_id(check, (*at, name), value)
+    at: Path = ("spec", "hostnameOverride")
+    for field, other in (
+        ("setHostnameAsFQDN", spec.set_hostname_as_fqdn),
+        ("hostNetwork", spec.host_network),
+    ):
+        if other:
+            check.add(at, f"Forbidden: may not be specified when {field} is true")
+    if len(name) > _LONGEST_HOSTNAME:
+        check.add(at, f"Too long: may not be more than {_LONGEST_HOSTNAME} bytes")
+    if not SUBDOMAIN.match(name):
+        check.invalid(at, name, SUBDOMAIN_RULE)
 
 
 def _host_users(check: Checker, spec: PodSpec) -> None:

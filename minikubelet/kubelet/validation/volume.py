@@ -7,14 +7,30 @@ from collections.abc import Sequence
 from minikubelet.kubelet.environment import is_pod_field
 from minikubelet.kubelet.manifests.yaml_reader import Path
 from minikubelet.kubelet.objects import Volume
+from minikubelet.kubelet.objects.base import Quantity
+from minikubelet.kubelet.objects.quantity import parse
 from minikubelet.kubelet.objects.volumes import DownwardAPIVolumeFile, KeyToPath, ProjectedVolumeSource
 from minikubelet.kubelet.validation.checker import Checker
+from minikubelet.kubelet.validation.environment import validate_resource_field
 
 _IN_FILES = ("metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid")
+_HOST_PATH_TYPES = (
+    "BlockDevice",
+    "CharDevice",
+    "Directory",
+    "DirectoryOrCreate",
+    "File",
+    "FileOrCreate",
+    "Socket",
+)
 
 
 def validate_volume(check: Checker, at: Path, volume: Volume) -> None:
     """Check one volume at ``at``."""
+    if volume.empty_dir is not None and volume.empty_dir.size_limit is not None:
+        _size_limit(check, (*at, "emptyDir", "sizeLimit"), volume.empty_dir.size_limit)
+    if volume.host_path is not None and volume.host_path.type:
+        check.one_of((*at, "hostPath", "type"), volume.host_path.type, _HOST_PATH_TYPES)
     if (config := volume.config_map) is not None:
         where: Path = (*at, "configMap")
         check.required((*where, "name"), config.name)
@@ -34,6 +50,14 @@ def validate_volume(check: Checker, at: Path, volume: Volume) -> None:
     if volume.persistent_volume_claim is not None:
         claim = volume.persistent_volume_claim.claim_name
         check.required((*at, "persistentVolumeClaim", "claimName"), claim)
+
+
+def _size_limit(check: Checker, at: Path, limit: Quantity) -> None:
+    try:
+        if parse(limit) < 0:
+            check.add(at, "Forbidden: SizeLimit field must be a valid resource quantity")
+    except ValueError as exc:
+        check.invalid(at, limit, str(exc))
 
 
 def _projected(check: Checker, at: Path, source: ProjectedVolumeSource) -> None:
@@ -74,6 +98,7 @@ def _downward(check: Checker, at: Path, items: Sequence[DownwardAPIVolumeFile]) 
         if item.resource_field_ref is not None:
             name = item.resource_field_ref.container_name
             check.required((*where, "resourceFieldRef", "containerName"), name)
+            validate_resource_field(check, (*where, "resourceFieldRef"), item.resource_field_ref)
 
 
 def _path(check: Checker, at: Path, path: str) -> None:

@@ -208,7 +208,7 @@ def test_a_plain_pod_is_valid() -> None:
         (
             one(securityContext={"seccompProfile": {"type": "Localhost", "localhostProfile": "../x"}}),
             "spec.containers[0].securityContext.seccompProfile.localhostProfile",
-            "must be a relative path without '..'",
+            "must not contain '..'",
         ),
         (
             one(securityContext={"seccompProfile": {"type": "unconfined"}}),
