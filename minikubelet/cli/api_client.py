@@ -65,6 +65,10 @@ class ApiClient:
         """Events, oldest first; with ``uid`` those of one pod."""
         return list(json.loads(self._get("/events", uid=uid).read())["items"])
 
+    def objects(self) -> list[Json]:
+        """ConfigMaps, Secrets (without values), claims and so on of the node's manifests."""
+        return list(json.loads(self._get("/objects").read())["items"])
+
     def config(self) -> Json:
         """The KubeletConfiguration in force."""
         return dict(json.loads(self._get("/configz").read())["kubeletconfig"])

@@ -12,7 +12,7 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
-from minikubelet.cli import options
+from minikubelet.cli import object_rows, options
 from minikubelet.cli.api_client import ApiClient, Json
 from minikubelet.cli.main import GROUPS
 from minikubelet.cli.options import CommandError
@@ -20,6 +20,7 @@ from minikubelet.cli.options import CommandError
 Candidate = tuple[str, str]
 
 _KINDS = ("pods", "pod")
+_GET_KINDS = (*_KINDS, "events", *(kind.words[0] for kind in object_rows.KINDS))
 _POD_LAST = {"get", "describe", "explain", "delete"}
 """Commands whose first word is a kind and whose others are names."""
 _POD_FIRST = {"logs", "exec", "attach", "port-forward"}
@@ -132,7 +133,10 @@ class _Line:
                 return _fitting(verbs, current), False
         if self._command in _POD_LAST:
             if not self._positional:
-                return _fitting([(kind, "") for kind in _KINDS], current), False
+                kinds = _GET_KINDS if self._command == "get" else _KINDS
+                return _fitting([(kind, "") for kind in kinds], current), False
+            if self._positional[0] not in _KINDS:
+                return [], False
             return _fitting([(name, "") for name in self._names()], current), False
         if self._command in _POD_FIRST and not self._positional:
             return _fitting([(name, "") for name in self._names()], current), False

@@ -22,7 +22,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "lint": "Check manifests for mistakes and for what this node lacks",
     },
     "Look at Pods": {
-        "get": "List pods",
+        "get": "List pods, events, and what pods refer to",
         "describe": "Show the details of a pod",
         "explain": "Say why a pod is not Ready, and what to do",
         "events": "List events of pods and of the node",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from minikubelet.base import clock
@@ -11,6 +11,7 @@ from minikubelet.kubelet.api.backend import Backend, NodeFacts
 from minikubelet.kubelet.api.remote import RemoteApi
 from minikubelet.kubelet.api.server import LocalApi
 from minikubelet.kubelet.metrics.node import NodeMetrics
+from minikubelet.kubelet.objects.data import DataObject
 from minikubelet.kubelet.sinks import MemorySink
 from minikubelet.kubelet.stats.summary import Statistics
 
@@ -22,7 +23,11 @@ RUNTIME_AWAY = 120.0
 
 
 async def open_apis(
-    stack: contextlib.AsyncExitStack, node: Node, sink: MemorySink, desired: Callable[[], int]
+    stack: contextlib.AsyncExitStack,
+    node: Node,
+    sink: MemorySink,
+    desired: Callable[[], int],
+    objects: Callable[[], Sequence[DataObject]],
 ) -> RemoteApi:
     """Start the local socket; ``stack`` closes it, and the ports, which are still to be started.
 
@@ -38,7 +43,7 @@ async def open_apis(
     metrics = NodeMetrics(config.node_name, node.instruments, node.cache, node.probes.counts)
     statistics = Statistics(config, node.client, sink.pods)
     facts = NodeFacts(config, node.cache, statistics, metrics, health, desired)
-    backend = Backend(sink, node.events, node.client, facts, config.server.streaming_idle_timeout)
+    backend = Backend(sink, node.events, node.client, facts, config.server.streaming_idle_timeout, objects)
     if config.socket:
         local = LocalApi(backend, config.socket)
         await local.start()

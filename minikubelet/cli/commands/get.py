@@ -1,4 +1,4 @@
-"""``get pods``."""
+"""``get``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
-from minikubelet.cli import options, pod_row, selectors
+from minikubelet.cli import object_rows, options, pod_row, selectors
 from minikubelet.cli.api_client import ApiClient, Json, full_name, not_found
 from minikubelet.cli.options import CommandError
 from minikubelet.cli.text import Table
@@ -23,19 +22,28 @@ minikubelet get pods -A -o wide
 # One pod as YAML
 minikubelet get pod web -o yaml
 
+# What pods refer to (of Secrets only the names of the keys)
+minikubelet get configmaps
+minikubelet get secret credentials -o yaml
+
 # Pods with a label, and what happens to them from now on
 minikubelet get pods -l app=web -w
 """
+_DESCRIPTION = (
+    "List pods, events, or what pods refer to: "
+    + ", ".join(each.words[0] for each in object_rows.KINDS)
+    + "."
+)
 
 
 def parser() -> options.Parser:
     """See :mod:`minikubelet.cli.commands`."""
-    made = options.Parser("get", "List pods.", "pods [NAME...] [options]", _EXAMPLES)
-    made.add_argument("kind", metavar="pods", help="what to list; pod/NAME works too")
-    made.add_argument("names", metavar="NAME", nargs="*", help="only these pods")
+    made = options.Parser("get", _DESCRIPTION, "KIND [NAME...] [options]", _EXAMPLES)
+    made.add_argument("kind", metavar="KIND", help="what to list; KIND/NAME works too")
+    made.add_argument("names", metavar="NAME", nargs="*", help="only these")
     made.add_argument("-o", "--output", choices=("wide", "json", "yaml", "name"), help="format of the output")
     made.add_argument("-w", "--watch", action="store_true", help="go on with the changes as they happen")
-    made.add_argument("-A", "--all-namespaces", action="store_true", help="pods of all namespaces")
+    made.add_argument("-A", "--all-namespaces", action="store_true", help="of all namespaces")
     made.add_argument("-l", "--selector", default="", help="labels, such as app=web,tier!=db")
     made.add_argument("--no-headers", action="store_true", help="leave out the header line")
     options.add_namespace(made)
@@ -59,6 +67,16 @@ def _bare(name: str) -> str:
 
 def run(args: argparse.Namespace) -> int:
     """See :mod:`minikubelet.cli.commands`."""
+    word, slash, name = args.kind.partition("/")
+    if word in ("events", "event", "ev"):
+        return _events(args)
+    if (kind := object_rows.find_kind(word)) is not None:
+        names = [each.rpartition("/")[2] for each in ([name] if slash else []) + args.names]
+        wish = object_rows.wish_from(kind, names, args)
+        return object_rows.show(wish, ApiClient(options.kubelet_socket(args)).objects())
+    if word not in KINDS:
+        listed = ", ".join(["pods", "events", *(each.words[0] for each in object_rows.KINDS)])
+        raise CommandError(f'unknown kind "{word}": this node has {listed}', usage=True)
     names = pod_names(args.kind, args.names)
     if names and args.all_namespaces:
         raise CommandError("a pod can't be named together with --all-namespaces", usage=True)
@@ -84,6 +102,23 @@ def run(args: argparse.Namespace) -> int:
     if args.watch:
         _watch(client, printer, matches, {_version(pod) for pod in pods})
     return 0
+
+
+def _events(args: argparse.Namespace) -> int:
+    """What ``events`` does, with those of its options that ``get`` has."""
+    from minikubelet.cli.commands import events  # it imports this module
+
+    if args.names or args.selector or args.output not in (None, "json", "wide"):
+        raise CommandError("see minikubelet events --help for ways to pick events", usage=True)
+    words = [
+        *(["-A"] if args.all_namespaces else ["-n", args.namespace]),
+        *(["-w"] if args.watch else []),
+        *(["-o", "json"] if args.output == "json" else []),
+        *(["--no-headers"] if args.no_headers else []),
+    ]
+    given = events.parser().parse_args(words)
+    given.run, given.listen = args.run, args.listen
+    return events.run(given)
 
 
 def _filter(args: argparse.Namespace, names: list[str]) -> Callable[[Json], bool]:
@@ -133,7 +168,7 @@ class _Printer:
                 "kind": "List",
                 "metadata": {},
             }
-            self._dump(_whole(pods[0]) if self._single and pods else listed)
+            object_rows.dump(_whole(pods[0]) if self._single and pods else listed, self._format)
         elif self._format == "name":
             print("".join(f"pod/{pod['metadata']['name']}\n" for pod in pods), end="")
         else:
@@ -145,7 +180,7 @@ class _Printer:
         if self._format in ("json", "yaml"):
             if self._format == "yaml":
                 print("---")
-            self._dump(_whole(pod))
+            object_rows.dump(_whole(pod), self._format)
         elif self._format == "name":
             print(f"pod/{pod['metadata']['name']}")
         else:
@@ -157,15 +192,6 @@ class _Printer:
         rows = [pod_row.row(pod, now, **self._options) for pod in pods]
         print(self._table.render(rows, header=self._header), end="")
         self._header = False
-
-    def _dump(self, data: Any) -> None:
-        if self._format == "json":
-            print(json.dumps(data, indent=4))
-            return
-        import yaml
-
-        loader = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-        print(yaml.dump(data, Dumper=loader, sort_keys=True, default_flow_style=False), end="")
 
 
 def _whole(pod: Json) -> Json:

@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from minikubelet.base.errors import Code, NodeError, invalid
-from minikubelet.kubelet.api import find, node_logs, node_routes, streams
+from minikubelet.kubelet.api import find, node_logs, node_routes, objects, streams
 from minikubelet.kubelet.api.backend import Backend
 from minikubelet.kubelet.api.crilog import LogOptions
 from minikubelet.kubelet.api.follow import Wakeup, read_log
@@ -53,6 +53,7 @@ def make_app(
     for path in ("/pods", "/pods/"):
         app.router.add_get(path, handlers.pods)
     app.router.add_get("/events", handlers.events)
+    app.router.add_get("/objects", handlers.objects)
     facts = backend.node
     if facts is not None:
         node_routes.add_routes(app.router, backend, facts)
@@ -143,6 +144,11 @@ class _Handlers:
             "items": self._backend.events.list(uid),
         }
         return _json(body)
+
+    async def objects(self, request: web.Request) -> web.StreamResponse:
+        """A v1 List of the ConfigMaps, Secrets (without their values), claims and so on of the manifests."""
+        items = [objects.shown(each) for each in self._backend.objects()]
+        return _json({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items})
 
     async def _event_changes(self, uid: str, history: bool) -> AsyncIterator[Any]:
         async for event in self._backend.events.watch(history=history):

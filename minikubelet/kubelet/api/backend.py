@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from minikubelet.kubelet.config import KubeletConfig
 from minikubelet.kubelet.events import EventRecorder
 from minikubelet.kubelet.metrics import cadvisor
 from minikubelet.kubelet.metrics.node import NodeMetrics
+from minikubelet.kubelet.objects.data import DataObject
 from minikubelet.kubelet.observed import RuntimeCache
 from minikubelet.kubelet.sinks import MemorySink
 from minikubelet.kubelet.stats.summary import Statistics
@@ -40,6 +41,8 @@ class Backend:
     """Without it there are no statistics, metrics and configuration."""
     idle: float = 4 * 3600.0
     """Seconds of silence after which a stream is cut."""
+    objects: Callable[[], Sequence[DataObject]] = tuple
+    """What pods may refer to."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,13 @@ from minikubelet.kubelet.api.backend import Backend
 from minikubelet.kubelet.api.server import LocalApi
 from minikubelet.kubelet.events import NORMAL, EventRecorder
 from minikubelet.kubelet.objects import Container, ContainerStatus, ObjectMeta, Pod, PodSpec, PodStatus
+from minikubelet.kubelet.objects.data import (
+    ConfigMap,
+    DataObject,
+    PersistentVolumeClaim,
+    RuntimeClass,
+    Secret,
+)
 from minikubelet.kubelet.objects.podstatus import ContainerState, ContainerStateRunning
 from minikubelet.kubelet.sinks import MemorySink
 from tests.unit.kubelet_api import remote
@@ -55,6 +62,7 @@ class Served:
         self.log.write_text("".join(f"2026-01-02T03:04:0{n}Z stdout F line {n}\n" for n in range(4)))
         self.pods = MemorySink()
         self.events = EventRecorder("n1")
+        self.objects: list[DataObject] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._server: LocalApi | None = None
@@ -65,7 +73,7 @@ class Served:
         return self
 
     async def _start(self) -> None:
-        backend = Backend(self.pods, self.events, Runtime(self.log))
+        backend = Backend(self.pods, self.events, Runtime(self.log), objects=lambda: self.objects)
         self._server = LocalApi(backend, str(self.folder / "kubelet.sock"))
         await self._server.start()
 
@@ -130,6 +138,47 @@ def test_get_what_is_not_there(served: Served, capsys: Capture) -> None:
     output = capsys.readouterr()
     assert output.err == 'error: pods "nope" not found\n'
     assert "db " in output.out
+
+
+def test_get_what_pods_refer_to(served: Served, capsys: Capture) -> None:
+    def meta(name: str, namespace: str = "default") -> ObjectMeta:
+        return ObjectMeta(name=name, namespace=namespace, labels={"app": name})
+
+    hidden = "aGlkZGVu"
+    served.objects += [
+        ConfigMap(api_version="v1", kind="ConfigMap", metadata=meta("site"), data={"a": "1", "b": "2"}),
+        ConfigMap(api_version="v1", kind="ConfigMap", metadata=meta("dns", "kube-system"), data={"c": "3"}),
+        Secret(api_version="v1", kind="Secret", metadata=meta("keys"), type="Opaque", data={"key": hidden}),
+        PersistentVolumeClaim(api_version="v1", kind="PersistentVolumeClaim", metadata=meta("disk")),
+        RuntimeClass(
+            api_version="node.k8s.io/v1", kind="RuntimeClass", metadata=meta("fast", ""), handler="runc"
+        ),
+    ]
+    assert served.run("get", "cm") == 0
+    assert capsys.readouterr().out == "NAME   DATA\nsite   2\n"
+    assert served.run("get", "configmaps", "-A", "--no-headers") == 0
+    assert capsys.readouterr().out == "default       site   2\nkube-system   dns    1\n"
+    assert served.run("get", "secret/keys") == 0
+    assert capsys.readouterr().out == "NAME   TYPE     DATA\nkeys   Opaque   1\n"
+    assert served.run("get", "secret", "keys", "-o", "yaml") == 0
+    shown = capsys.readouterr().out
+    assert hidden not in shown and yaml.safe_load(shown)["data"] == {"key": ""}
+    assert served.run("get", "pvc", "-o", "name") == 0
+    assert capsys.readouterr().out == "persistentvolumeclaim/disk\n"
+    assert served.run("get", "runtimeclasses", "-l", "app=fast") == 0
+    assert capsys.readouterr().out == "NAME   HANDLER\nfast   runc\n"
+    assert served.run("get", "cm", "site", "none") == 1
+    assert capsys.readouterr().err == 'error: configmaps "none" not found\n'
+    assert served.run("get", "pv") == 0
+    assert capsys.readouterr().err == "No resources found.\n"
+    assert served.run("get", "nodes") == 2
+    assert "this node has pods, events, configmaps, secrets" in capsys.readouterr().err
+
+
+def test_get_events(served: Served, capsys: Capture) -> None:
+    served.events.pod(make_pod("db"), NORMAL, "Started", "Started it", "app")
+    assert served.run("get", "events", "--no-headers") == 0
+    assert "Normal   Started   Pod/db   Started it" in capsys.readouterr().out
 
 
 def test_describe_shows_events(served: Served, capsys: Capture) -> None:

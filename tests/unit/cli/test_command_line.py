@@ -59,7 +59,7 @@ def test_importing_the_entry_point_is_cheap() -> None:
     [
         (["frob"], 'unknown command "frob"'),
         (["gett", "pods"], 'did you mean "get"?'),
-        (["get"], "the following arguments are required: pods"),
+        (["get"], "the following arguments are required: KIND"),
         (["get", "nodes"], 'unknown kind "nodes"'),
         (["get", "pods", "-o", "xml"], "invalid choice: 'xml'"),
         (["get", "pods", "a", "-A"], "a pod can't be named together with --all-namespaces"),

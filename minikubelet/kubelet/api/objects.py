@@ -1,0 +1,26 @@
+"""What pods refer to, as the API shows it: everything but what Secrets hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from minikubelet.kubelet.objects.data import DataObject, Secret
+
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+"""An annotation in which kubectl keeps the whole object."""
+
+
+def shown(each: DataObject) -> dict[str, Any]:
+    """The object as JSON's types; a Secret's values are empty."""
+    data: dict[str, Any] = msgspec.to_builtins(each)
+    if isinstance(each, Secret):
+        data["data"] = dict.fromkeys(sorted({*each.data, *each.string_data}), "")
+        data.pop("stringData", None)
+        annotations = data["metadata"].get("annotations", {})
+        if _LAST_APPLIED in annotations:
+            data["metadata"]["annotations"] = {
+                name: value for name, value in annotations.items() if name != _LAST_APPLIED
+            }
+    return data
