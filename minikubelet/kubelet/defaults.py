@@ -5,7 +5,7 @@ from __future__ import annotations
 from minikubelet.kubelet.objects import Container, LifecycleHandler, Pod, Probe
 from minikubelet.kubelet.objects.containers import EphemeralContainer, HTTPGetAction
 from minikubelet.kubelet.objects.podspec import PodSecurityContext, PodSpec
-from minikubelet.kubelet.objects.volumes import EmptyDirVolumeSource, Volume
+from minikubelet.kubelet.objects.volumes import DownwardAPIVolumeFile, EmptyDirVolumeSource, Volume
 
 TERMINATION_GRACE_PERIOD = 30
 TERMINATION_MESSAGE_PATH = "/dev/termination-log"
@@ -30,6 +30,8 @@ def apply_defaults(pod: Pod) -> None:
     spec.security_context = spec.security_context or PodSecurityContext()
     if spec.termination_grace_period_seconds is None:
         spec.termination_grace_period_seconds = TERMINATION_GRACE_PERIOD
+    elif spec.termination_grace_period_seconds < 0:
+        spec.termination_grace_period_seconds = 1
     if spec.enable_service_links is None:
         spec.enable_service_links = True
     for container in all_containers(spec):
@@ -87,17 +89,27 @@ def _volume(volume: Volume) -> None:
     for source in (volume.secret, volume.config_map, volume.downward_api, volume.projected):
         if source is not None and source.default_mode is None:
             source.default_mode = 0o644
+    if volume.downward_api is not None:
+        _field_refs(volume.downward_api.items)
     if volume.host_path is not None and volume.host_path.type is None:
         volume.host_path.type = ""
     if volume.image is not None and not volume.image.pull_policy:
         volume.image.pull_policy = "Always" if has_latest_tag(volume.image.reference) else "IfNotPresent"
     if volume.projected is not None:
         for projection in volume.projected.sources:
+            if projection.downward_api is not None:
+                _field_refs(projection.downward_api.items)
             token = projection.service_account_token
             if token is not None and token.expiration_seconds is None:
                 token.expiration_seconds = 3600
     if not any(getattr(volume, name) for name in volume.__struct_fields__ if name != "name"):
         volume.empty_dir = EmptyDirVolumeSource()
+
+
+def _field_refs(files: list[DownwardAPIVolumeFile]) -> None:
+    for each in files:
+        if each.field_ref is not None:
+            each.field_ref.api_version = each.field_ref.api_version or "v1"
 
 
 def has_latest_tag(image: str) -> bool:

@@ -90,7 +90,8 @@ class ImageManager:
         try:
             image = normalized(wanted.image)
         except ValueError as exc:
-            message = f'Failed to apply default image tag "{wanted.image}": couldn\'t parse image name: {exc}'
+            parsing = f'couldn\'t parse image name "{wanted.image}": {exc}'
+            message = f'Failed to apply default image tag "{wanted.image}": {parsing}'
             self._event(wanted, WARNING, "InspectFailed", message)
             raise ImageError("InvalidImageName", message) from None
         if wanted.policy != "Always":

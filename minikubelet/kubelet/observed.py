@@ -84,6 +84,10 @@ class ObservedContainer:
     """When it was last told of, on the monotonic clock."""
     detailed: bool = False
     """Whether it comes from a ContainerStatus; lists know less."""
+    user: tuple[int, int, tuple[int, ...]] | None = None
+    """The first process's user, group and supplementary groups, if the runtime tells."""
+    read_only_below: frozenset[str] = frozenset()
+    """Where in it the mounts are that are read-only with all mounts below them."""
 
     @property
     def is_running(self) -> bool:
@@ -176,7 +180,16 @@ def container_of(item: api.ContainerStatus, sandbox_id: str) -> ObservedContaine
         pre_stop=notes.get(PRE_STOP, ""),
         grace_period=_number(notes[GRACE_PERIOD], 0) if GRACE_PERIOD in notes else None,
         detailed=True,
+        user=_user(item),
+        read_only_below=frozenset(m.container_path for m in item.mounts if m.recursive_read_only),
     )
+
+
+def _user(item: api.ContainerStatus) -> tuple[int, int, tuple[int, ...]] | None:
+    if not item.HasField("user") or not item.user.HasField("linux"):
+        return None
+    user = item.user.linux
+    return user.uid, user.gid, tuple(user.supplemental_groups)
 
 
 def _number(text: str, otherwise: int) -> int:

@@ -12,17 +12,23 @@ import msgspec
 
 from minikubelet.base import clock
 from minikubelet.kubelet.defaults import is_sidecar
+from minikubelet.kubelet.demands import Amounts, pod_limits, pod_requests
 from minikubelet.kubelet.objects import Container, ContainerStatus, Pod, PodStatus
+from minikubelet.kubelet.objects.base import Quantity
 from minikubelet.kubelet.objects.containers import ResourceRequirements
 from minikubelet.kubelet.objects.podstatus import (
     ContainerState,
     ContainerStateRunning,
     ContainerStateTerminated,
     ContainerStateWaiting,
+    ContainerUser,
     HostIP,
+    LinuxContainerUser,
     PodCondition,
     PodIP,
+    VolumeMountStatus,
 )
+from minikubelet.kubelet.objects.quantity import binary
 from minikubelet.kubelet.observed import ObservedContainer, PodView
 from minikubelet.kubelet.plan import is_initialized, needs_start, should_restart
 from minikubelet.kubelet.resources import qos_class
@@ -80,6 +86,7 @@ def make_status(pod: Pod, view: PodView, known: Known, now_ns: int) -> PodStatus
         init_container_statuses=init,
         container_statuses=regular,
     )
+    _pod_level(pod, status)
     if known.failure is not None:
         status.phase, status.reason, status.message = FAILED, known.failure.reason, known.failure.message
     _addresses(pod, view, known, status)
@@ -104,6 +111,26 @@ def _ended(pod: Pod, failure: Waiting) -> PodStatus:
     )
 
 
+def _pod_level(pod: Pod, status: PodStatus) -> None:
+    """The sums over all containers, as upstream shows them for the pod as a whole."""
+    if not (status.container_statuses or status.init_container_statuses):
+        return
+    requests, limits = _quantities(pod_requests(pod)), _quantities(pod_limits(pod))
+    status.allocated_resources = requests
+    if requests or limits:
+        status.resources = ResourceRequirements(requests=requests, limits=limits)
+
+
+def _quantities(amounts: Amounts) -> dict[str, Quantity]:
+    shown: dict[str, Quantity] = {}
+    for name, value in amounts.items():
+        if name == "cpu":
+            shown[name] = f"{value}m" if value % 1000 else str(value // 1000)
+        else:
+            shown[name] = binary(value)
+    return shown
+
+
 # --- containers ----------------------------------------------------------------------------------------
 
 
@@ -121,6 +148,7 @@ def _container_status(
         ready=False,
         started=False,
     )
+    status.volume_mounts = _mounts(container, latest)
     default = "PodInitializing" if pod.spec.init_containers else "ContainerCreating"
     waiting = known.waiting.get(container.name)
     if latest is None:
@@ -135,6 +163,11 @@ def _container_status(
         known.actuated.get(container.name, container.resources) if latest.is_running else container.resources
     )
     status.resources = own
+    if latest.user is not None:
+        uid, gid, groups = latest.user
+        status.user = ContainerUser(
+            linux=LinuxContainerUser(uid=uid, gid=gid, supplemental_groups=list(groups))
+        )
     earlier = next((each for each in seen[1:] if each.has_exited), None)
     if earlier is not None:
         status.last_state = _state(earlier, known.runtime_name)
@@ -150,6 +183,24 @@ def _container_status(
         status.started = latest.is_running
         status.ready = latest.has_exited and latest.exit_code == 0
     return status
+
+
+def _mounts(container: Container, latest: ObservedContainer | None) -> list[VolumeMountStatus]:
+    below = latest.read_only_below if latest is not None else frozenset()
+    mounts = []
+    for each in container.volume_mounts:
+        recursive = None
+        if each.read_only:
+            recursive = "Enabled" if each.mount_path in below else "Disabled"
+        mounts.append(
+            VolumeMountStatus(
+                name=each.name,
+                mount_path=each.mount_path,
+                read_only=each.read_only,
+                recursive_read_only=recursive,
+            )
+        )
+    return mounts
 
 
 def _will_start(
@@ -280,6 +331,8 @@ def _addresses(pod: Pod, view: PodView, known: Known, status: PodStatus) -> None
     status.host_ips = [HostIP(ip=ip) for ip in known.host_ips]
     status.host_ip = known.host_ips[0] if known.host_ips else ""
     ips = known.host_ips if pod.spec.host_network and view.sandbox else view.ips
+    if not ips and not any(each.ready for each in view.sandboxes):
+        ips = [each.ip for each in pod.status.pod_ips]  # the last it had
     status.pod_ips = [PodIP(ip=ip) for ip in ips]
     status.pod_ip = ips[0] if ips else ""
 

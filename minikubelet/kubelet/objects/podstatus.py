@@ -90,8 +90,8 @@ class VolumeMountStatus(Object):
 class LinuxContainerUser(Object):
     """core/v1 LinuxContainerUser."""
 
-    uid: Int64 = 0
-    gid: Int64 = 0
+    uid: Int64
+    gid: Int64
     supplemental_groups: list[Int64] = field(default_factory=list)
 
 
