@@ -1,8 +1,8 @@
 """``python -m tests.differential``: run cases by hand, record upstream's results, show differences.
 
-record [CASE]     run them on the upstream kubelet over our runtime, write recorded/GROUP.json
-diff [CASE]       run them on our kubelet over our runtime, compare with what is recorded
-live [CASE]       both, compared, nothing recorded
+record [CASE…]    run them on the upstream kubelet over our runtime, write recorded/GROUP.json
+diff [CASE…]      run them on our kubelet over our runtime, compare with what is recorded
+live [CASE…]      both, compared, nothing recorded
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tests.differential.compare import Known, unexplained
 from tests.differential.probed import Probed
 from tests.differential.runner import Result, Runner
 from tests.host.kubelet import runtimes
+from tests.upstream_kubelet import PEERS
 
 RECORDED = Path(__file__).with_name("recorded")
 Kubelet = Callable[..., AbstractContextManager[drivers.Driver]]
@@ -47,14 +48,14 @@ def record(results: dict[str, Result]) -> None:
     RECORDED.mkdir(exist_ok=True)
     whole = {name: result for name, result in recorded().items() if (cases.CASES / f"{name}.yaml").exists()}
     whole |= results
-    for group in sorted({name.partition("/")[0] for name in whole}):
+    for group in sorted({name.partition("/")[0] for name in results}):
         mine = {name: result for name, result in sorted(whole.items()) if name.startswith(f"{group}/")}
         (RECORDED / f"{group}.json").write_text(json.dumps(mine, indent=1, sort_keys=True) + "\n")
 
 
-def show(chosen: list[cases.Case], theirs: dict[str, Result], ours: dict[str, Any]) -> int:
+def show(chosen: list[cases.Case], theirs: dict[str, Result], ours: dict[str, Any], known: Known) -> int:
     """Print what differs; the number of cases that do."""
-    known, count = Known(), 0
+    count = 0
     for case in chosen:
         lines = unexplained(case, theirs.get(case.name, {}), ours.get(case.name, {}), known)
         count += bool(lines)
@@ -65,16 +66,24 @@ def show(chosen: list[cases.Case], theirs: dict[str, Result], ours: dict[str, An
     return count
 
 
+def runtime(name: str, home: Path) -> AbstractContextManager[str]:
+    """One of the runtimes, started; its endpoint."""
+    if name == "containerd":
+        return runtimes.containerd(home, PEERS)
+    return runtimes.minikubelet(home)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tests.differential", description=__doc__)
     parser.add_argument("verb", choices=("record", "diff", "live"))
-    parser.add_argument("case", nargs="?", default="")
+    parser.add_argument("case", nargs="*", help="parts of names of cases")
+    parser.add_argument("--runtime", choices=("minikubelet", "containerd"), default="minikubelet")
     parser.add_argument("--keep", action="store_true", help="keep the folders of the run")
     args = parser.parse_args()
-    chosen = cases.load(args.case)
+    chosen = cases.load(*args.case)
     home = Path(tempfile.mkdtemp(prefix="mkd-", dir="/tmp"))
     try:
-        with runtimes.minikubelet(home / "m") as endpoint:
+        with runtime(args.runtime, home / "m") as endpoint:
             theirs = recorded()
             if args.verb != "diff":
                 theirs = run(drivers.upstream, chosen, endpoint, home / "u")
@@ -82,7 +91,8 @@ def main() -> int:
                 record(theirs)
                 print(f"recorded {len(theirs)} cases")
                 return 0
-            return min(1, show(chosen, theirs, run(drivers.ours, chosen, endpoint, home / "o")))
+            ours = run(drivers.ours, chosen, endpoint, home / "o")
+            return min(1, show(chosen, theirs, ours, Known(args.runtime)))
     finally:
         if args.keep:
             print(f"kept {home}", file=sys.stderr)

@@ -44,10 +44,14 @@ def differences(upstream: dict[str, Any], ours: dict[str, Any]) -> Iterator[tupl
 
 
 class Known:
-    """``differences.toml``: by patterns of ``CASE: PATH`` why ours is right, or can't be the same."""
+    """``differences.toml``: by patterns of ``CASE: PATH`` why ours is right, or can't be the same.
 
-    def __init__(self, path: Path = KNOWN) -> None:
-        self.reasons: dict[str, str] = dict(tomllib.loads(path.read_text()).get("differences", {}))
+    ``runtime`` names a table of more, for what depends on the runtime.
+    """
+
+    def __init__(self, runtime: str = "", path: Path = KNOWN) -> None:
+        tables = tomllib.loads(path.read_text())
+        self.reasons: dict[str, str] = {**tables.get("differences", {}), **tables.get(runtime, {})}
         self.used: set[str] = set()
 
     def reason(self, case: str, path: str) -> str:

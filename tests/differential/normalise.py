@@ -14,12 +14,14 @@ _RULES = [
     (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"), "UID"),
     (re.compile(r"\b[0-9a-f]{32}\b"), "UID"),
     (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?( [+-]\d{4} UTC)?"), "TIME"),
+    (re.compile(r"\b[A-Z][a-z][a-z] [ \d]\d \d\d:\d\d\b"), "DATE"),
     (re.compile(r"\b10\.\d+\.\d+\.\d+\b"), "POD-IP"),
     (re.compile(r"\b127\.0\.0\.1:\d{4,5}\b"), "127.0.0.1:PORT"),
     (re.compile(r"\b\d+(\.\d+)?(µs|ms|s)\b(?= \(| including|\))"), "DURATION"),
+    (re.compile(r"kube-(probe|lifecycle)/[\d.]+"), r"kube-\1/VERSION"),
     (re.compile(r"Image size: \d+ bytes"), "Image size: N bytes"),
 ]
-_DROP = {"uid", "creationTimestamp", "containerID", "startTime", "observedGeneration", "generation"}
+_DROP = {"creationTimestamp", "containerID", "startTime", "observedGeneration", "generation"}
 _PRESENCE = {"startedAt", "finishedAt", "lastTransitionTime", "lastProbeTime", "imageID"}
 _SOURCE = {"kubernetes.io/config.hash", "kubernetes.io/config.seen", "kubernetes.io/config.mirror"}
 
@@ -39,6 +41,7 @@ def normalise_pod(pod: dict[str, Any], folder: Path, port: int) -> dict[str, Any
     meta = dict(pod["metadata"])
     kept = {key: value for key, value in (meta.get("annotations") or {}).items() if key not in _SOURCE}
     meta["annotations"] = kept
+    meta.pop("uid", None)
     pod["metadata"] = meta
     pod.pop("kind", None)
     pod.pop("apiVersion", None)
@@ -56,10 +59,15 @@ def normalise_pod(pod: dict[str, Any], folder: Path, port: int) -> dict[str, Any
     return whole
 
 
+def _dropped(key: str, value: Any) -> bool:
+    """What differs always; and a divisor that isn't given, which only Go shows."""
+    return key in _DROP or (key == "divisor" and value == "0")
+
+
 def _value(value: Any, folder: Path, port: int, key: str = "") -> Any:
     """Empty things count as absent, as in Go's encoding."""
     if isinstance(value, dict):
-        made = {k: _value(v, folder, port, k) for k, v in sorted(value.items()) if k not in _DROP}
+        made = {k: _value(v, folder, port, k) for k, v in sorted(value.items()) if not _dropped(k, v)}
         return {k: v for k, v in made.items() if v not in (None, {}, [], "") or k == "emptyDir"}
     if isinstance(value, list):
         return [_value(each, folder, port) for each in value]

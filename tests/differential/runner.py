@@ -15,14 +15,16 @@ from tests.differential.normalise import normalise_events, normalise_pod, normal
 from tests.differential.probed import Probed
 from tests.host.kubelet.runtimes import IMAGE
 
-BATCH = 20
+AT_ONCE = 20
+"""Cases that run at the same time."""
+EVENTS_EVERY = 5.0
 TIMEOUT = 60.0
 ABSENT_AFTER = 4.0
 """Seconds after which a refused manifest's pod would long be there."""
 Result = dict[str, Any]
 
 
-@dataclass
+@dataclass(eq=False)
 class _Running:
     case: Case
     folder: Path
@@ -41,15 +43,31 @@ class Runner:
         self._driver = driver
         self._probed = probed
         self._home = home
+        self._noted = time.monotonic()
+        self._events: dict[tuple[str, str], dict[str, str]] = {}
 
     def run(self, chosen: Iterable[Case]) -> dict[str, Result]:
-        """The results by the cases' names."""
-        waiting = list(chosen)
-        results: dict[str, Result] = {}
-        while waiting:
-            batch, waiting = waiting[:BATCH], waiting[BATCH:]
-            results |= self._batch([self._start(each) for each in batch])
-        return results
+        """The results by the cases' names. As one case ends the next begins."""
+        waiting = sorted(chosen, key=lambda case: -case.length)
+        active: list[_Running] = []
+        finished: list[_Running] = []
+        while waiting or active:
+            room = AT_ONCE - len(active)
+            active += [self._start(each) for each in waiting[:room]]
+            waiting = waiting[room:]
+            pods = self._driver.pods()
+            for running in active:
+                if not running.done:
+                    self._look(running, pods)
+            gone = self._gone([each for each in active if each.done])
+            finished += gone
+            active = [each for each in active if each not in gone]
+            self._note_events()
+            time.sleep(0.1)
+        self._note_events(0.0)
+        for running in finished:
+            self._finish(running)
+        return {running.case.name: running.result for running in finished}
 
     def _start(self, case: Case) -> _Running:
         folder = self._home / "d" / case.slug
@@ -69,21 +87,6 @@ class Runner:
         if running.stage:
             # The old pod still meets conditions until the kubelet has seen the edit.
             running.since += 2.0
-
-    def _batch(self, batch: list[_Running]) -> dict[str, Result]:
-        while not all(each.done for each in batch):
-            pods = self._driver.pods()
-            for running in batch:
-                if not running.done:
-                    self._look(running, pods)
-            time.sleep(0.1)
-        for running in batch:
-            (self._driver.manifests / f"{running.case.slug}.yaml").unlink()
-        self._wait_gone(batch)
-        events = self._driver.events()
-        for running in batch:
-            self._finish(running, events)
-        return {running.case.name: running.result for running in batch}
 
     def _look(self, running: _Running, pods: list[dict[str, Any]]) -> None:
         """Advance one case: condition met, looked at, next stage or done."""
@@ -111,6 +114,8 @@ class Runner:
             self._write(running)
         else:
             running.done = True
+            running.since = time.monotonic()
+            (self._driver.manifests / f"{running.case.slug}.yaml").unlink()
 
     def _is_met(self, wait: list[str], mine: list[dict[str, Any]], since: float) -> bool:
         if wait[0] == "absent":
@@ -133,21 +138,29 @@ class Runner:
         logs = self._raw_logs(pod, [])
         return {name: normalise_text(text, folder).splitlines() for name, text in logs.items()}
 
-    def _wait_gone(self, batch: list[_Running]) -> None:
-        deadline = time.monotonic() + TIMEOUT
-        while left := self._left(batch):
-            if time.monotonic() > deadline:
-                for running in left:
-                    running.result["removal"] = "timeout"
-                return
-            time.sleep(0.1)
+    def _note_events(self, due: float | None = None) -> None:
+        """Now and then: a kubelet keeps only so many."""
+        now = time.monotonic()
+        if now - self._noted > (EVENTS_EVERY if due is None else due):
+            self._noted = now
+            for event in self._driver.events():
+                self._events[event["pod"], event["reason"]] = event
 
-    def _left(self, batch: list[_Running]) -> list[_Running]:
-        """Cases with pods that the kubelet still knows or the runtime still runs."""
+    def _gone(self, done: list[_Running]) -> list[_Running]:
+        """Those of whose pods neither the kubelet nor the runtime still knows anything."""
+        if not done:
+            return []
         known = [pod["metadata"]["name"] for pod in self._driver.pods()] + list(self._driver.running())
-        return [each for each in batch if any(_is_named_after(name, each.case) for name in known)]
+        gone = []
+        for running in done:
+            if not any(_is_named_after(name, running.case) for name in known):
+                gone.append(running)
+            elif time.monotonic() - running.since > TIMEOUT:
+                running.result["removal"] = "timeout"
+                gone.append(running)
+        return gone
 
-    def _finish(self, running: _Running, events: list[dict[str, str]]) -> None:
+    def _finish(self, running: _Running) -> None:
         """What only shows at the end: files that containers wrote, requests on the wire, events."""
         files = {}
         for path in sorted(running.folder.rglob("*")):
@@ -156,7 +169,7 @@ class Runner:
                 files[name] = normalise_text(path.read_text(errors="replace"), running.folder).splitlines()
         running.result["files"] = files
         running.result["requests"] = sorted(self._probed.seen.get(running.case.slug, []))
-        running.result["events"] = normalise_events(events, running.names)
+        running.result["events"] = normalise_events(list(self._events.values()), running.names)
 
 
 def _belongs(pod: dict[str, Any], case: Case) -> bool:

@@ -13,29 +13,42 @@ from tests.differential import drivers
 from tests.differential.__main__ import recorded, run
 from tests.differential.compare import Known, unexplained
 from tests.differential.runner import Result
-from tests.host.kubelet.conftest import endpoint, home
-
-__all__ = ["endpoint", "home"]
+from tests.host import leaks
 
 CASES = cases.load()
 
 
 @pytest.fixture(scope="module")
-def results(endpoint: str, home: Path) -> Iterator[dict[str, Result]]:
+def nothing_left() -> Iterator[None]:
+    """After all cases over all runtimes the machine is as it was before."""
+    before = leaks.Snapshot.take()
+    yield
+    left = leaks.wait_until_clean(before)
+    assert not left, "the suite left behind:\n" + "\n".join(left)
+
+
+@pytest.fixture(scope="module")
+def results(nothing_left: None, endpoint: str, home: Path) -> dict[str, Result]:
     """What our kubelet ends up with over one runtime."""
-    yield run(drivers.ours, CASES, endpoint, Path(tempfile.mkdtemp(prefix="o-", dir=home)))
+    return run(drivers.ours, CASES, endpoint, Path(tempfile.mkdtemp(prefix="o-", dir=home)))
+
+
+@pytest.fixture(scope="module")
+def known(endpoint: str) -> Known:
+    """The differences that are accepted over that runtime."""
+    return Known("minikubelet" if endpoint.endswith("/cri.sock") else "containerd")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_same_as_upstream(case: cases.Case, results: dict[str, Result]) -> None:
+def test_same_as_upstream(case: cases.Case, results: dict[str, Result], known: Known) -> None:
     theirs = recorded()
     assert case.name in theirs, "upstream's result is not recorded: python -m tests.differential record"
-    lines = unexplained(case, theirs[case.name], results[case.name], Known())
+    lines = unexplained(case, theirs[case.name], results[case.name], known)
     assert not lines, "\n".join([f"{case.name} differs from upstream's kubelet", *lines])
 
 
-def test_every_known_difference_is_still_one(results: dict[str, Result]) -> None:
-    known, theirs = Known(), recorded()
+def test_every_known_difference_is_still_one(results: dict[str, Result], known: Known) -> None:
+    theirs = recorded()
     for case in CASES:
         unexplained(case, theirs.get(case.name, {}), results[case.name], known)
     assert not known.reasons.keys() - known.used, "these no longer differ: take them off the list"
