@@ -16,6 +16,9 @@ class NetworkConfig:
     """IPv4 network of the pods, e.g. ``10.85.0.0/22``; default: the first free /22 of ``pool``."""
     pool: str = "10.85.0.0/16"
     """Where a default subnet is taken from."""
+    ipv6: str = "off"
+    """``off``; ``auto``: pods have an address of a /64 of their own as well (fd00::/8, random, remembered);
+    or the IPv6 network to take, e.g. ``2001:db8:1::/64``."""
     mtu: int = 1500
     mode: str = "builtin"
     """``builtin``, or ``cni``: plugins connect the pods, and the settings above have no effect."""

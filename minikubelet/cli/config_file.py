@@ -62,6 +62,10 @@ def check(config: DaemonConfig) -> None:
             raise invalid(camel(key), f"{getattr(config, key)!r} is not an absolute path")
     if config.network.mode not in ("builtin", "cni"):
         raise invalid("network.mode", f"{config.network.mode!r} is neither builtin nor cni")
+    if config.network.ipv6 not in ("off", "auto"):
+        from minikubelet.network.ipam import check_ipv6
+
+        check_ipv6(config.network.ipv6)
     folders = {
         "network.cniConfDir": [config.network.cni_conf_dir],
         "network.cniBinDirs": config.network.cni_bin_dirs,
@@ -101,6 +105,8 @@ def _unknown(path: str, where: str, key: object, known: list[str]) -> NodeError:
 
 def _checked(value: Any, kind: Any, path: str, where: str) -> Any:
     wanted = typing.get_origin(kind) or kind
+    if wanted is str and value is False:
+        value = "off"  # what YAML 1.1 makes of a bare off
     right = isinstance(value, wanted) and not (wanted is int and isinstance(value, bool))
     if wanted is list:
         right = right and all(isinstance(item, str) for item in value)

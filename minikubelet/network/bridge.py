@@ -198,16 +198,16 @@ def _address(kind: int, flags: int, index: int, address: ipaddress.IPv4Interface
 
 def _sysctls(bridge: str) -> None:
     """Host settings. ``/proc/sys/net`` shows the namespace of the thread that opens it."""
-    if _write(f"{_PROC}/ipv4/ip_forward", "1"):
+    if write_sysctl(f"{_PROC}/ipv4/ip_forward", "1"):
         log.info("net.ipv4.ip_forward was off and is now on: pods need it (it stays on after teardown)")
     # 127.0.0.1:hostPort → pod; the table's guard chain keeps pods away from the host's 127/8
-    _write(f"{_PROC}/ipv4/conf/{bridge}/route_localnet", "1")
+    write_sysctl(f"{_PROC}/ipv4/conf/{bridge}/route_localnet", "1")
     with contextlib.suppress(FileNotFoundError):  # no IPv6 on this host
-        _write(f"{_PROC}/ipv6/conf/{bridge}/accept_ra", "0")
-        _write(f"{_PROC}/ipv6/conf/{bridge}/accept_redirects", "0")
+        write_sysctl(f"{_PROC}/ipv6/conf/{bridge}/accept_ra", "0")
+        write_sysctl(f"{_PROC}/ipv6/conf/{bridge}/accept_redirects", "0")
 
 
-def _write(path: str, value: str) -> bool:
+def write_sysctl(path: str, value: str) -> bool:
     """Write a sysctl that differs; whether it did. Raises StepError, or FileNotFoundError."""
     try:
         with open(path, encoding="ascii") as file:

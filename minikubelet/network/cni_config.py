@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from minikubelet.base.errors import invalid, precondition
-from minikubelet.network.port_maps import PortMapping
+from minikubelet.network.port_maps import ANY_IPV4, PortMapping
 
 Json = dict[str, Any]
 
@@ -132,7 +132,7 @@ def runtime_config(pod: Pod, ports: list[PortMapping]) -> Json:
                 "hostPort": port.host_port,
                 "containerPort": port.container_port,
                 "protocol": port.protocol,
-                "hostIP": port.host_ip,
+                "hostIP": "" if port.host_ip == ANY_IPV4 else port.host_ip,
             }
             for port in ports
         ]

@@ -23,8 +23,8 @@ _HEADERS = 16 + 4  # struct nlmsghdr, struct nfgenmsg
 _TYPE_MASK = 0x3FFF
 
 
-def forget_udp(ports: Collection[int]) -> int:
-    """Delete the IPv4 UDP flows whose first packet went to one of ``ports``. Raises OSError.
+def forget_udp(ports: Collection[int], family: int = socket.AF_INET) -> int:
+    """Delete the UDP flows of ``family`` whose first packet went to one of ``ports``. Raises OSError.
 
     Returns how many were deleted.
     """
@@ -32,14 +32,14 @@ def forget_udp(ports: Collection[int]) -> int:
     with NetlinkSocket(protocol=_NETLINK_NETFILTER) as netlink:
         found = [
             original
-            for message in netlink.dump_raw(_message(_GET, DUMP, b""))
+            for message in netlink.dump_raw(_message(_GET, DUMP, b"", family))
             if (original := _original(message)) and _is_udp_to(original, wanted)
         ]
         deleted = 0
         for original in found:
             attribute = struct.pack("=HH", len(original) + 4, _TUPLE_ORIGINAL | 0x8000) + original
             try:
-                netlink.request(_message(_DELETE, ACK, attribute))
+                netlink.request(_message(_DELETE, ACK, attribute, family))
             except OSError as exc:
                 if exc.errno != errno.ENOENT:  # it has timed out meanwhile
                     raise
@@ -48,10 +48,10 @@ def forget_udp(ports: Collection[int]) -> int:
         return deleted
 
 
-def _message(kind: int, flags: int, attributes: bytes) -> bytes:
-    family = struct.pack("=BBH", socket.AF_INET, 0, 0)
+def _message(kind: int, flags: int, attributes: bytes, family: int) -> bytes:
+    header = struct.pack("=BBH", family, 0, 0)
     length = _HEADERS + len(attributes)
-    return struct.pack("=IHHII", length, kind, flags | REQUEST, 0, 0) + family + attributes
+    return struct.pack("=IHHII", length, kind, flags | REQUEST, 0, 0) + header + attributes
 
 
 def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:

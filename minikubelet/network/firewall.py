@@ -31,13 +31,17 @@ class Chain:
 
 
 def dropping_chains(nft: Nftables, facts: TableFacts) -> list[Chain]:
-    """Foreign IPv4 base chains on the forward hook with policy drop. Raises NftablesError."""
+    """Foreign base chains of pods' families on the forward hook with policy drop. Raises NftablesError."""
+    return _dropping(nft, facts, ("ip", "inet", "ip6") if facts.prefix else ("ip", "inet"))
+
+
+def _dropping(nft: Nftables, facts: TableFacts, families: tuple[str, ...]) -> list[Chain]:
     found = []
     for entry in nft.list("chains"):
         chain = entry.get("chain", {})
         ours = f"{chain.get('family')} {chain.get('table')}" == facts.table
         drops = chain.get("hook") == "forward" and chain.get("policy") == "drop"
-        if drops and not ours and chain.get("type") == "filter" and chain.get("family") in ("ip", "inet"):
+        if drops and not ours and chain.get("type") == "filter" and chain.get("family") in families:
             found.append(Chain(chain["family"], chain["table"], chain["name"]))
     return found
 
@@ -64,7 +68,7 @@ def open_chains(nft: Nftables, facts: TableFacts, chains: list[Chain]) -> None:
 def close_chains(nft: Nftables, facts: TableFacts) -> None:
     """Take our rules out of every foreign chain again; failures are logged."""
     try:
-        for chain in dropping_chains(nft, facts):
+        for chain in _dropping(nft, facts, ("ip", "inet", "ip6")):  # whatever network.ipv6 was
             for handle in _handles(nft, facts, chain):
                 nft.run(f"delete rule {chain} handle {handle}")
     except NftablesError as exc:

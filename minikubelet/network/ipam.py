@@ -8,6 +8,9 @@ from collections.abc import Collection
 from minikubelet.base.database import Database
 from minikubelet.base.errors import Code, NodeError, invalid
 
+OFF, AUTO = "off", "auto"
+"""Values of ``network.ipv6`` that are no network."""
+
 MIGRATIONS = (
     """
     CREATE TABLE network_settings (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -28,6 +31,7 @@ MIGRATIONS = (
         PRIMARY KEY (protocol, host_ip, host_port)
     )
     """,
+    "ALTER TABLE network_ports ADD COLUMN address6 TEXT NOT NULL DEFAULT ''",
 )
 
 
@@ -40,6 +44,25 @@ def parse_subnet(text: str, field: str = "network.subnet") -> ipaddress.IPv4Netw
     if network.prefixlen > 30:
         raise invalid(field, f"{text} is too small: /30 holds one pod beside the bridge")
     return network
+
+
+def parse_prefix(text: str) -> ipaddress.IPv6Network:
+    """``text`` as an IPv6 network that pods can have. Raises NodeError (INVALID_ARGUMENT)."""
+    try:
+        network = ipaddress.IPv6Network(text)
+    except ValueError as exc:
+        raise invalid("network.ipv6", f"{text!r} is neither off, auto nor an IPv6 network: {exc}") from exc
+    if network.prefixlen > 112:
+        raise invalid("network.ipv6", f"{text} is too small: pods need a /112 or more (a /64 is usual)")
+    if network.prefixlen < 16 or network.is_multicast or network.is_link_local:
+        raise invalid("network.ipv6", f"{text} is no network of unicast addresses")
+    return network
+
+
+def check_ipv6(text: str) -> None:
+    """Whether ``text`` is a value of ``network.ipv6``. Raises NodeError (INVALID_ARGUMENT)."""
+    if text not in (OFF, AUTO):
+        parse_prefix(text)
 
 
 class Settings:
@@ -59,17 +82,21 @@ class Settings:
 
 
 class Leases:
-    """The addresses of one family in one subnet; the first host address is the gateway's.
+    """The pods' addresses in one subnet; the first host address is the gateway's.
 
-    Memory mirrors the table so that finding a free address reads nothing; the table's primary key has the
-    last word. Used from the event loop's thread only.
+    With ``prefix`` a pod also gets the IPv6 address that has the same number in it. Memory mirrors the table
+    so that finding a free address reads nothing; the table's primary key has the last word. Used from the
+    event loop's thread only.
     """
 
-    FAMILY = 4
+    FAMILY, FAMILY6 = 4, 6
 
-    def __init__(self, db: Database, subnet: ipaddress.IPv4Network) -> None:
+    def __init__(
+        self, db: Database, subnet: ipaddress.IPv4Network, prefix: ipaddress.IPv6Network | None = None
+    ) -> None:
         self._db = db
         self.subnet = subnet
+        self._prefix = prefix
         first = int(subnet.network_address)
         self.gateway = str(ipaddress.IPv4Address(first + 1))
         self._low = first + 2
@@ -77,6 +104,8 @@ class Leases:
         rows = db.execute("SELECT address, sandbox_id FROM network_leases WHERE family=?", (self.FAMILY,))
         self._taken = {int(ipaddress.IPv4Address(row[0])): str(row[1]) for row in rows}
         self._owned = {sandbox: address for address, sandbox in self._taken.items()}
+        rows = db.execute("SELECT sandbox_id, address FROM network_leases WHERE family=?", (self.FAMILY6,))
+        self._sixes = {str(row[0]): str(row[1]) for row in rows}
         self._settings = Settings(db)
         self._cursor = self._load_cursor()
 
@@ -100,14 +129,18 @@ class Leases:
             return str(ipaddress.IPv4Address(owned))
         candidate = self._next()
         address = str(ipaddress.IPv4Address(candidate))
+        six = "" if self._prefix is None else str(self._prefix[candidate - int(self.subnet.network_address)])
+        insert = "INSERT INTO network_leases VALUES (?, ?, ?)"
         with self._db.transaction():
-            self._db.execute(
-                "INSERT INTO network_leases VALUES (?, ?, ?)", (self.FAMILY, address, sandbox_id)
-            )
+            self._db.execute(insert, (self.FAMILY, address, sandbox_id))
+            if six:
+                self._db.execute(insert, (self.FAMILY6, six, sandbox_id))
             self._settings.set("last_address", address)
         self._cursor = candidate
         self._taken[candidate] = sandbox_id
         self._owned[sandbox_id] = candidate
+        if six:
+            self._sixes[sandbox_id] = six
         return address
 
     def _next(self) -> int:
@@ -121,12 +154,11 @@ class Leases:
         )
 
     def free(self, sandbox_id: str) -> bool:
-        """Give the sandbox's address back; False when it has none."""
+        """Give the sandbox's addresses back; False when it has none."""
         if sandbox_id not in self._owned:
             return False
-        self._db.execute(
-            "DELETE FROM network_leases WHERE family=? AND sandbox_id=?", (self.FAMILY, sandbox_id)
-        )
+        self._db.execute("DELETE FROM network_leases WHERE family IN (4, 6) AND sandbox_id=?", (sandbox_id,))
+        self._sixes.pop(sandbox_id, None)
         del self._taken[self._owned.pop(sandbox_id)]
         return True
 
@@ -134,6 +166,10 @@ class Leases:
         """The sandbox's address, None when it has none."""
         address = self._owned.get(sandbox_id)
         return None if address is None else str(ipaddress.IPv4Address(address))
+
+    def six_of(self, sandbox_id: str) -> str:
+        """The sandbox's IPv6 address, empty when it has none (attached while ``network.ipv6`` was off)."""
+        return self._sixes.get(sandbox_id, "")
 
     def holders(self) -> Collection[str]:
         """The sandboxes that have an address."""

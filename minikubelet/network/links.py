@@ -45,6 +45,8 @@ _MAC = "02:f1:e2:d3:c4:b5"
 _FD = 0x7ACEF00D
 _INDEX = 0x6ADEFACE
 _ADDRESS = "203.0.113.77"
+_ADDRESS6 = "2001:db8:fedc:ba98:7654:3210:fade:cafe"
+_NODAD = 0x02  # IFA_F_NODAD, linux/if_addr.h
 
 
 def _u32(value: int) -> bytes:
@@ -77,6 +79,8 @@ class BridgeFacts:
     subnet: ipaddress.IPv4Network
     gateway: str
     mtu: int
+    prefix: ipaddress.IPv6Network | None = None
+    """The pods' IPv6 network; None: they have IPv4 only."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,8 @@ class PodLink:
     netns_fd: int
     netlink_fd: int
     hairpin: bool
+    address6: str = ""
+    """Given exactly when the bridge has a prefix."""
 
 
 class PodLinks:
@@ -162,7 +168,9 @@ class PodLinks:
             with NetlinkSocket(pod.netlink_fd) as inside:
                 index = inside.index("eth0")
                 address = socket.inet_aton(pod.address)
-                inside.request(*(t.fill(index=_u32(index), address=address) for t in self._inside))
+                six = socket.inet_pton(socket.AF_INET6, pod.address6) if pod.address6 else b""
+                values = {"index": _u32(index), "address": address, "address6": six}
+                inside.request(*(template.fill(**values) for template in self._inside))
         except OSError as exc:
             raise StepError("configure eth0", exc.errno or 0, pod.address, exc.strerror or "") from exc
 
@@ -195,7 +203,7 @@ def _hairpin_template() -> Template:
 
 
 def _inside_templates(bridge: BridgeFacts) -> list[Template]:
-    """lo up; eth0 up; its address; the default route. The last one is acknowledged for all."""
+    """lo up; eth0 up; its addresses; the default routes. The last one is acknowledged for all."""
     index = Slot("index", _u32(_INDEX))
     lo = encode(ifinfmsg, NEWLINK, 0, [], index=1, header_flags=_UP, change=_UP)
     eth0 = encode(ifinfmsg, NEWLINK, 0, [], index=_INDEX, header_flags=_UP, change=_UP)
@@ -213,18 +221,36 @@ def _inside_templates(bridge: BridgeFacts) -> list[Template]:
         Template(lo, []),
         Template(eth0, [index]),
         Template(address, [index, Slot("address", socket.inet_aton(_ADDRESS))]),
+        *(_inside_templates6(bridge.prefix, index) if bridge.prefix is not None else ()),
         Template(route, [index]),
     ]
 
 
-def encode_default_route(gateway: str, index: int) -> bytes:
-    """RTM_NEWROUTE for 0.0.0.0/0 in the main table."""
+def _inside_templates6(prefix: ipaddress.IPv6Network, index: Slot) -> list[Template]:
+    """eth0's IPv6 address, at once without looking for duplicates (leases are unique), and its route."""
+    address = encode(
+        ifaddrmsg,
+        NEWADDR,
+        CREATE | EXCLUSIVE,
+        [("IFA_ADDRESS", _ADDRESS6)],
+        index=_INDEX,
+        family=socket.AF_INET6,
+        prefixlen=prefix.prefixlen,
+        header_flags=_NODAD,
+    )
+    route = encode_default_route(str(prefix[1]), _INDEX, socket.AF_INET6)
+    slot = Slot("address6", socket.inet_pton(socket.AF_INET6, _ADDRESS6))
+    return [Template(address, [index, slot]), Template(route, [index])]
+
+
+def encode_default_route(gateway: str, index: int, family: int = socket.AF_INET) -> bytes:
+    """RTM_NEWROUTE for 0.0.0.0/0 or ::/0 in the main table."""
     return encode(
         rtmsg,
         NEWROUTE,
         ACK | CREATE | EXCLUSIVE,
         [("RTA_GATEWAY", gateway), ("RTA_OIF", index)],
-        family=socket.AF_INET,
+        family=family,
         dst_len=0,
         table=_TABLE_MAIN,
         proto=_PROTOCOL_STATIC,

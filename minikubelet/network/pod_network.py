@@ -8,6 +8,7 @@ transaction.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import ipaddress
 import logging
 from collections.abc import Collection, Sequence
@@ -20,11 +21,11 @@ from minikubelet.base.errors import NodeError, StepError, precondition
 from minikubelet.base.ids import short
 from minikubelet.base.undo import UndoStack
 from minikubelet.network import bridge as bridges
-from minikubelet.network import rules
+from minikubelet.network import ipv6, rules
 from minikubelet.network.cni_config import Pod
-from minikubelet.network.ipam import MIGRATIONS, Leases, Settings, parse_subnet
+from minikubelet.network.ipam import AUTO, MIGRATIONS, OFF, Leases, Settings, parse_prefix, parse_subnet
 from minikubelet.network.links import BridgeFacts, PodLink, PodLinks
-from minikubelet.network.port_maps import PortMapping, PortTable, normalise
+from minikubelet.network.port_maps import PortMapping, PortTable, check_families, normalise
 from minikubelet.network.ruleset import Ruleset
 from minikubelet.network.threads import in_thread
 
@@ -59,6 +60,10 @@ class _Live:
     leases: Leases
     links: PodLinks
     rules: Ruleset
+
+
+def _attachment(leases: Leases, address: str, six: str) -> Attachment:
+    return Attachment((address, six) if six else (address,), leases.gateway)
 
 
 class PodNetwork:
@@ -99,10 +104,11 @@ class PodNetwork:
                     log.error("the pod network can't be set up: %s", exc)
 
     async def _start(self) -> None:
-        bridge = await self._ensure_bridge()
+        bridge = await self._add_ipv6(await self._ensure_bridge())
         self._settings.set("bridge", bridge.name)
         self._settings.set("subnet", str(bridge.subnet))
-        facts = rules.TableFacts(self._instance, bridge.name, str(bridge.subnet))
+        prefix = str(bridge.prefix or "")
+        facts = rules.TableFacts(self._instance, bridge.name, str(bridge.subnet), prefix)
         table = Ruleset(facts, self._ports.all)
         try:
             await table.install()
@@ -110,15 +116,50 @@ class PodNetwork:
         except BaseException:
             await table.close()
             raise
-        leases = Leases(self._db, bridge.subnet)
+        leases = Leases(self._db, bridge.subnet, bridge.prefix)
         await in_thread(self._executor, lambda: links.adopt(leases.holders()))
         self._live = _Live(bridge, leases, links, table)
-        log.info("pod network: bridge %s, subnet %s, mtu %d", bridge.name, bridge.subnet, bridge.mtu)
+        subnets = f"{bridge.subnet} {prefix}".rstrip()
+        log.info("pod network: bridge %s, subnet %s, mtu %d", bridge.name, subnets, bridge.mtu)
+
+    async def _add_ipv6(self, bridge: BridgeFacts) -> BridgeFacts:
+        """The bridge with its IPv6 prefix, if pods shall have one."""
+        wish = self._config.ipv6
+        remembered = self._settings.get("prefix")
+        sixes = "SELECT count(*) FROM network_leases WHERE family=6"
+        leased = self._db.execute(sixes).fetchone()[0]
+        prefix: ipaddress.IPv6Network | None = None
+        if wish == AUTO:
+            prefix = self._unique_prefix()
+        elif wish != OFF:
+            prefix = parse_prefix(wish)
+        if leased and str(prefix) != remembered:
+            raise precondition(
+                f"network.ipv6 is {wish}, but {leased} pods have addresses of {remembered}: stop them first"
+            )
+        if prefix is None:
+            return bridge
+        if not await in_thread(self._executor, ipv6.usable):
+            if wish != AUTO:
+                raise precondition(
+                    f"network.ipv6 is {wish}, but this host has no IPv6 or has switched it off"
+                )
+            log.warning("network.ipv6: this host has no IPv6 or has switched it off; pods have IPv4 only")
+            return bridge
+        await in_thread(self._executor, lambda: ipv6.ensure(bridge, prefix))
+        self._settings.set("prefix", str(prefix))
+        return dataclasses.replace(bridge, prefix=prefix)
+
+    def _unique_prefix(self) -> ipaddress.IPv6Network:
+        """This instance's unique local /64, random at the first time."""
+        text = self._settings.get("unique_prefix") or str(ipv6.random_prefix())
+        self._settings.set("unique_prefix", text)
+        return parse_prefix(text)
 
     async def _ensure_bridge(self) -> BridgeFacts:
         config = self._config
         name = config.bridge or self._settings.get("bridge") or f"mk-{self._instance}"
-        leased = self._db.execute("SELECT count(*) FROM network_leases").fetchone()[0]
+        leased = self._db.execute("SELECT count(*) FROM network_leases WHERE family=4").fetchone()[0]
         remembered = self._settings.get("subnet")
         if (
             config.subnet
@@ -163,7 +204,7 @@ class PodNetwork:
 
         Raises NodeError FAILED_PRECONDITION while a pod has an address.
         """
-        leased = self._db.execute("SELECT count(*) FROM network_leases").fetchone()[0]
+        leased = self._db.execute("SELECT count(*) FROM network_leases WHERE family=4").fetchone()[0]
         if leased:
             raise precondition(f"{leased} pods are still attached to the pod network")
         live = self._live
@@ -199,15 +240,17 @@ class PodNetwork:
         """
         wanted = normalise(ports)
         live = await self._ready()
+        check_families(wanted, live.bridge.prefix is not None)
         if live.leases.of(sandbox_id) is not None:
             raise precondition(f"pod sandbox {short(sandbox_id)} is attached already")
         async with UndoStack(f"attach {short(sandbox_id)}") as undo:
             address = live.leases.take(sandbox_id)
             undo.push("lease", lambda: live.leases.free(sandbox_id))
+            six = live.leases.six_of(sandbox_id)
             if wanted:
-                self._ports.claim(sandbox_id, address, wanted)
+                self._ports.claim(sandbox_id, address, wanted, six)
                 undo.push("host ports", lambda: self._ports.release(sandbox_id))
-            link = PodLink(sandbox_id, address, netns_fd, netlink_fd, hairpin=bool(wanted))
+            link = PodLink(sandbox_id, address, netns_fd, netlink_fd, bool(wanted), six)
             try:
                 await in_thread(self._executor, lambda: live.links.add(link))
             except asyncio.CancelledError:  # the thread has done its work nevertheless
@@ -218,7 +261,7 @@ class PodNetwork:
                 undo.push("nftables", lambda: self._withdraw(live, sandbox_id))
                 await live.rules.sync()
                 await live.rules.forget_udp(self._ports.of(sandbox_id))
-        return Attachment((address,), live.leases.gateway)
+        return _attachment(live.leases, address, six)
 
     async def _ready(self) -> _Live:
         if self._live is None or not bridges.present(self._live.bridge.name):
@@ -263,7 +306,9 @@ class PodNetwork:
         if self._live is None:
             return None
         address = self._live.leases.of(sandbox_id)
-        return None if address is None else Attachment((address,), self._live.leases.gateway)
+        if address is None:
+            return None
+        return _attachment(self._live.leases, address, self._live.leases.six_of(sandbox_id))
 
     async def collect(self, alive: Collection[str]) -> None:
         """Free addresses and host ports of every sandbox that is not in ``alive``."""

@@ -11,7 +11,8 @@ from minikubelet.base.errors import invalid, precondition, unimplemented
 from minikubelet.base.ids import short
 from minikubelet.network.rules import PROTOCOLS, HostPort
 
-_ANY = ("", "0.0.0.0", "::")
+_ANY = ("", "::")
+ANY_IPV4 = "0.0.0.0"
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class PortMapping:
     container_port: int
     host_port: int
     host_ip: str = ""
-    """IPv4 address of the host; empty, 0.0.0.0 or :: for all."""
+    """Address of the host; empty or :: for all, 0.0.0.0 for all of IPv4."""
 
 
 def _normal(mapping: PortMapping, field: str) -> PortMapping:
@@ -39,8 +40,9 @@ def _normal(mapping: PortMapping, field: str) -> PortMapping:
             address = ipaddress.ip_address(host_ip)
         except ValueError as exc:
             raise invalid(f"{field}.host_ip", str(exc)) from exc
-        if address.version != 4:
-            raise unimplemented(f"a port mapping on IPv6 address {host_ip}")
+        if address.version == 6 and "%" in host_ip:
+            raise invalid(f"{field}.host_ip", f"{host_ip} has a scope: a link-local address can't be used")
+        host_ip = str(address)
     return PortMapping(protocol, mapping.container_port, mapping.host_port, host_ip)
 
 
@@ -63,8 +65,23 @@ def normalise(mappings: Sequence[PortMapping]) -> list[PortMapping]:
 
 
 def _clash(protocol: str, host_ip: str, host_port: int, other: PortMapping) -> bool:
-    same_port = protocol == other.protocol and host_port == other.host_port
-    return same_port and (not host_ip or not other.host_ip or host_ip == other.host_ip)
+    if protocol != other.protocol or host_port != other.host_port:
+        return False
+    mine, theirs = host_ip, other.host_ip
+    if not mine or not theirs or mine == theirs:
+        return True
+    return ANY_IPV4 in (mine, theirs) and ":" not in mine + theirs
+
+
+def check_families(mappings: Sequence[PortMapping], dual: bool) -> None:
+    """Refuse the host addresses that lead to no pod. Raises NodeError UNIMPLEMENTED, naming the address."""
+    for mapping in mappings:
+        if ":" not in mapping.host_ip:
+            continue
+        if not dual:
+            raise unimplemented(f"a host port on IPv6 address {mapping.host_ip} while network.ipv6 is off")
+        if ipaddress.IPv6Address(mapping.host_ip).is_loopback:
+            raise unimplemented("a host port on ::1, which the kernel can't translate to another link,")
 
 
 def _name(mapping: PortMapping) -> str:
@@ -78,24 +95,27 @@ class PortTable:
         self._db = db
         self._ports: dict[str, list[HostPort]] = {}
         for row in db.execute("SELECT * FROM network_ports"):
-            port = HostPort(
-                row["protocol"], row["host_ip"], row["host_port"], row["address"], row["container_port"]
-            )
+            port = HostPort(**{name: row[name] for name in HostPort.__dataclass_fields__})
             self._ports.setdefault(row["sandbox_id"], []).append(port)
 
-    def claim(self, sandbox_id: str, address: str, mappings: Sequence[PortMapping]) -> None:
+    def claim(
+        self, sandbox_id: str, address: str, mappings: Sequence[PortMapping], address6: str = ""
+    ) -> None:
         """Take the (normalised) host ports for a sandbox; all or none.
 
         Raises NodeError FAILED_PRECONDITION naming the port and its holder.
         """
         for mapping in mappings:
             self._check_free(sandbox_id, mapping)
-        ports = [HostPort(m.protocol, m.host_ip, m.host_port, address, m.container_port) for m in mappings]
+        ports = [
+            HostPort(m.protocol, m.host_ip, m.host_port, address, m.container_port, address6)
+            for m in mappings
+        ]
         with self._db.transaction():
             self._db.execute("DELETE FROM network_ports WHERE sandbox_id=?", (sandbox_id,))
             for port in ports:
                 self._db.execute(
-                    "INSERT INTO network_ports VALUES (?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO network_ports VALUES (?, ?, ?, ?, ?, ?, ?)",
                     (
                         port.protocol,
                         port.host_ip,
@@ -103,6 +123,7 @@ class PortTable:
                         sandbox_id,
                         port.address,
                         port.container_port,
+                        port.address6,
                     ),
                 )
         self._ports[sandbox_id] = ports

@@ -10,6 +10,10 @@ chains that never change:
   pods (the answer must come back through the host) and of 127.0.0.1 → pod.
 * ``forward``: accepts what the bridge sends and what answers it. In nftables an accept here does not
   overrule a drop in another table's chain: see docs/networking.md for hosts with a firewall.
+
+With an IPv6 prefix there is the same for IPv6, in two maps of its own. ::1 is left out, since the kernel
+takes no packet to or from it on another link than lo: a client that tries ::1 first is refused and goes on
+to 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -27,6 +31,8 @@ class TableFacts:
     instance: str
     bridge: str
     subnet: str
+    prefix: str = ""
+    """The pods' IPv6 network; empty: IPv4 only."""
 
     @property
     def table(self) -> str:
@@ -36,13 +42,17 @@ class TableFacts:
 
 @dataclass(frozen=True)
 class HostPort:
-    """One host port that leads to a pod; ``host_ip`` empty: every address of the host."""
+    """One host port that leads to a pod.
+
+    ``host_ip`` empty: every address of the host, 0.0.0.0: every IPv4 address.
+    """
 
     protocol: str
     host_ip: str
     host_port: int
     address: str
     container_port: int
+    address6: str = ""
 
 
 def replace_table(facts: TableFacts, ports: Iterable[HostPort], *, closed: bool = False) -> str:
@@ -58,8 +68,8 @@ def replace_table(facts: TableFacts, ports: Iterable[HostPort], *, closed: bool 
 
 def replace_ports(facts: TableFacts, ports: Iterable[HostPort]) -> str:
     """Make the maps hold exactly ``ports``, in one transaction: no connection sees them empty."""
-    flush = f"flush map {facts.table} ports\nflush map {facts.table} ports_of_address\n"
-    return flush + _elements(facts, ports)
+    names = ("ports", "ports_of_address", *(("ports6", "ports6_of_address") if facts.prefix else ()))
+    return "".join(f"flush map {facts.table} {name}\n" for name in names) + _elements(facts, ports)
 
 
 def delete_table(facts: TableFacts) -> str:
@@ -68,22 +78,66 @@ def delete_table(facts: TableFacts) -> str:
 
 
 def _elements(facts: TableFacts, ports: Iterable[HostPort]) -> str:
-    any_address, one_address = [], []
+    maps: dict[str, list[str]] = {name: [] for name in ("ports", "ports_of_address")}
+    if facts.prefix:
+        maps |= {"ports6": [], "ports6_of_address": []}
     for port in ports:
-        target = f"{port.address} . {port.container_port}"
-        if port.host_ip:
-            one_address.append(f"{port.host_ip} . {port.protocol} . {port.host_port} : {target}")
-        else:
-            any_address.append(f"{port.protocol} . {port.host_port} : {target}")
-    text = ""
-    for name, elements in (("ports", any_address), ("ports_of_address", one_address)):
-        if elements:
-            text += f"add element {facts.table} {name} {{ {', '.join(elements)} }}\n"
-    return text
+        key = f"{port.protocol} . {port.host_port}"
+        if ":" not in port.host_ip:
+            _add(maps, "ports", port.host_ip, f"{key} : {port.address} . {port.container_port}")
+        if facts.prefix and port.address6 and (not port.host_ip or ":" in port.host_ip):
+            _add(maps, "ports6", port.host_ip, f"{key} : {port.address6} . {port.container_port}")
+    return "".join(
+        f"add element {facts.table} {name} {{ {', '.join(elements)} }}\n"
+        for name, elements in maps.items()
+        if elements
+    )
+
+
+def _add(maps: dict[str, list[str]], name: str, host_ip: str, element: str) -> None:
+    if host_ip in ("", "0.0.0.0"):
+        maps[name].append(element)
+    else:
+        maps[f"{name}_of_address"].append(f"{host_ip} . {element}")
+
+
+@dataclass(frozen=True)
+class _Six:
+    """What the table has more with an IPv6 prefix: lines of each chain, ended by a newline; or nothing."""
+
+    maps: str = ""
+    guard: str = ""
+    host_ports: str = ""
+    postrouting: str = ""
+
+    @staticmethod
+    def of(facts: TableFacts) -> _Six:
+        if not facts.prefix:
+            return _Six()
+        pods = facts.prefix
+        return _Six(
+            maps="""  map ports6 {
+    type inet_proto . inet_service : ipv6_addr . inet_service
+  }
+  map ports6_of_address {
+    type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service
+  }
+""",
+            guard=f"""    iifname "{facts.bridge}" icmpv6 type {{ nd-router-advert, nd-redirect }} drop
+""",
+            host_ports="""    ip6 daddr ::1 return
+    dnat ip6 to ip6 daddr . meta l4proto . th dport map @ports6_of_address
+    dnat ip6 to meta l4proto . th dport map @ports6
+""",
+            postrouting=f"""    ip6 saddr {pods} ip6 daddr {pods} ct status dnat masquerade
+    ip6 saddr {pods} ip6 daddr != {{ {pods}, fe80::/10, ff00::/8 }} masquerade
+""",
+        )
 
 
 def _table(facts: TableFacts) -> str:
     bridge, subnet = f'"{facts.bridge}"', facts.subnet
+    six = _Six.of(facts)
     return f"""table {facts.table} {{
   map ports {{
     type inet_proto . inet_service : ipv4_addr . inet_service
@@ -91,15 +145,15 @@ def _table(facts: TableFacts) -> str:
   map ports_of_address {{
     type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
   }}
-  chain guard {{
+{six.maps}  chain guard {{
     type filter hook prerouting priority raw; policy accept;
     iifname {bridge} ip daddr 127.0.0.0/8 drop
     iifname {bridge} ip saddr 127.0.0.0/8 drop
-  }}
+{six.guard}  }}
   chain host_ports {{
     dnat ip to ip daddr . meta l4proto . th dport map @ports_of_address
     dnat ip to meta l4proto . th dport map @ports
-  }}
+{six.host_ports}  }}
   chain prerouting {{
     type nat hook prerouting priority dstnat; policy accept;
     fib daddr type local jump host_ports
@@ -113,7 +167,7 @@ def _table(facts: TableFacts) -> str:
     oifname {bridge} ip saddr 127.0.0.0/8 masquerade
     ip saddr {subnet} ip daddr {subnet} ct status dnat masquerade
     ip saddr {subnet} ip daddr != {subnet} ip daddr != 224.0.0.0/4 masquerade
-  }}
+{six.postrouting}  }}
   chain forward {{
     type filter hook forward priority filter; policy accept;
     iifname {bridge} accept

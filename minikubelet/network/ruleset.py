@@ -75,6 +75,8 @@ class Ruleset:
         if numbers:
             try:
                 await in_thread(self._executor, lambda: forget_udp(numbers))
+                if self._facts.prefix:
+                    await in_thread(self._executor, lambda: forget_udp(numbers, socket.AF_INET6))
             except OSError as exc:
                 log.warning("tracked UDP flows to ports %s can't be deleted: %s", sorted(numbers), exc)
 

@@ -68,6 +68,11 @@ def parser() -> options.Parser:
         "--network", choices=("builtin", "cni"), help="who connects pods (default builtin: a bridge)"
     )
     made.add_argument(
+        "--ipv6",
+        metavar="off|auto|NETWORK",
+        help="IPv6 addresses for pods of the builtin network (default off)",
+    )
+    made.add_argument(
         "--cni-conf-dir", metavar="DIR", help=f"for cni (default {default.network.cni_conf_dir})"
     )
     made.add_argument(
@@ -102,6 +107,7 @@ def configure(args: argparse.Namespace) -> DaemonConfig:
     config.unenforced_limits = args.unenforced_limits or config.unenforced_limits
     config.log_level = args.log_level or config.log_level
     config.network.mode = args.network or config.network.mode
+    config.network.ipv6 = args.ipv6 or config.network.ipv6
     if args.cni_conf_dir:
         config.network.cni_conf_dir = options.absolute(args.cni_conf_dir)
     if args.cni_bin_dir:

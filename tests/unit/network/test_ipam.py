@@ -10,7 +10,7 @@ import pytest
 from minikubelet.base.database import Database
 from minikubelet.base.errors import Code, NodeError
 from minikubelet.network.bridge import HostView, choose_subnet
-from minikubelet.network.ipam import MIGRATIONS, Leases, parse_subnet
+from minikubelet.network.ipam import MIGRATIONS, Leases, check_ipv6, parse_prefix, parse_subnet
 from minikubelet.network.port_maps import PortMapping, PortTable, normalise
 from minikubelet.network.rules import HostPort, TableFacts, delete_table, replace_ports, replace_table
 
@@ -90,9 +90,54 @@ def test_the_subnet_avoids_addresses_and_routes() -> None:
 
 
 def test_normalise() -> None:
-    assert normalise([PortMapping("TCP", 80, 0), PortMapping("SCTP", 1, 2, "0.0.0.0")]) == [
-        PortMapping("sctp", 1, 2, "")
-    ]
+    given = [PortMapping("TCP", 80, 0), PortMapping("SCTP", 1, 2, "::"), PortMapping("udp", 1, 2, "0.0.0.0")]
+    assert normalise(given) == [PortMapping("sctp", 1, 2, ""), PortMapping("udp", 1, 2, "0.0.0.0")]
+    assert normalise([PortMapping("tcp", 1, 2, "2001:DB8:0::1")])[0].host_ip == "2001:db8::1"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "clash"),
+    [
+        ("", "2001:db8::1", True),
+        ("", "0.0.0.0", True),
+        ("0.0.0.0", "1.2.3.4", True),
+        ("0.0.0.0", "2001:db8::1", False),
+        ("1.2.3.4", "2001:db8::1", False),
+        ("2001:db8::1", "2001:0db8::1", True),
+        ("::", "1.2.3.4", True),
+    ],
+)
+def test_host_ports_clash_within_a_family(db: Database, one: str, other: str, clash: bool) -> None:
+    table = PortTable(db)
+    for number, (mine, theirs) in enumerate([(one, other), (other, one)]):
+        table.claim("a", "10.1.0.2", normalise([PortMapping("tcp", 1, number + 1, mine)]), "fd00::2")
+        try:
+            table.claim("b", "10.1.0.3", normalise([PortMapping("tcp", 1, number + 1, theirs)]))
+            free = True
+        except NodeError as error:
+            assert error.code is Code.FAILED_PRECONDITION
+            free = False
+        assert free is not clash
+        table.release("a")
+        table.release("b")
+
+
+def test_addresses_of_both_families_have_the_same_number(db: Database) -> None:
+    pool = Leases(db, parse_subnet("10.1.0.0/28"), parse_prefix("fd01::/64"))
+    assert (pool.take("a"), pool.six_of("a")) == ("10.1.0.2", "fd01::2")
+    again = Leases(db, parse_subnet("10.1.0.0/28"), parse_prefix("fd01::/64"))
+    assert again.six_of("a") == "fd01::2"
+    assert again.free("a") and again.six_of("a") == ""
+    assert db.execute("SELECT count(*) FROM network_leases").fetchone()[0] == 0
+
+
+@pytest.mark.parametrize(
+    "text", ["10.0.0.0/8", "fd00::/120", "fe80::/64", "ff02::/64", "fd00::1/64", "on", "::/0"]
+)
+def test_bad_prefixes(text: str) -> None:
+    with pytest.raises(NodeError) as error:
+        check_ipv6(text)
+    assert error.value.code is Code.INVALID_ARGUMENT and error.value.field == "network.ipv6"
 
 
 @pytest.mark.parametrize(
@@ -155,3 +200,20 @@ def test_ports_are_flushed_and_set() -> None:
         "add element inet minikubelet_abc123 ports { tcp . 80 : 10.1.0.2 . 8080, sctp . 9 : 10.1.0.4 . 9 }",
         "add element inet minikubelet_abc123 ports_of_address { 1.2.3.4 . udp . 53 : 10.1.0.3 . 53 }",
     ]
+
+
+def test_ipv6_ports_have_maps_of_their_own() -> None:
+    facts = TableFacts("abc123", "mk-abc123", "10.1.0.0/22", "fd01::/64")
+    ports = [
+        HostPort("tcp", "", 80, "10.1.0.2", 8080, "fd01::2"),
+        HostPort("tcp", "0.0.0.0", 81, "10.1.0.2", 81, "fd01::2"),
+        HostPort("udp", "2001:db8::1", 53, "10.1.0.3", 53, "fd01::3"),
+        HostPort("tcp", "", 82, "10.1.0.4", 82),
+    ]
+    name = "add element inet minikubelet_abc123"
+    assert replace_ports(facts, ports).splitlines()[4:] == [
+        f"{name} ports {{ tcp . 80 : 10.1.0.2 . 8080, tcp . 81 : 10.1.0.2 . 81, tcp . 82 : 10.1.0.4 . 82 }}",
+        f"{name} ports6 {{ tcp . 80 : fd01::2 . 8080 }}",
+        f"{name} ports6_of_address {{ 2001:db8::1 . udp . 53 : fd01::3 . 53 }}",
+    ]
+    assert "ip6" not in replace_table(FACTS, ports)
