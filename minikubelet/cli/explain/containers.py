@@ -192,6 +192,9 @@ def _add_cause(case: Case, found: Finding, container: Json, terminated: Json) ->
         limit = container.get("resources", {}).get("limits", {}).get("memory", "")
         now = f" (now {limit})" if limit else ""
         found.advice.append(f"Raise resources.limits.memory{now}, or find what takes the memory.")
+    elif hook := case.last_event("FailedPostStartHook", container=name):
+        found.known.append(f"the node ended it because its postStart hook failed: {hook}")
+        found.advice.append("Check lifecycle.postStart against what the program has at its start.")
     elif killed := case.last_event("Killing", container=name, holding="probe"):
         found.known.append(killed)
         if why := case.last_event("Unhealthy", container=name):

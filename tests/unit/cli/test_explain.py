@@ -199,3 +199,11 @@ def test_a_program_that_is_not_in_the_image() -> None:
     state = terminated(128, "StartError")
     state["state"]["terminated"]["message"] = "exec 'serve': executable file not found in $PATH"
     assert "-> Check command, args and workingDir" in told(with_container(pod(state)))
+
+
+def test_a_hook_that_ends_its_container() -> None:
+    subject = with_container(pod(waiting("CrashLoopBackOff")))
+    subject["status"]["containerStatuses"][0]["lastState"] = terminated(0)["state"]
+    shown = told(subject, event("FailedPostStartHook", "PostStartHook failed: connection refused", "c"))
+    assert "because its postStart hook failed: PostStartHook failed: connection refused" in shown
+    assert "restartPolicy" not in shown
