@@ -168,7 +168,7 @@ class Runner:
                 name = str(path.relative_to(running.folder))
                 files[name] = normalise_text(path.read_text(errors="replace"), running.folder).splitlines()
         running.result["files"] = files
-        running.result["requests"] = sorted(self._probed.seen.get(running.case.slug, []))
+        running.result["requests"] = sorted(map(normalise_text, self._probed.seen.get(running.case.slug, [])))
         running.result["events"] = normalise_events(list(self._events.values()), running.names)
 
 
