@@ -79,6 +79,7 @@ class Terminator:
                 await run_hook(self._node.client, pod, container, seen.id, hook, self._state.pod_ip())
         except TimeoutError:
             log.warning("%s: preStop hook of %s used up the grace period", pod.title, container.name)
+            self._node.events.pod(pod, WARNING, "FailedPreStopHook", "PreStopHook failed", container.name)
         except HookFailed as exc:
             log.warning("%s: %s", pod.title, exc)
             self._node.events.pod(pod, WARNING, "FailedPreStopHook", "PreStopHook failed", container.name)

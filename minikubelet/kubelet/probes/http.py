@@ -9,6 +9,7 @@ import asyncio
 import os
 import re
 import ssl
+import string
 from dataclasses import dataclass, field, replace
 from functools import cache
 from urllib.parse import quote, unquote, urljoin, urlsplit
@@ -96,7 +97,7 @@ def _target(path: str) -> str:
     target = quote(parts.path, safe=_PATH_SAFE)
     if not target.startswith("/"):
         target = "/" + target
-    return target + ("?" + quote(parts.query, safe=_PATH_SAFE + "?") if parts.query else "")
+    return target + ("?" + quote(parts.query, safe=string.punctuation) if parts.query else "")
 
 
 def _canonical(name: str) -> str:

@@ -83,7 +83,6 @@ def _spec(check: Checker, spec: PodSpec) -> None:
             (*at, "dnsConfig", "nameservers"),
             "Required value: must provide at least one DNS nameserver when `dnsPolicy` is None",
         )
-    check.at_least((*at, "terminationGracePeriodSeconds"), spec.termination_grace_period_seconds or 0, 0)
     if spec.active_deadline_seconds is not None and not 1 <= spec.active_deadline_seconds <= _MAX_INT32:
         why = f"must be between 1 and {_MAX_INT32}, inclusive"
         check.invalid((*at, "activeDeadlineSeconds"), spec.active_deadline_seconds, why)

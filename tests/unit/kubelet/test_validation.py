@@ -108,11 +108,6 @@ def test_a_plain_pod_is_valid() -> None:
             "Unsupported value",
         ),
         (
-            {"terminationGracePeriodSeconds": -1},
-            "spec.terminationGracePeriodSeconds",
-            "must be greater than or equal to 0",
-        ),
-        (
             {"securityContext": {"sysctls": [{"name": "kernel.core_pattern\nx"}]}},
             "spec.securityContext.sysctls[0].name",
             "Invalid value",
