@@ -31,6 +31,14 @@ def open_exact(pid: int, ticks: int) -> int:
     return fd
 
 
+def open_if_alive(pid: int) -> int:
+    """A pidfd of a child; -1 when it has been reaped already. Raises OSError."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return -1
+
+
 def send(pidfd: int, number: int) -> bool:
     """Send a signal; False when the process has ended. Raises OSError for anything else."""
     try:

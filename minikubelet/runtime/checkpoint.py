@@ -18,17 +18,14 @@ from typing import Any
 
 from minikubelet.base.errors import Code, NodeError, invalid, precondition
 from minikubelet.linux.cgroup import core
-from minikubelet.runtime import checks, container_spec
+from minikubelet.runtime import checks, container_spec, criu
 from minikubelet.runtime.checkpoint_archive import write_archive, write_upper
 from minikubelet.runtime.context import Context
 from minikubelet.runtime.models import Container
 from minikubelet.wire.messages import StartContainer
 
-_FOLDERS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PATIENCE = 300.0
 """Seconds, where the caller gives none."""
-_REASON = 3000
-"""Characters of CRIU's log that an error shows."""
 _OWN = {"proc", "sysfs", "tmpfs", "devpts", "mqueue"}
 """File systems that belong to a container, with everything in them; all other mounts come from outside."""
 
@@ -46,19 +43,17 @@ async def checkpoint_container(
         raise invalid("timeout", f"{timeout} is negative")
     if not os.path.isdir(os.path.dirname(location)):
         raise invalid("location", f"{os.path.dirname(location)!r} is no folder")
-    criu = shutil.which("criu", path=_FOLDERS)
-    if criu is None:
-        raise NodeError(Code.UNIMPLEMENTED, "checkpoints need CRIU, and no program criu is installed")
+    program = criu.find()
     container, _ = context.running(identifier)
     if container.config.tty:
         raise precondition(f"container {container.id} has a terminal, whose other side can't be checkpointed")
-    await _within(context, _Checkpoint(container, criu, location, status), timeout or _PATIENCE)
+    await _within(context, _Checkpoint(container, program, location, status), timeout or _PATIENCE)
 
 
 @dataclass
 class _Checkpoint:
     container: Container
-    criu: str
+    program: str
     location: str
     status: dict[str, Any]
     abandoned: bool = False
@@ -85,7 +80,7 @@ async def _write(context: Context, wanted: _Checkpoint) -> None:
         context.running(container.id)
         with _work_folder(context) as folder:
             _write_facts(context, container, folder, wanted.status)
-            await _dump(context, container, [wanted.criu, *_arguments(context, container, folder)], folder)
+            await _dump(context, container, [wanted.program, *_arguments(context, container, folder)], folder)
             if not wanted.abandoned:
                 await asyncio.to_thread(write_archive, folder, wanted.location)
 
@@ -132,16 +127,7 @@ async def _run(command: list[str], log_path: str) -> None:
     )
     code = await process.wait()
     if code != 0:
-        raise NodeError(Code.FAILED_PRECONDITION, f"CRIU can't write the checkpoint: {_errors(log_path)}")
-
-
-def _errors(log_path: str) -> str:
-    try:
-        with open(log_path, errors="replace") as file:
-            lines = [line.partition("): ")[2].strip() for line in file if "Error (" in line]
-    except OSError:
-        lines = []
-    return "; ".join(lines)[:_REASON] or "it gives no reason"
+        raise NodeError(Code.FAILED_PRECONDITION, f"CRIU can't write the checkpoint: {criu.errors(log_path)}")
 
 
 def _arguments(context: Context, container: Container, folder: str) -> list[str]:
@@ -199,9 +185,18 @@ def _write_facts(context: Context, container: Container, folder: str, status: di
     _write_json(f"{folder}/status.dump", status)
     _write_json(f"{folder}/status", {**times, "ExitCode": 0, "Pid": own.pid, "Reason": "", "Message": ""})
     _write_json(f"{folder}/spec.dump", _spec(context, container))
+    # Under the name that runc has for it: which pipes are to be replaced by the restored container's.
+    _write_json(f"{folder}/checkpoint/descriptors.json", [_descriptor(own.pid, fd) for fd in (0, 1, 2)])
     if container.log_path:
         with contextlib.suppress(FileNotFoundError):
             shutil.copyfile(container.log_path, f"{folder}/container.log", follow_symlinks=False)
+
+
+def _descriptor(pid: int, number: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/fd/{number}")
+    except FileNotFoundError:  # closed
+        return ""
 
 
 def _time(ns: int) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from minikubelet.base.errors import invalid, precondition
 from minikubelet.images.models import Image
-from minikubelet.runtime import adjust, labels, mounts, resources, security, signals
+from minikubelet.runtime import adjust, criu, labels, mounts, resources, security, signals
 from minikubelet.runtime.files import pod_hostname
 from minikubelet.runtime.models import (
     DEFAULT_STOP_SIGNAL,
@@ -17,7 +17,7 @@ from minikubelet.runtime.models import (
     ImageFacts,
     Sandbox,
 )
-from minikubelet.wire.messages import CgroupSettings, Process, StartContainer, User
+from minikubelet.wire.messages import CgroupSettings, Process, Restore, StartContainer, User
 
 
 def image_facts(image: Image, volumes: Sequence[Image] = ()) -> ImageFacts:
@@ -81,6 +81,20 @@ def start_request(container: Container, places: Places, enforcement: resources.E
         rootfs_propagation="rshared" if shared else "rslave",
         log_path=container.log_path,
         mount_label=labels.of_container(container.sandbox, config).mount,
+        restore=_restore(config, places),
+    )
+
+
+def _restore(config: ContainerConfig, places: Places) -> Restore | None:
+    if config.restored is None:
+        return None
+    return Restore(
+        criu=criu.find(),
+        path=criu.FOLDERS,
+        images=f"{places.container_dir}/checkpoint",
+        work=f"{places.container_dir}/criu",
+        root=f"{places.container_dir}/root",
+        streams=list(config.restored.streams),
     )
 
 

@@ -8,11 +8,11 @@ import os
 import msgspec
 
 from minikubelet.base.clock import now_ns
-from minikubelet.base.errors import Code, NodeError, invalid, unimplemented
+from minikubelet.base.errors import Code, NodeError, invalid
 from minikubelet.base.ids import new_id
 from minikubelet.base.undo import UndoStack
 from minikubelet.images.models import Image
-from minikubelet.runtime import cdi, container_spec, labels, log_files
+from minikubelet.runtime import cdi, container_spec, labels, log_files, restore
 from minikubelet.runtime.context import Context
 from minikubelet.runtime.events import EventKind
 from minikubelet.runtime.models import Container, ContainerConfig, Sandbox
@@ -28,34 +28,45 @@ async def create_container(context: Context, sandbox_identifier: str, config: Co
         check_container(config, sandbox.config)
         config = await _with_devices(config)
         _check_name(sandbox, config)
-        image = _image(context, config)
-        volumes = _volumes(context, config)
-        container = _container(sandbox, config, image, volumes)
-        # Builds everything once, so that each wrong field is told now.
-        request = container_spec.start_request(container, context.places(container), context.enforcement)
-        if request.mount_label:
-            run_dir = context.places(container).run_dir
-            await asyncio.to_thread(labels.relabel, config, run_dir, request.mount_label)
-        async with UndoStack("CreateContainer") as undo:
-            if context.plugins.active:
-                await _ask_plugins(context, container, request, undo)
-            if container.log_path:
-                log_files.make_folder(sandbox.config.log_directory, config.log_path)
-            folder = context.container_dir(container.id)
-            os.mkdir(folder, 0o711)
-            undo.push("folders", lambda: context.discard(folder))
-            os.mkdir(f"{folder}/upper", 0o755)
-            os.mkdir(f"{folder}/work", 0o700)
-            with context.store.db.transaction():
-                for held in (image, *volumes):
-                    context.images.hold(held.id, container.id)
-                context.store.add_container(container)
-        sandbox.containers[container.id] = container
-        context.containers[container.id] = container
-        context.events.publish(EventKind.CREATED, sandbox, container)
+        if not restore.archive(config):
+            return await _create(context, sandbox, config, None)
+        async with restore.opened(context, sandbox, config) as checkpoint:
+            return await _create(context, sandbox, checkpoint.config(config), checkpoint)
+
+
+async def _create(
+    context: Context, sandbox: Sandbox, config: ContainerConfig, checkpoint: restore.Checkpoint | None
+) -> str:
+    image = _image(context, config)
+    volumes = _volumes(context, config)
+    container = _container(sandbox, config, image, volumes)
+    # Builds everything once, so that each wrong field is told now.
+    request = container_spec.start_request(container, context.places(container), context.enforcement)
+    if request.mount_label:
+        run_dir = context.places(container).run_dir
+        await asyncio.to_thread(labels.relabel, config, run_dir, request.mount_label)
+    async with UndoStack("CreateContainer") as undo:
         if context.plugins.active:
-            await context.plugins.container_created(container)
-        return container.id
+            await _ask_plugins(context, container, request, undo)
+        if container.log_path:
+            log_files.make_folder(sandbox.config.log_directory, config.log_path)
+        folder = context.container_dir(container.id)
+        os.mkdir(folder, 0o711)
+        undo.push("folders", lambda: context.discard(folder))
+        os.mkdir(f"{folder}/upper", 0o755)
+        os.mkdir(f"{folder}/work", 0o700)
+        if checkpoint is not None:
+            await checkpoint.place(folder, sandbox)
+        with context.store.db.transaction():
+            for held in (image, *volumes):
+                context.images.hold(held.id, container.id)
+            context.store.add_container(container)
+    sandbox.containers[container.id] = container
+    context.containers[container.id] = container
+    context.events.publish(EventKind.CREATED, sandbox, container)
+    if context.plugins.active:
+        await context.plugins.container_created(container)
+    return container.id
 
 
 async def _ask_plugins(
@@ -95,8 +106,6 @@ def _check_name(sandbox: Sandbox, config: ContainerConfig) -> None:
 def _image(context: Context, config: ContainerConfig) -> Image:
     image = context.images.find(config.image.image)
     if image is None:
-        if os.path.isabs(config.image.image) and os.path.isfile(config.image.image):
-            raise unimplemented(f"config.image: restoring the checkpoint {config.image.image!r}")
         raise NodeError(Code.NOT_FOUND, f"image {config.image.image!r} is not here", field="config.image")
     return image
 

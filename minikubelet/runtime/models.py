@@ -315,6 +315,13 @@ class Adjusted(Config, frozen=True, kw_only=True):
     """An OCI profile in place of the request's; None: unchanged."""
 
 
+class Restored(Config, frozen=True, kw_only=True):
+    """Of a container made from a checkpoint."""
+
+    streams: tuple[str, ...] = ()
+    """What its init's 0, 1 and 2 were, as readlink(2) shows descriptors."""
+
+
 class ContainerConfig(Config, frozen=True, kw_only=True):
     """CRI ContainerConfig."""
 
@@ -331,6 +338,8 @@ class ContainerConfig(Config, frozen=True, kw_only=True):
     """What they and CDI's annotations come to on this host; filled in by CreateContainer."""
     adjusted: Adjusted = Adjusted()
     """What plugins made of it; filled in by CreateContainer."""
+    restored: Restored | None = None
+    """It goes on from a checkpoint; filled in by CreateContainer."""
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     log_path: str = ""

@@ -8,7 +8,7 @@ import signal
 
 from minikubelet.base.clock import now_ns
 from minikubelet.base.errors import NodeError, precondition
-from minikubelet.runtime import container_spec
+from minikubelet.runtime import container_spec, restore
 from minikubelet.runtime.context import Context
 from minikubelet.runtime.events import EventKind
 from minikubelet.runtime.lifecycle import record_exit, record_start_error
@@ -45,11 +45,13 @@ async def start_container(context: Context, identifier: str) -> None:
             await _undo(container, monitor)
             raise
         except NodeError as exc:
-            record_start_error(context, container, str(exc))
-            raise
+            failure = restore.explained(context, container, exc)
+            record_start_error(context, container, str(failure))
+            raise failure from exc
         finally:
             container.starting = False
         _record(context, container, started)
+        restore.forget_images(context, container)
         if context.plugins.active:
             await context.plugins.container_started(container)
 

@@ -18,8 +18,9 @@ from minikubelet.spawner.crilog import LogFile
 from minikubelet.spawner.idmap import IDs
 from minikubelet.spawner.launch import Birth, Launch, resolved
 from minikubelet.spawner.pod import EXITS, Answer, Pod, exit_status, failure_of
+from minikubelet.spawner.restored import check_restorable, restored_pid
 from minikubelet.spawner.sandbox import Sandbox
-from minikubelet.spawner.steps.plans import init_plan
+from minikubelet.spawner.steps.plans import init_plan, restore_plan
 from minikubelet.spawner.streams import Streams
 from minikubelet.wire.messages import (
     ContainerExited,
@@ -65,9 +66,14 @@ class Container:
         request = self._request
         machine, shared, ids = self._pod.host.machine, sandbox.shared, sandbox.ids
         fetch_shm = sandbox.shm >= 0 and not self._pod.host.copies_detached
-        birth = self._pod.birth(lambda: init_plan(request, machine, shared, fetch_shm, ids is not None))
+        if request.restore is not None:
+            check_restorable(request, ids is not None)
+            birth = self._pod.birth(lambda: restore_plan(request, shared, fetch_shm))
+        else:
+            birth = self._pod.birth(lambda: init_plan(request, machine, shared, fetch_shm, ids is not None))
         birth.new_namespaces = 0 if fetch_shm else namespaces.CLONE_NEWNS
-        birth.new_namespaces |= namespaces.CLONE_NEWPID if self._own_pids else 0
+        if self._own_pids and request.restore is None:  # CRIU makes it by itself
+            birth.new_namespaces |= namespaces.CLONE_NEWPID
         birth.pid_namespace = target
         birth.scene.namespaces = sandbox.pidfd if sandbox.shared else -1
         birth.scene.shm = sandbox.shm
@@ -98,7 +104,11 @@ class Container:
                 os.close(fd)
         self.pid = self._launch.pid
         self.pidfd = self._launch.pidfd
-        self._pod.children.register(self.pid, self._on_exit)
+        if self._request.restore is not None:
+            self._pod.children.expect()
+            self._pod.children.register(self.pid, self._on_criu_exit)
+        else:
+            self._pod.children.register(self.pid, self._on_exit)
 
     def _connect(self, birth: Birth) -> list[int]:
         """Pipes between the init and the monitor; returns the child's ends, to be closed after the clone."""
@@ -122,6 +132,11 @@ class Container:
         if launch.failure is not None:
             return  # told when the child has been reaped, so that nothing is left of it
         self.user = launch.user
+        if self._request.restore is not None:
+            return  # CRIU has been started, the container has not
+        self._note_started(launch)
+
+    def _note_started(self, launch: Launch) -> None:
         self.started_at = clock.now_ns()
         self.start_ticks = pidfd.start_ticks(self.pid)
         if launch.master >= 0 and self.streams is not None:
@@ -136,6 +151,28 @@ class Container:
         )
         answer, self._answer = self._answer, None
         answer(body, ())
+
+    def _on_criu_exit(self, wait_status: int) -> None:
+        """CRIU is done: what it has restored is the container's init now."""
+        if self._launch is None or self._request.restore is None:
+            return
+        self._launch.poll()
+        failure = self._launch.failure
+        pid = 0
+        if failure is None:
+            try:
+                pid = restored_pid(self._request.restore, wait_status)
+            except StepError as exc:
+                failure = exc
+        if failure is not None:
+            self._pod.children.adopt(0, self._on_exit)
+            self.cgroup.kill()
+            self._fail(failure)
+            return
+        os.close(self.pidfd)
+        self.pid, self.pidfd = pid, pidfd.open_if_alive(pid)
+        self._note_started(self._launch)
+        self._pod.children.adopt(pid, self._on_exit)
 
     def _on_exit(self, wait_status: int) -> None:
         if self._launch is None:

@@ -123,6 +123,8 @@ class ChildWatcher:
 
     def __init__(self, loop: Loop) -> None:
         self._owners: dict[int, Callable[[int], None]] = {}
+        self._expecting = 0
+        self._early: dict[int, int] = {}
         self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         loop.watch(self._reader, self._on_signal)
@@ -130,6 +132,21 @@ class ChildWatcher:
     def register(self, pid: int, callback: Callable[[int], None]) -> None:
         """Call ``callback(wait status)`` when child ``pid`` has ended."""
         self._owners[pid] = callback
+
+    def expect(self) -> None:
+        """A child will come that another process makes: until :meth:`adopt`, unknown ones' ends are kept."""
+        self._expecting += 1
+
+    def adopt(self, pid: int, callback: Callable[[int], None]) -> None:
+        """As ``register`` for the child of :meth:`expect`, which may have ended before; 0: none has come."""
+        status = self._early.pop(pid, None)
+        self._expecting -= 1
+        if not self._expecting:
+            self._early.clear()
+        if status is not None:
+            callback(status)
+        elif pid:
+            self._owners[pid] = callback
 
     def _on_signal(self, _events: int) -> None:
         os.read(self._reader, 4096)
@@ -145,6 +162,8 @@ class ChildWatcher:
             if pid == 0:
                 return
             owner = self._owners.pop(pid, None)
+            if owner is None and self._expecting:
+                self._early[pid] = status
             if owner is not None:
                 Loop._guarded(lambda owner=owner, status=status: owner(status))  # type: ignore[misc]
 

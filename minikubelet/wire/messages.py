@@ -223,6 +223,22 @@ class SandboxStarted(Message, kw_only=True):
     start_ticks: int
 
 
+class Restore(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A checkpoint to restore with CRIU."""
+
+    criu: str
+    """The program's absolute path; ``path`` is its PATH."""
+    path: str
+    images: str
+    """Folder of CRIU's images."""
+    work: str
+    """Folder for ``restore.log``, where reasons of a failure are."""
+    root: str
+    """Empty folder, for a mount."""
+    streams: list[str] = []
+    """What 0, 1 and 2 were at the checkpoint, as readlink(2) shows descriptors; pipes become the new ones."""
+
+
 class StartContainer(Message, kw_only=True):
     """Start a container's init. Reply: :class:`ContainerStarted` once execve(2) has succeeded.
 
@@ -254,6 +270,8 @@ class StartContainer(Message, kw_only=True):
     exit_grace_ms: int = 0
     mount_label: str = ""
     """SELinux context of the root and of file systems that are made for the container; empty: none."""
+    restore: Restore | None = None
+    """In place of ``process``'s program: what CRIU restores. ContainerStarted comes when it runs on."""
 
 
 class ContainerStarted(Message, kw_only=True):

@@ -11,7 +11,7 @@ from minikubelet.linux import mounts, namespaces, prctl
 from minikubelet.linux.users import Credentials, UserError, resolve
 from minikubelet.spawner.steps import namespaces as ns
 from minikubelet.spawner.steps import process as proc
-from minikubelet.spawner.steps import rootfs, userns
+from minikubelet.spawner.steps import restore, rootfs, userns
 from minikubelet.spawner.steps.base import Step
 from minikubelet.wire.messages import Mount, Process, Rlimit, StartContainer, StartSandbox
 
@@ -55,6 +55,34 @@ def init_plan(
     With ``fetch_shm`` the shared memory must be fetched from pause's mount namespace, and the init makes its
     own mount namespace after that; else it was born in it. With ``users`` the pod has a user namespace.
     """
+    plan = _file_system_steps(request, shared, fetch_shm, users)
+    plan += [
+        rootfs.EnterRoot(request.rootfs_propagation),
+        proc.WorkingFolder(request.process.cwd, create=True),
+    ]
+    if request.read_only_root:
+        plan.append(rootfs.ProtectRoot())
+    process = request.process
+    if users:
+        plan += _limits(process, [])
+        own_cgroups = namespaces.CLONE_NEWCGROUP if request.cgroup_namespace == "container" else 0
+        plan.append(userns.EnterUserNamespace(namespaces.CLONE_NEWNS | own_cgroups))
+        process = _without_limits(process)
+    if not process.stdin and not process.tty:
+        plan.append(proc.OwnNull())
+    return plan + _program_steps(process, machine)
+
+
+def restore_plan(request: StartContainer, shared: int, fetch_shm: bool) -> list[Step]:
+    """Steps of CRIU, which restores a container: its mounts are made as for an init, beside the host's."""
+    if request.restore is None:
+        raise StepError("restore the container", errno.EINVAL, detail="no checkpoint")
+    plan = _file_system_steps(request, shared, fetch_shm, users=False)
+    return [*plan, restore.ProvideRoot(request.restore.root), restore.ExecuteCriu(request, shared)]
+
+
+def _file_system_steps(request: StartContainer, shared: int, fetch_shm: bool, users: bool) -> list[Step]:
+    """The container's namespaces and all its mounts, the host's still around them."""
     for mount in request.mounts:
         _check(mount)
     for device in request.devices:
@@ -82,21 +110,7 @@ def init_plan(
         plan.append(proc.OpenTerminal(console=True))
     plan.append(proc.ResolveUser(request.process.user))
     plan += [rootfs.HidePaths(request.masked_paths), rootfs.ProtectPaths(request.read_only_paths)]
-    plan += [
-        rootfs.EnterRoot(request.rootfs_propagation),
-        proc.WorkingFolder(request.process.cwd, create=True),
-    ]
-    if request.read_only_root:
-        plan.append(rootfs.ProtectRoot())
-    process = request.process
-    if users:
-        plan += _limits(process, [])
-        own_cgroups = namespaces.CLONE_NEWCGROUP if request.cgroup_namespace == "container" else 0
-        plan.append(userns.EnterUserNamespace(namespaces.CLONE_NEWNS | own_cgroups))
-        process = _without_limits(process)
-    if not process.stdin and not process.tty:
-        plan.append(proc.OwnNull())
-    return plan + _program_steps(process, machine)
+    return plan
 
 
 def exec_plan(

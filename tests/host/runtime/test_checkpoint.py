@@ -77,16 +77,6 @@ def _file(tar: tarfile.TarFile, name: str):  # type: ignore[no-untyped-def]
     return content
 
 
-async def test_restoring_says_that_it_is_not_built(client: Client, tmp_path: Path) -> None:
-    (tmp_path / "checkpoint.tar").write_bytes(b"")
-    pod = await client.run_pod()
-    config = client.container_config("sh")
-    config.image.image = f"{tmp_path}/checkpoint.tar"
-    with Refused(grpc.StatusCode.UNIMPLEMENTED) as call:
-        await client.create(pod, config)
-    assert "restoring the checkpoint" in call.details
-
-
 async def test_what_can_not_be_checkpointed(client: Client, tmp_path: Path) -> None:
     pod = await client.run_pod()
     app = await client.create(pod, client.container_config("sleep", "1000", tty=True))

@@ -1,0 +1,192 @@
+"""Checkpoints restored by CRIU: the program goes on where it was, in another pod."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import shutil
+import tarfile
+from pathlib import Path
+
+import grpc
+import pytest
+
+from minikubelet.criapi import api_pb2 as api
+from tests.host.node import Node, wait_for
+from tests.host.runtime.client import Client, Refused
+from tests.host.runtime.test_checkpoint import criu
+
+__all__ = ["criu"]
+
+COUNT = (
+    "trap 'exit 7' TERM; echo kept > /root/made; rm /etc/group; echo in memory > /dev/shm/x; "
+    "i=0; while :; do i=$((i+1)); echo $i; echo $i > /root/last; sleep 0.05; done"
+)
+
+
+@pytest.mark.usefixtures("criu")
+async def test_counting_goes_on_in_another_pod(node: Node, client: Client, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    mounts = [api.Mount(container_path="/data", host_path=str(tmp_path / "data"))]
+    log = await _first(node, client, tmp_path, mounts)
+    last = int(_lines(log)[-1].split(" ", 3)[3])
+
+    (tmp_path / "new").mkdir()
+    pod = await client.run_pod(client.pod_config(log_directory=str(tmp_path / "new"), hostname="newhost"))
+    config = client.container_config("sh", "-c", COUNT, log_path="app.log", mounts=mounts)
+    config.image.image = f"{tmp_path}/checkpoint.tar"
+    app = await client.create(pod, config)
+    await client.start(app)
+
+    log = tmp_path / "new/app.log"
+    await asyncio.to_thread(wait_for, "lines after the restore", lambda: len(_lines(log)) >= 5)
+    numbers = [int(line.split(" ", 3)[3]) for line in _lines(log)]
+    assert 1 < numbers[0] <= last + 1
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    status = await client.status(app)
+    assert status.state == api.CONTAINER_RUNNING
+    assert status.annotations["restored"] == "true"
+    assert await client.output(app, "cat /root/made") == "kept"
+    assert await client.output(app, "ls /etc/group 2>/dev/null || echo gone") == "gone"
+    assert await client.output(app, "hostname") == "newhost"
+    assert "sh" in await client.output(app, "cat /proc/1/comm")
+    assert await client.output(app, "touch /data/seen /dev/shm/y; ls /data") == "seen"
+    assert await client.output(app, "touch /proc/sys/kernel/x 2>/dev/null || echo no") == "no"
+    assert not os.path.exists(node.root / "containers" / app / "checkpoint")
+
+    await client.runtime.StopContainer(api.StopContainerRequest(container_id=app, timeout=10))
+    status = await client.status(app)
+    assert (status.state, status.exit_code) == (api.CONTAINER_EXITED, 7)
+    await client.runtime.RemoveContainer(api.RemoveContainerRequest(container_id=app))
+
+
+async def _first(node: Node, client: Client, tmp_path: Path, mounts: list[api.Mount]) -> Path:
+    """Run a container, checkpoint it to tmp_path and remove it with its pod; the path of its log."""
+    (tmp_path / "old").mkdir()
+    pod = await client.run_pod(client.pod_config(log_directory=str(tmp_path / "old"), hostname="oldhost"))
+    config = client.container_config("sh", "-c", COUNT, log_path="app.log", mounts=mounts)
+    app = await client.run(pod, config)
+    log = tmp_path / "old/app.log"
+    await asyncio.to_thread(wait_for, "the first lines", lambda: log.exists() and len(_lines(log)) >= 5)
+    node.crictl("checkpoint", "--export", f"{tmp_path}/checkpoint.tar", app)
+    await client.runtime.RemovePodSandbox(api.RemovePodSandboxRequest(pod_sandbox_id=pod))
+    return log
+
+
+def _lines(log: Path) -> list[str]:
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def _archive(path: Path, members: dict[str, bytes | str]) -> str:
+    """A tar of what any checkpoint has, and of ``members``: files, symbolic links where they are str."""
+    facts = json.dumps({"rootfsImageRef": "sha256:" + 64 * "0", "rootfsImage": "gone"}).encode()
+    whole = {"config.dump": facts, "checkpoint/inventory.img": b"", **members}
+    with tarfile.open(path, "w") as tar:
+        for name, content in whole.items():
+            member = tarfile.TarInfo(name)
+            if isinstance(content, str):
+                member.type, member.linkname = tarfile.SYMTYPE, content
+                tar.addfile(member)
+            else:
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    path.chmod(0o600)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("members", "code", "told"),
+    [
+        ({}, grpc.StatusCode.NOT_FOUND, "is not here"),
+        ({"config.dump": b"{}"}, grpc.StatusCode.INVALID_ARGUMENT, "rootfsImageRef"),
+        ({"config.dump": b"{"}, grpc.StatusCode.INVALID_ARGUMENT, "config.dump"),
+        ({"config.dump": "/etc/passwd"}, grpc.StatusCode.INVALID_ARGUMENT, "something else than files"),
+        (
+            {"checkpoint/core-1.img": "/etc/passwd"},
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "something else than files",
+        ),
+        ({"checkpoint/.wh.x": b""}, grpc.StatusCode.INVALID_ARGUMENT, "something else than files"),
+        ({"../../escaped": b"x"}, grpc.StatusCode.INVALID_ARGUMENT, "can't be unpacked"),
+    ],
+)
+async def test_bad_archives(
+    node: Node,
+    client: Client,
+    tmp_path: Path,
+    members: dict[str, bytes | str],
+    code: grpc.StatusCode,
+    told: str,
+) -> None:
+    if shutil.which("criu") is None:
+        pytest.skip("no criu (Debian: apt-get install criu)")
+    pod = await client.run_pod()
+    config = client.container_config("sh")
+    config.image.image = _archive(tmp_path / "checkpoint.tar", members)
+    with Refused(code) as call:
+        await client.create(pod, config)
+    assert told in call.details
+    assert os.listdir(node.root / "trash") == [] and os.listdir(node.root / "containers") == []
+
+
+async def test_archives_that_others_can_write(client: Client, tmp_path: Path) -> None:
+    if shutil.which("criu") is None:
+        pytest.skip("no criu (Debian: apt-get install criu)")
+    pod = await client.run_pod()
+    path = tmp_path / "checkpoint.tar"
+    config = client.container_config("sh")
+    config.image.image = _archive(path, {})
+    path.chmod(0o622)
+    with Refused(grpc.StatusCode.INVALID_ARGUMENT) as call:
+        await client.create(pod, config)
+    assert "writable by nobody else" in call.details
+    path.chmod(0o600)
+    os.chown(path, 1000, 1000)
+    with Refused(grpc.StatusCode.INVALID_ARGUMENT) as call:
+        await client.create(pod, config)
+    assert "must belong to" in call.details
+    os.unlink(path)
+    os.symlink("/dev/zero", path)
+    with Refused(grpc.StatusCode.INVALID_ARGUMENT):
+        await client.create(pod, config)
+
+
+@pytest.mark.usefixtures("criu")
+async def test_what_criu_refuses(node: Node, client: Client, tmp_path: Path) -> None:
+    """Images that CRIU can't read: the container ends with StartError, its reason told, and nothing stays."""
+    await _first(node, client, tmp_path, [])
+    with tarfile.open(tmp_path / "checkpoint.tar") as tar:
+        tar.extractall(tmp_path / "parts", filter="fully_trusted")
+    (tmp_path / "parts/checkpoint/core-1.img").write_bytes(b"nothing of the kind")
+    with tarfile.open(tmp_path / "broken.tar", "w") as tar:
+        for name in os.listdir(tmp_path / "parts"):
+            tar.add(tmp_path / "parts" / name, name)
+    (tmp_path / "broken.tar").chmod(0o600)
+    pod = await client.run_pod()
+    config = client.container_config("sh")
+    config.image.image = f"{tmp_path}/broken.tar"
+    app = await client.create(pod, config)
+    with Refused(grpc.StatusCode.FAILED_PRECONDITION) as call:
+        await client.start(app)
+    assert "CRIU can't restore the checkpoint" in call.details and "core-1.img" in call.details
+    status = await client.status(app)
+    assert (status.state, status.reason, status.exit_code) == (api.CONTAINER_EXITED, "StartError", 128)
+
+
+async def test_pods_that_can_not_be_restored_into(client: Client, tmp_path: Path) -> None:
+    pod = await client.run_pod()
+    config = client.container_config("sh", tty=True)
+    config.image.image = _archive(tmp_path / "checkpoint.tar", {})
+    with Refused(grpc.StatusCode.UNIMPLEMENTED) as call:
+        await client.create(pod, config)
+    assert "terminal" in call.details
+    config.tty = False
+    config.linux.security_context.namespace_options.pid = api.POD
+    linux = api.LinuxPodSandboxConfig()
+    linux.security_context.namespace_options.pid = api.POD
+    pod = await client.run_pod(client.pod_config(linux=linux))
+    with Refused(grpc.StatusCode.UNIMPLEMENTED) as call:
+        await client.create(pod, config)
+    assert "PIDs" in call.details
