@@ -113,6 +113,26 @@ async def _standard_plugins(path: str) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists(f"{BINARIES}/bridge"), reason="needs containernetworking-plugins")
+def test_portmap_gets_ipv6_host_addresses(tmp_path: object) -> None:
+    _ipv6_host_address(tmp_path)
+
+
+@own_host
+async def _ipv6_host_address(path: str) -> None:
+    configure(path, "10-test.conflist", bridge(path))
+    net = network(path)
+    await net.start()
+    pod = Namespace()
+    ports = [PortMapping("tcp", 80, 8080, "2001:db8::1"), PortMapping("tcp", 81, 8081, "0.0.0.0")]
+    await net.attach("a" * 64, pod.fd, pod.netlink.fileno(), ports, POD)
+    six, four = sh("ip6tables", "-t", "nat", "-S"), sh("iptables", "-t", "nat", "-S")
+    assert "-d 2001:db8::1/128 -p tcp -m tcp --dport 8080 -j DNAT" in six and "[fd99::2]:80" in six
+    assert "--dport 8080 -j DNAT" not in four and "10.99.0.2:81" in four
+    await net.detach("a" * 64, pod.fd)
+    assert "8080" not in sh("ip6tables", "-t", "nat", "-S")
+
+
+@pytest.mark.skipif(not os.path.exists(f"{BINARIES}/bridge"), reason="needs containernetworking-plugins")
 def test_addresses_come_back_without_a_namespace(tmp_path: object) -> None:
     _without_namespace(tmp_path)
 
