@@ -122,9 +122,7 @@ class Kubelet:
         self._managers = ResourceManagers(node, self._workers.values)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(node.client.close)
-            ports = await open_apis(
-                stack, node, self.sink, lambda: len(self._desired), self.objects.objects
-            )
+            ports = await open_apis(stack, node, self.sink, lambda: len(self._desired), self.objects.objects)
             stack.push_async_callback(node.probes.close)
             await self._background(stack, node.lifecycle.run(), "lifecycle events")
             self._managers.start(stack)

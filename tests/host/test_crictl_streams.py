@@ -133,8 +133,12 @@ def _main(node: Node) -> str:
 
 def test_logs(node: Node, busybox: str) -> None:
     pod = node.run_pod("logs")
-    script = "for i in 1 2 3; do echo line $i; done; until [ -e /go ]; do sleep 0.1; done; echo last"
+    until = "until [ -e /{} ]; do sleep 0.1; done".format
+    script = f"echo line 1; {until('more')}; echo line 2; echo line 3; {until('go')}; echo last"
     container = node.start_container(pod, "main", busybox, "sh", "-c", script)
+    # Lines that are read at once may have the same time, so the first one must have been read alone.
+    wait_for("a line", lambda: node.crictl("logs", container) == "line 1")
+    node.crictl("exec", "--sync", container, "touch", "/more")
     wait_for("three lines", lambda: len(node.crictl("logs", container).splitlines()) == 3)
     assert node.crictl("logs", "--tail", "1", container) == "line 3"
     assert node.crictl("logs", "--limit-bytes", "6", container) == "line 1"

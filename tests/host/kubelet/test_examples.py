@@ -203,7 +203,7 @@ def test_grpc(examples: Examples, tmp_path: Path) -> None:
 
     def restarted() -> bool:
         (status,) = examples.pod("grpc")["status"]["containerStatuses"]
-        return status["restartCount"] == 1 and status["ready"]
+        return bool(status["restartCount"] == 1 and status["ready"])
 
     wait_for("the liveness probe has it restarted", restarted)
     shown = examples.cli("events", "--for", "pod/grpc")
