@@ -79,7 +79,7 @@ def main() -> int:
     parser.add_argument("case", nargs="*", help="parts of names of cases")
     parser.add_argument("--runtime", choices=("minikubelet", "containerd"), default="minikubelet")
     parser.add_argument("--keep", action="store_true", help="keep the folders of the run")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     chosen = cases.load(*args.case)
     home = Path(tempfile.mkdtemp(prefix="mkd-", dir="/tmp"))
     try:

@@ -114,7 +114,9 @@ def is_met(wait: list[str], pod: Pod) -> bool:
     if kind == "ready":
         return _condition(pod, "Ready", "True")
     if kind in ("succeeded", "failed"):
-        return bool(status.get("phase") == kind.capitalize())
+        # The sandbox goes a little later, at a runtime's own pace.
+        over = not _condition(pod, "PodReadyToStartContainers", "True")
+        return over and bool(status.get("phase") == kind.capitalize())
     if kind == "condition":
         return _condition(pod, words[0], words[1])
     if kind == "waiting":

@@ -70,6 +70,8 @@ def _value(value: Any, folder: Path, port: int, key: str = "") -> Any:
         made = {k: _value(v, folder, port, k) for k, v in sorted(value.items()) if not _dropped(k, v)}
         return {k: v for k, v in made.items() if v not in (None, {}, [], "") or k == "emptyDir"}
     if isinstance(value, list):
+        if key == "supplementalGroups":
+            value = sorted(value, key=str)  # a set: runtimes tell it in orders of their own
         return [_value(each, folder, port) for each in value]
     if isinstance(value, str):
         return "SET" if key in _PRESENCE and value else normalise_text(value, folder)

@@ -28,9 +28,14 @@ def nothing_left() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def results(nothing_left: None, endpoint: str, home: Path) -> dict[str, Result]:
-    """What our kubelet ends up with over one runtime."""
-    return run(drivers.ours, CASES, endpoint, Path(tempfile.mkdtemp(prefix="o-", dir=home)))
+def results(
+    nothing_left: None, request: pytest.FixtureRequest, endpoint: str, home: Path
+) -> dict[str, Result]:
+    """What our kubelet ends up with over one runtime, in the cases that were chosen."""
+    params = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+    names = {each["case"].name for each in params if "case" in each}
+    chosen = [case for case in CASES if case.name in names]
+    return run(drivers.ours, chosen, endpoint, Path(tempfile.mkdtemp(prefix="o-", dir=home)))
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +54,8 @@ def test_same_as_upstream(case: cases.Case, results: dict[str, Result], known: K
 
 def test_every_known_difference_is_still_one(results: dict[str, Result], known: Known) -> None:
     theirs = recorded()
+    if len(results) < len(CASES):
+        pytest.skip("only when all cases run")
     for case in CASES:
         unexplained(case, theirs.get(case.name, {}), results[case.name], known)
     assert not known.reasons.keys() - known.used, "these no longer differ: take them off the list"
