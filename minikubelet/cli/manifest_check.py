@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -11,7 +12,7 @@ from typing import Any
 import yaml
 
 from minikubelet.cli.manifest_files import document_starts
-from minikubelet.cli.manifest_needs import missing, unsupported
+from minikubelet.cli.manifest_needs import elsewhere, missing, unsupported
 from minikubelet.kubelet.defaults import apply_defaults
 from minikubelet.kubelet.manifests.decode import decode_manifest
 from minikubelet.kubelet.manifests.errors import ManifestError
@@ -127,6 +128,8 @@ def _problems(pod: Pod, objects: Sequence[DataObject] | None) -> Iterator[tuple[
     yield "error", validate_pod(pod)
     yield "error", [Problem(what, field=dotted(path), path=path) for path, what in unsupported(pod)]
     yield "warning", warnings_for(pod)
+    other = elsewhere(pod, os.uname().nodename.lower())
+    yield "warning", [Problem(what, field=dotted(path), path=path) for path, what in other]
     if objects is not None:
         lacking = missing(pod, objects)
         yield "warning", [Problem(what, field=dotted(path), path=path) for path, what in lacking]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from minikubelet.kubelet import affinity
 from minikubelet.kubelet.manifests.yaml_reader import Path
 from minikubelet.kubelet.objects import Container, Pod, Volume
 from minikubelet.kubelet.objects.data import ConfigMap, DataObject, Secret
@@ -43,6 +44,16 @@ def unsupported(pod: Pod) -> Iterator[tuple[Path, str]]:
                 if msgspec.to_builtins(source).get(kind) is not None:
                     where = (*_volume(index), "projected", "sources", number, kind)
                     yield where, "comes from an API server, and this node has none"
+
+
+def elsewhere(pod: Pod, node: str) -> Iterator[tuple[Path, str]]:
+    """What is for other nodes than one of this name on this machine, so that it refuses the pod."""
+    labels = affinity.node_labels(node)
+    if not affinity.allows(pod, node, labels):
+        selector = any(labels.get(key) != value for key, value in pod.spec.node_selector.items())
+        where: Path = ("spec", "nodeSelector") if selector else ("spec", "affinity", "nodeAffinity")
+        shown = ", ".join(f"{key}={value}" for key, value in labels.items())
+        yield where, f"is for other nodes: this one refuses the pod (its labels: {shown})"
 
 
 def needs(pod: Pod) -> Iterator[Need]:

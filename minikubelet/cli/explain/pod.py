@@ -79,6 +79,7 @@ _FAILED = {
     "DeadlineExceeded": "Raise spec.activeDeadlineSeconds, or find out why the work takes that long.",
     "OutOfcpu": "Lower the pod's CPU requests, or remove other pods.",
     "OutOfmemory": "Lower the pod's memory requests, or remove other pods.",
+    "NodeAffinity": "Take nodeSelector or nodeAffinity out; minikubelet lint shows this node's labels.",
     "OutOfpods": "Remove other pods, or raise the node's maxPods.",
 }
 

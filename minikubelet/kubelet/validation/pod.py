@@ -188,8 +188,8 @@ def _not_here(check: Checker, spec: PodSpec) -> None:
         check.add((*at, "resourceClaims"), "Forbidden: static pods may not reference resourceclaims")
     if spec.ephemeral_containers:
         check.add((*at, "ephemeralContainers"), "Forbidden: cannot be set on create")
-    if spec.os is not None and spec.os.name != "linux":
-        check.add((*at, "os", "name"), f'Invalid value: "{spec.os.name}": this node runs linux')
+    if spec.os is not None:
+        check.one_of((*at, "os", "name"), spec.os.name, ("linux", "windows"))
 
 
 def _volumes(check: Checker, volumes: list[Volume]) -> None:
@@ -210,12 +210,11 @@ def _volumes(check: Checker, volumes: list[Volume]) -> None:
 # --- warnings ------------------------------------------------------------------------------------------
 
 _IGNORED = {
-    "affinity": "affinity",
-    "node_selector": "nodeSelector",
     "topology_spread_constraints": "topologySpreadConstraints",
     "scheduling_gates": "schedulingGates",
     "service_account_name": "serviceAccountName",
 }
+_IGNORED_AFFINITY = {"pod_affinity": "podAffinity", "pod_anti_affinity": "podAntiAffinity"}
 
 
 def warnings_for(pod: Pod) -> list[Problem]:
@@ -224,5 +223,9 @@ def warnings_for(pod: Pod) -> list[Problem]:
     for attribute, name in _IGNORED.items():
         if getattr(pod.spec, attribute):
             path: Path = ("spec", name)
+            found.append(Problem("has no effect on this node", field=dotted(path), path=path))
+    for attribute, name in _IGNORED_AFFINITY.items():
+        if pod.spec.affinity is not None and getattr(pod.spec.affinity, attribute) is not None:
+            path = ("spec", "affinity", name)
             found.append(Problem("has no effect on this node", field=dotted(path), path=path))
     return found

@@ -233,6 +233,6 @@ def test_a_namespace_must_be_a_label() -> None:
 
 
 def test_fields_without_effect_are_warned_of() -> None:
-    pod = built({"nodeSelector": {"a": "b"}, "serviceAccountName": "x"})
+    pod = built({"affinity": {"podAffinity": {}, "nodeAffinity": {}}, "serviceAccountName": "x"})
     assert validate_pod(pod) == []
-    assert sorted(w.field for w in warnings_for(pod)) == ["spec.nodeSelector", "spec.serviceAccountName"]
+    assert sorted(w.field for w in warnings_for(pod)) == ["spec.affinity.podAffinity", "spec.serviceAccountName"]
