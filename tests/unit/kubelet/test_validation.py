@@ -235,4 +235,5 @@ def test_a_namespace_must_be_a_label() -> None:
 def test_fields_without_effect_are_warned_of() -> None:
     pod = built({"affinity": {"podAffinity": {}, "nodeAffinity": {}}, "serviceAccountName": "x"})
     assert validate_pod(pod) == []
-    assert sorted(w.field for w in warnings_for(pod)) == ["spec.affinity.podAffinity", "spec.serviceAccountName"]
+    fields = sorted(w.field for w in warnings_for(pod))
+    assert fields == ["spec.affinity.podAffinity", "spec.serviceAccountName"]
