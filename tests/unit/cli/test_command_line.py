@@ -251,6 +251,15 @@ def test_file_then_flags(tmp_path: Path) -> None:
     )
 
 
+def test_ipv6(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("network: {ipv6: off}")  # false in YAML 1.1
+    assert configured("--config", str(file)).network.ipv6 == "off"
+    assert configured("--config", str(file), "--ipv6", "auto").network.ipv6 == "auto"
+    with pytest.raises(NodeError, match=r"network\.ipv6"):
+        configured("--ipv6", "fd00::/120")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -290,6 +299,11 @@ def test_config_errors_name_file_and_key(tmp_path: Path, text: str, expected: st
         ("unenforcedLimits: maybe", "unenforcedLimits: 'maybe' is neither refuse nor allow"),
         ("logLevel: loud", "logLevel: 'loud' is not one of"),
         ("listen: tcp://x", "is not a unix socket"),
+        (
+            "network: {ipv6: 10.0.0.0/8}",
+            "network.ipv6: '10.0.0.0/8' is neither off, auto nor an IPv6 network",
+        ),
+        ("network: {ipv6: on}", "network.ipv6: must be a string, not True"),
     ],
 )
 def test_config_values(tmp_path: Path, text: str, expected: str) -> None:
