@@ -12,13 +12,15 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from minikubelet.base.database import Database
 from minikubelet.base.errors import Code, NodeError, StepError, invalid, not_found
 from minikubelet.images.archive import Archive, Feed, unpack_archive
 from minikubelet.images.auth import check_credentials
 from minikubelet.images.auth_file import AuthFile
 from minikubelet.images.blobs import BlobStore, Ingest
-from minikubelet.images.documents import MAX_CONFIG, ImageConfig, parse_config
+from minikubelet.images.documents import MAX_CONFIG, MAX_MANIFEST, ImageConfig, parse_config
 from minikubelet.images.durability import Durability
 from minikubelet.images.endpoints import Sources, hosts_for
 from minikubelet.images.flights import Flights
@@ -284,6 +286,15 @@ class ImageStore:
         if len(found) > 1:
             raise invalid("image", f"{reference_or_id!r} is the beginning of {len(found)} image IDs")
         return found[0] if found else None
+
+    def annotations(self, image: Image) -> dict[str, str]:
+        """What the manifest says that the image was last pulled or loaded by; empty where there is none."""
+        try:
+            document = msgspec.json.decode(self._blobs.read(image.manifest_digest, MAX_MANIFEST))
+        except (OSError, NodeError, msgspec.MsgspecError):
+            return {}
+        found = document.get("annotations") if isinstance(document, dict) else None
+        return found if isinstance(found, dict) else {}
 
     async def remove(self, reference_or_id: str) -> None:
         """Remove an image with all its names (as CRI's RemoveImage); nothing happens if it isn't there.

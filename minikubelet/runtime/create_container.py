@@ -107,6 +107,7 @@ def _image(context: Context, config: ContainerConfig) -> Image:
     image = context.images.find(config.image.image)
     if image is None:
         raise NodeError(Code.NOT_FOUND, f"image {config.image.image!r} is not here", field="config.image")
+    restore.refuse_image(context, image)
     return image
 
 

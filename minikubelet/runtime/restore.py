@@ -20,6 +20,7 @@ from typing import TypeVar
 import msgspec
 
 from minikubelet.base.errors import Code, NodeError, invalid, unimplemented
+from minikubelet.images.models import Image
 from minikubelet.images.unpack import UnpackRequest, Worker, mark_opaque
 from minikubelet.runtime import checks, container_spec, criu
 from minikubelet.runtime.context import Context
@@ -30,6 +31,10 @@ _FIELD = "config.image"
 _FACTS_SIZE = 1 << 20
 _UTS_MAGIC_SIZE = 8
 """Two numbers at the head of an image of CRIU's (criu/image.c, write_img_service)."""
+_CHECKPOINT_ANNOTATIONS = (
+    "io.kubernetes.cri-o.annotations.checkpoint.name",
+    "org.criu.checkpoint.container.name",
+)
 _T = TypeVar("_T")
 
 
@@ -136,6 +141,17 @@ def _open(path: str) -> int:
         return fd
     os.close(fd)
     raise invalid(_FIELD, f"{path!r} {text}")
+
+
+def refuse_image(context: Context, image: Image) -> None:
+    """Raises UNIMPLEMENTED for an image that is a checkpoint, as CRI-O's and containerd's users push them."""
+    if image.config.entrypoint or image.config.cmd:
+        return  # it has a program of its own, and needn't be looked at more closely
+    annotations = context.images.annotations(image)
+    for name in _CHECKPOINT_ANNOTATIONS:
+        if name in annotations:
+            # Whoever pushed it would say what rights its processes have, whatever the pod's spec says.
+            raise unimplemented(f"{_FIELD}: restoring a checkpoint out of an image (annotation {name})")
 
 
 async def _unpack(fd: int, folder: str) -> None:

@@ -17,6 +17,8 @@ from minikubelet.criapi import api_pb2 as api
 from tests.host.node import Node, wait_for
 from tests.host.runtime.client import Client, Refused
 from tests.host.runtime.test_checkpoint import criu
+from tests.images.build import Image, Layer, Manifest, build_image
+from tests.registry import Registry
 
 __all__ = ["criu"]
 
@@ -190,3 +192,23 @@ async def test_pods_that_can_not_be_restored_into(client: Client, tmp_path: Path
     with Refused(grpc.StatusCode.UNIMPLEMENTED) as call:
         await client.create(pod, config)
     assert "PIDs" in call.details
+
+
+@pytest.mark.parametrize(
+    "name", ["io.kubernetes.cri-o.annotations.checkpoint.name", "org.criu.checkpoint.container.name"]
+)
+async def test_images_that_are_checkpoints(node: Node, client: Client, registry: Registry, name: str) -> None:
+    """What a registry has is no reason to run processes with rights that no pod was given."""
+    made = build_image([Layer().file("config.dump", b"{}")], {})
+    document = {**made.manifest, "annotations": {name: "app"}}
+    top = Manifest(made.top.media_type, json.dumps(document).encode())
+    registry.add("checkpoint:1", Image(top, {top.digest: top}, made.blobs))
+    reference = f"{registry.address}/checkpoint:1"
+    node.crictl("pull", reference)
+    pod = await client.run_pod()
+    config = client.container_config("sh")
+    config.image.image = reference
+    with Refused(grpc.StatusCode.UNIMPLEMENTED) as call:
+        await client.create(pod, config)
+    assert name in call.details and "config.image" in call.details
+    node.crictl("rmi", reference)
