@@ -30,6 +30,22 @@ def troubles(case: Case) -> Iterator[Finding]:
             return
 
 
+def finished(case: Case) -> Finding | None:
+    """Containers that are done for good while others go on: such a pod is never Ready again."""
+    done = [
+        each["name"]
+        for each in case.status.get("containerStatuses", [])
+        if "terminated" in each.get("state", {})
+    ]
+    if not done or case.spec.get("restartPolicy", "Always") == "Always":
+        return None
+    names = ", ".join(f'"{name}"' for name in done)
+    what = f"{names} {'has' if len(done) == 1 else 'have'} ended with success and won't be started again"
+    return Finding(
+        what, ["a pod is Ready only as long as all of its containers run: nothing is wrong with that"]
+    )
+
+
 def _is_through(container: Json, status: Json) -> bool:
     """Whether what comes after this init container may start."""
     if container.get("restartPolicy") == "Always":
@@ -129,6 +145,8 @@ def _waiting(case: Case, container: Json, status: Json, waiting: Json) -> Findin
 
 
 def _config_advice(message: str) -> str:
+    if "runAsNonRoot" in message:
+        return "Set securityContext.runAsUser to a number other than 0, or take runAsNonRoot out."
     missing = re.search(r'(configmap|secret) "([^"]+)" not found', message, re.I)
     if not missing:
         return "Correct what the message names in the manifest."
@@ -138,6 +156,8 @@ def _config_advice(message: str) -> str:
 
 
 def _start_advice(message: str) -> list[str]:
+    if "does not exist on the host" in message:
+        return ["Make that path on this machine, or set the volume's hostPath.type to DirectoryOrCreate."]
     if re.search(r"no such file|not found|ENOENT", message, re.I):
         return ["Check command, args and workingDir: is that program in the image, and the folder?"]
     if re.search(r"permission denied|EACCES", message, re.I):

@@ -207,3 +207,16 @@ def test_a_hook_that_ends_its_container() -> None:
     shown = told(subject, event("FailedPostStartHook", "PostStartHook failed: connection refused", "c"))
     assert "because its postStart hook failed: PostStartHook failed: connection refused" in shown
     assert "restartPolicy" not in shown
+
+
+def test_one_container_that_is_done_while_another_goes_on() -> None:
+    subject = pod(terminated(0, "Completed", "first"), running("second"), conditions={"Ready": "False"})
+    subject["spec"]["restartPolicy"] = "Never"
+    assert '"first" has ended with success and won\'t be started again' in told(subject)
+
+
+def test_a_host_path_that_is_not_there() -> None:
+    missing = "config.mounts[0].host_path: '/srv/db' does not exist on the host"
+    state = waiting("CreateContainerError")
+    state["state"]["waiting"]["message"] = missing
+    assert "-> Make that path on this machine" in told(with_container(pod(state)))
