@@ -116,7 +116,11 @@ def test_kill_exec_takes_the_whole_tree(running: Pod) -> None:
     start_exec(running, "e", "sh", "-c", "trap '' TERM; (sleep 1000 &) ; sleep 1000")
     running.done(m.KillExec(id=running.control.next_id(), exec_id="e"))
     assert running.control.wait_for(m.ExecExited, exec_id="e").status.signal == signal.SIGKILL
-    assert running.execute("c", "sh", "-c", "cat /proc/[0-9]*/comm")[1].split().count(b"sleep") == 1
+
+    def sleepers() -> int:
+        return running.execute("c", "sh", "-c", "cat /proc/[0-9]*/comm")[1].split().count(b"sleep")
+
+    wait_until(lambda: sleepers() == 1, "the exec's processes are gone, the container's own is not")
 
 
 def test_execs_end_with_their_container(running: Pod) -> None:
