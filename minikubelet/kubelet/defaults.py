@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minikubelet.kubelet import sysctls
 from minikubelet.kubelet.objects import Container, LifecycleHandler, Pod, Probe
 from minikubelet.kubelet.objects.containers import EphemeralContainer, HTTPGetAction
 from minikubelet.kubelet.objects.podspec import PodSecurityContext, PodSpec
@@ -32,6 +33,8 @@ def apply_defaults(pod: Pod) -> None:
         spec.termination_grace_period_seconds = TERMINATION_GRACE_PERIOD
     elif spec.termination_grace_period_seconds < 0:
         spec.termination_grace_period_seconds = 1
+    for sysctl in spec.security_context.sysctls if spec.security_context else []:
+        sysctl.name = sysctls.normalise(sysctl.name)
     if spec.enable_service_links is None:
         spec.enable_service_links = True
     for container in all_containers(spec):

@@ -138,6 +138,9 @@ class ResourceManagers:
     def _admit(self, pod: Pod, others: Sequence[Pod]) -> Rejection | None:
         conditions = self.eviction.conditions if self.eviction is not None else set()
         room = {**self.allocatable, **self.allocations.room()}
+        if pod.spec.os is not None and pod.spec.os.name != "linux":
+            words = "Failed to admit pod as the OS field doesn't match node OS"
+            return Rejection("PodOSNotSupported", words)
         if why := sysctls.forbidden(pod, self._node.config.allowed_unsafe_sysctls):
             return Rejection("SysctlForbidden", f"forbidden sysctl: {why}")
         return admission.admit(pod, others, room, conditions) or self._elsewhere(pod)

@@ -94,7 +94,7 @@ def new_request(action: HTTPGetAction, container: Container, pod_ip: str, purpos
 
 def _target(path: str) -> str:
     parts = urlsplit(path)
-    target = quote(parts.path, safe=_PATH_SAFE)
+    target = quote(unquote(parts.path), safe=_PATH_SAFE)
     if not target.startswith("/"):
         target = "/" + target
     return target + ("?" + quote(parts.query, safe=string.punctuation) if parts.query else "")
