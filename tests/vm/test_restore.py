@@ -8,9 +8,13 @@ import pytest
 
 from tests.host.node import Node
 from tests.host.runtime.client import Client
-from tests.host.runtime.test_restore import criu, test_counting_goes_on_in_another_pod
+from tests.host.runtime.test_restore import (
+    criu,
+    test_a_container_with_few_rights,
+    test_counting_goes_on_in_another_pod,
+)
 
-__all__ = ["criu", "test_counting_goes_on_in_another_pod"]
+__all__ = ["criu", "test_a_container_with_few_rights", "test_counting_goes_on_in_another_pod"]
 
 
 @pytest.fixture

@@ -229,7 +229,7 @@ class Become(Step):
         if scene.credentials is None:
             raise OSError(errno.EINVAL, "the user has not been resolved")
         uid, gid, groups, _ = scene.credentials
-        _give_streams(uid)
+        give_streams(uid)
         if self._seccomp is not None:
             self._seccomp.install()
         capabilities.limit_bounding(self._bounding, self._last)
@@ -244,7 +244,7 @@ class Become(Step):
             prctl.set_no_new_privileges()
 
 
-def _give_streams(uid: int) -> None:
+def give_streams(uid: int) -> None:
     """Let the user open /dev/stdout and its like again; what isn't ours to give (/dev/null) stays."""
     for fd in (0, 1, 2):
         info = os.fstat(fd)

@@ -6,7 +6,7 @@ import os
 
 from minikubelet.linux import mounts, namespaces
 from minikubelet.spawner.steps.base import Scene, Step
-from minikubelet.spawner.steps.process import announce
+from minikubelet.spawner.steps.process import announce, give_streams
 from minikubelet.wire.messages import StartContainer
 
 OWN = ("proc", "sysfs", "tmpfs", "devpts", "mqueue")
@@ -63,6 +63,8 @@ class ExecuteCriu(Step):
                 arguments += ["--join-ns", f"{kind}:/proc/{os.getpid()}/ns/{kind}"]
         for target in _external(self._request):
             arguments += ["--external", f"mnt[{target}]:{self._request.layers_dir}{target}"]
+        if scene.credentials is not None:
+            give_streams(scene.credentials.uid)
         announce(scene)
         os.execve(restore.criu, arguments, {"PATH": restore.path})
 

@@ -9,11 +9,13 @@ import os
 import shutil
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
 from minikubelet.criapi import api_pb2 as api
+from minikubelet.linux.capabilities import names, of_process
 from tests.host.node import Node, wait_for
 from tests.host.runtime.client import Client, Refused
 from tests.host.runtime.test_checkpoint import criu
@@ -64,11 +66,13 @@ async def test_counting_goes_on_in_another_pod(node: Node, client: Client, tmp_p
     await client.runtime.RemoveContainer(api.RemoveContainerRequest(container_id=app))
 
 
-async def _first(node: Node, client: Client, tmp_path: Path, mounts: list[api.Mount]) -> Path:
+async def _first(
+    node: Node, client: Client, tmp_path: Path, mounts: list[api.Mount], script: str = COUNT, **fields: Any
+) -> Path:
     """Run a container, checkpoint it to tmp_path and remove it with its pod; the path of its log."""
     (tmp_path / "old").mkdir()
     pod = await client.run_pod(client.pod_config(log_directory=str(tmp_path / "old"), hostname="oldhost"))
-    config = client.container_config("sh", "-c", COUNT, log_path="app.log", mounts=mounts)
+    config = client.container_config("sh", "-c", script, log_path="app.log", mounts=mounts, **fields)
     app = await client.run(pod, config)
     log = tmp_path / "old/app.log"
     await asyncio.to_thread(wait_for, "the first lines", lambda: log.exists() and len(_lines(log)) >= 5)
@@ -79,6 +83,49 @@ async def _first(node: Node, client: Client, tmp_path: Path, mounts: list[api.Mo
 
 def _lines(log: Path) -> list[str]:
     return log.read_text().splitlines() if log.exists() else []
+
+
+@pytest.mark.usefixtures("criu")
+async def test_a_container_with_few_rights(node: Node, client: Client, tmp_path: Path) -> None:
+    """User, capabilities, seccomp filter and read-only root come back; a daemon may come and go."""
+    # CRIU reads other users' limits, for which it takes a capability that this machine may lack (prlimit(2)).
+    user = 1234 if "CAP_SYS_RESOURCE" in names(of_process()["effective"]) else 0
+    script = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; [ $i -lt 1000000 ] || exit; done"
+    linux = api.LinuxContainerConfig()
+    secure = linux.security_context
+    secure.namespace_options.pid = api.CONTAINER
+    secure.run_as_user.value = user
+    secure.readonly_rootfs = secure.no_new_privs = True
+    secure.seccomp.profile_type = api.SecurityProfile.RuntimeDefault
+    secure.capabilities.drop_capabilities.append("ALL")
+    linux.resources.oom_score_adj = 500
+    mounts = [api.Mount(container_path="/data", host_path=str(tmp_path), readonly=True)]
+    log = await _first(node, client, tmp_path, mounts, script=script, linux=linux)
+    last = int(_lines(log)[-1].split(" ", 3)[3])
+
+    (tmp_path / "new").mkdir()
+    pod = await client.run_pod(client.pod_config(log_directory=str(tmp_path / "new")))
+    config = client.container_config("sh", "-c", script, log_path="app.log", mounts=mounts, linux=linux)
+    config.image.image = f"{tmp_path}/checkpoint.tar"
+    app = await client.create(pod, config)
+    await client.start(app)
+    log = tmp_path / "new/app.log"
+    await asyncio.to_thread(wait_for, "lines after the restore", lambda: len(_lines(log)) >= 3)
+    assert 1 < int(_lines(log)[0].split(" ", 3)[3]) <= last + 1
+    facts = dict(line.split(":\t") for line in (await client.output(app, "cat /proc/1/status")).splitlines())
+    assert facts["Uid"].split() == [str(user)] * 4
+    assert (facts["CapBnd"], facts["NoNewPrivs"], facts["Seccomp"]) == ("0" * 16, "1", "2")
+    assert await client.output(app, "cat /proc/1/oom_score_adj") == "500"
+    assert await client.output(app, "touch /x /data/x 2>/dev/null || echo no") == "no"
+    assert await client.output(app, "grep -c ' / / ro' /proc/1/mountinfo") == "1"
+
+    await asyncio.to_thread(node.kill)
+    await asyncio.to_thread(node.start)
+    assert (await client.status(app)).state == api.CONTAINER_RUNNING
+    before = len(_lines(log))
+    await asyncio.to_thread(wait_for, "more lines", lambda: len(_lines(log)) > before)
+    await client.runtime.StopContainer(api.StopContainerRequest(container_id=app, timeout=0))
+    assert (await client.status(app)).exit_code == 137
 
 
 def _archive(path: Path, members: dict[str, bytes | str]) -> str:
