@@ -304,37 +304,7 @@ class Container(Object):
     tty: bool = False
 
 
-class EphemeralContainerCommon(Object):
-    """core/v1 EphemeralContainerCommon."""
-
-    name: str = ""
-    image: str = ""
-    command: list[str] = field(default_factory=list)
-    args: list[str] = field(default_factory=list)
-    working_dir: str = ""
-    ports: list[ContainerPort] = field(default_factory=list)
-    env_from: list[EnvFromSource] = field(default_factory=list)
-    env: list[EnvVar] = field(default_factory=list)
-    resources: ResourceRequirements = field(default_factory=ResourceRequirements)
-    resize_policy: list[ContainerResizePolicy] = field(default_factory=list)
-    restart_policy: str | None = None
-    restart_policy_rules: list[ContainerRestartRule] = field(default_factory=list)
-    volume_mounts: list[VolumeMount] = field(default_factory=list)
-    volume_devices: list[VolumeDevice] = field(default_factory=list)
-    liveness_probe: Probe | None = None
-    readiness_probe: Probe | None = None
-    startup_probe: Probe | None = None
-    lifecycle: Lifecycle | None = None
-    termination_message_path: str = ""
-    termination_message_policy: str = ""
-    image_pull_policy: str = ""
-    security_context: SecurityContext | None = None
-    stdin: bool = False
-    stdin_once: bool = False
-    tty: bool = False
-
-
-class EphemeralContainer(EphemeralContainerCommon):
-    """core/v1 EphemeralContainer."""
+class EphemeralContainer(Container):
+    """core/v1 EphemeralContainer, whose EphemeralContainerCommon has the fields of Container."""
 
     target_container_name: str = ""
