@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
 import socket
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from minikubelet.base.errors import Code, NodeError
-from minikubelet.network.pod_network import Attachment, PodNetwork, PortMapping
+from minikubelet.network.pod_network import POD_SYSCTLS, Attachment, PodNetwork, PortMapping
 
 from .isolated import Namespace, can_connect, exchange, network, own_host, sh
 
@@ -257,3 +258,44 @@ async def test_host_addresses_that_lead_nowhere_are_refused(path: str) -> None:
             await attach(net, 1, PortMapping("tcp", 80, 8080, host_ip))
         assert error.value.code is Code.UNIMPLEMENTED and net.addresses(sandbox(1)) is None
         await net.close()
+
+
+def advertise(place: Namespace) -> None:
+    """Send a router advertisement with a prefix to every node of the pod's link (RFC 4861, section 4.2)."""
+    header = bytes((134, 0, 0, 0, 64, 0)) + (1800).to_bytes(2, "big") + bytes(8)
+    prefix = bytes((3, 4, 64, 0xC0)) + (3600).to_bytes(4, "big") * 2 + bytes(4)
+    with place.entered():
+        index = socket.if_nametoindex("eth0")
+        sender = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+    with sender:
+        sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+        sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
+        sender.sendto(header + prefix + socket.inet_pton(socket.AF_INET6, "2001:db8:bad::"), ("ff02::1", 0))
+
+
+@own_host
+async def test_a_pods_router_advertisements_are_ignored(path: str) -> None:
+    net = network(path, ipv6=PREFIX)
+    await net.start()
+    pods = []
+    for number in range(3):
+        pod = Namespace()
+        settings = {**POD_SYSCTLS, **({"net.ipv6.conf.default.accept_ra": "1"} if number == 2 else {})}
+        with pod.entered():
+            for name, value in settings.items():
+                Path("/proc/sys", *name.split(".")).write_text(value)
+        await net.attach(sandbox(number), pod.fd, pod.netlink.fileno(), ())
+        pods.append(pod)
+    rogue, pod, believer = pods
+    sh("nft", "flush", "chain", "inet", "minikubelet_abc123", "guard")  # with br_netfilter it drops them, too
+    for _ in range(100):
+        advertise(rogue)
+        if "2001:db8:bad:" in believer.run("ip", "-6", "addr"):
+            break
+        await asyncio.sleep(0.1)
+    else:
+        pytest.fail("nobody got the advertisement: the test proves nothing")
+    for run in (pod.run, sh):
+        assert "2001:db8:bad:" not in run("ip", "-6", "addr") + run("ip", "-6", "route")
+        assert "proto ra" not in run("ip", "-6", "route")
+    await net.close()
