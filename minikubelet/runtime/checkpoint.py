@@ -104,11 +104,19 @@ async def _dump(context: Context, container: Container, command: list[str], fold
         await _run(command, f"{folder}/dump.log")
         upper = f"{context.container_dir(container.id)}/upper"
         await asyncio.to_thread(write_upper, upper, f"{folder}/rootfs-diff.tar")
+        await asyncio.to_thread(_copy_log, container, folder)
     finally:
         thaw(context, container)
     stats = f"{folder}/checkpoint/stats-dump"
     if os.path.exists(stats):
         os.rename(stats, f"{folder}/stats-dump")
+
+
+def _copy_log(container: Container, folder: str) -> None:
+    """With all that the container has written: its monitor had CRIU's time to read the rest."""
+    if container.log_path:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copyfile(container.log_path, f"{folder}/container.log", follow_symlinks=False)
 
 
 def thaw(context: Context, container: Container) -> None:
@@ -187,9 +195,6 @@ def _write_facts(context: Context, container: Container, folder: str, status: di
     _write_json(f"{folder}/spec.dump", _spec(context, container))
     # Under the name that runc has for it: which pipes are to be replaced by the restored container's.
     _write_json(f"{folder}/checkpoint/descriptors.json", [_descriptor(own.pid, fd) for fd in (0, 1, 2)])
-    if container.log_path:
-        with contextlib.suppress(FileNotFoundError):
-            shutil.copyfile(container.log_path, f"{folder}/container.log", follow_symlinks=False)
 
 
 def _descriptor(pid: int, number: int) -> str:

@@ -56,7 +56,7 @@ async def _create(
         os.mkdir(f"{folder}/upper", 0o755)
         os.mkdir(f"{folder}/work", 0o700)
         if checkpoint is not None:
-            await checkpoint.place(folder, sandbox)
+            await checkpoint.place(container, folder)
         with context.store.db.transaction():
             for held in (image, *volumes):
                 context.images.hold(held.id, container.id)

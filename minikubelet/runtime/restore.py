@@ -28,6 +28,7 @@ from minikubelet.runtime.files import pod_hostname
 from minikubelet.runtime.models import Container, ContainerConfig, Restored, Sandbox
 
 _FIELD = "config.image"
+_LOG_MODE = 0o640
 _FACTS_SIZE = 1 << 20
 _UTS_MAGIC_SIZE = 8
 """Two numbers at the head of an image of CRIU's (criu/image.c, write_img_service)."""
@@ -70,12 +71,18 @@ class Checkpoint:
         restored = Restored(streams=self.streams)
         return msgspec.structs.replace(asked, image=image, annotations=annotations, restored=restored)
 
-    async def place(self, container_dir: str, sandbox: Sandbox) -> None:
-        """Put memory and changed files into the container's folder, which has an empty ``upper``."""
+    async def place(self, container: Container, container_dir: str) -> None:
+        """Put memory and changed files into the container's folder, which has an empty ``upper``.
+
+        The log goes on in a copy of the old one.
+        """
+        hostname = pod_hostname(container.sandbox.config)
         os.rename(f"{self.folder}/checkpoint", f"{container_dir}/checkpoint")
         for name in ("criu", "root"):
             os.mkdir(f"{container_dir}/{name}", 0o700)
-        await asyncio.to_thread(_rename_host, f"{container_dir}/checkpoint", pod_hostname(sandbox.config))
+        await asyncio.to_thread(_rename_host, f"{container_dir}/checkpoint", hostname)
+        if container.log_path:
+            await asyncio.to_thread(_copy_log, f"{self.folder}/container.log", container.log_path)
         layer = f"{self.folder}/rootfs-diff.tar"
         if os.path.exists(layer):
             fd = os.open(layer, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -190,6 +197,20 @@ def _read(folder: str, config: ContainerConfig) -> Checkpoint:
     if streams[:1] and streams[0].startswith("pipe:[") and not config.stdin:
         raise invalid("config.stdin", "the checkpointed program reads its standard input from a pipe")
     return Checkpoint(folder, facts, tuple(streams[:3]))
+
+
+def _copy_log(source: str, target: str) -> None:
+    """A log that is there already stays as it is."""
+    with (
+        contextlib.suppress(FileNotFoundError, FileExistsError),
+        open(source, "rb") as old,
+        open(target, "xb", opener=_open_log) as new,
+    ):
+        shutil.copyfileobj(old, new)
+
+
+def _open_log(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, _LOG_MODE)
 
 
 def _everything(folder: str) -> Iterator[tuple[str, int]]:

@@ -35,7 +35,7 @@ async def test_counting_goes_on_in_another_pod(node: Node, client: Client, tmp_p
     (tmp_path / "data").mkdir()
     mounts = [api.Mount(container_path="/data", host_path=str(tmp_path / "data"))]
     log = await _first(node, client, tmp_path, mounts)
-    last = int(_lines(log)[-1].split(" ", 3)[3])
+    old = len(_lines(log))
 
     (tmp_path / "new").mkdir()
     pod = await client.run_pod(client.pod_config(log_directory=str(tmp_path / "new"), hostname="newhost"))
@@ -45,10 +45,9 @@ async def test_counting_goes_on_in_another_pod(node: Node, client: Client, tmp_p
     await client.start(app)
 
     log = tmp_path / "new/app.log"
-    await asyncio.to_thread(wait_for, "lines after the restore", lambda: len(_lines(log)) >= 5)
+    await asyncio.to_thread(wait_for, "lines after the restore", lambda: len(_lines(log)) >= old + 5)
     numbers = [int(line.split(" ", 3)[3]) for line in _lines(log)]
-    assert 1 < numbers[0] <= last + 1
-    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    assert numbers == list(range(1, len(numbers) + 1))
     status = await client.status(app)
     assert status.state == api.CONTAINER_RUNNING
     assert status.annotations["restored"] == "true"
@@ -101,7 +100,7 @@ async def test_a_container_with_few_rights(node: Node, client: Client, tmp_path:
     linux.resources.oom_score_adj = 500
     mounts = [api.Mount(container_path="/data", host_path=str(tmp_path), readonly=True)]
     log = await _first(node, client, tmp_path, mounts, script=script, linux=linux)
-    last = int(_lines(log)[-1].split(" ", 3)[3])
+    old = len(_lines(log))
 
     (tmp_path / "new").mkdir()
     pod = await client.run_pod(client.pod_config(log_directory=str(tmp_path / "new")))
@@ -110,8 +109,7 @@ async def test_a_container_with_few_rights(node: Node, client: Client, tmp_path:
     app = await client.create(pod, config)
     await client.start(app)
     log = tmp_path / "new/app.log"
-    await asyncio.to_thread(wait_for, "lines after the restore", lambda: len(_lines(log)) >= 3)
-    assert 1 < int(_lines(log)[0].split(" ", 3)[3]) <= last + 1
+    await asyncio.to_thread(wait_for, "lines after the restore", lambda: len(_lines(log)) >= old + 3)
     facts = dict(line.split(":\t") for line in (await client.output(app, "cat /proc/1/status")).splitlines())
     assert facts["Uid"].split() == [str(user)] * 4
     assert (facts["CapBnd"], facts["NoNewPrivs"], facts["Seccomp"]) == ("0" * 16, "1", "2")
