@@ -76,7 +76,7 @@ def _bind(number: int, mount: MountConfig) -> Mount:
         flags.append("rro" if mount.recursive_read_only else "ro")
     return Mount(
         kind="bind",
-        source=host_path(f"{field}.host_path", mount.host_path),
+        source=_host_folder(f"{field}.host_path", mount.host_path),
         target=_target(field, mount),
         flags=flags,
         propagation=_PROPAGATION[mount.propagation],
@@ -106,8 +106,22 @@ def _target(field: str, mount: MountConfig) -> str:
     return target
 
 
+def _host_folder(field: str, path: str) -> str:
+    """The real path behind ``path``; a folder (0755) is made where nothing is.
+
+    CRI would have an error for what is missing. containerd and CRI-O make a folder, and manifests with a
+    hostPath that has no type rely on it.
+    """
+    if not os.path.lexists(path):
+        try:
+            os.makedirs(path, mode=0o755, exist_ok=True)
+        except OSError as exc:
+            raise invalid(field, f"{path!r} does not exist and can't be made: {exc.strerror}") from exc
+    return host_path(field, path)
+
+
 def host_path(field: str, path: str) -> str:
-    """The real path behind ``path`` on the host (CRI: links are followed, what is missing is an error)."""
+    """The real path behind ``path`` on the host; links are followed, what is missing is an error."""
     try:
         real = os.path.realpath(path, strict=True)
     except FileNotFoundError as exc:

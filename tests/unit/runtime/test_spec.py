@@ -132,11 +132,21 @@ class TestMounts:
         assert wanted["/a/b"].flags == ["ro"]
         assert wanted["/r"].flags == ["rro"]
 
-    def test_a_missing_host_path_names_its_field(self) -> None:
-        config = container_config(mounts=(MountConfig(container_path="/a", host_path="/no/such"),))
-        with pytest.raises(NodeError) as caught:
-            mounts.container_mounts(config, sandbox_config(), "/run/pod")
-        assert caught.value.field == "config.mounts[0].host_path"
+    def test_a_missing_host_path_becomes_a_folder(self, tmp_path: Path) -> None:
+        missing = tmp_path / "not/there"
+        config = container_config(mounts=(MountConfig(container_path="/a", host_path=str(missing)),))
+        made = mounts.container_mounts(config, sandbox_config(), "/run/pod")
+        assert str(missing) in [mount.source for mount in made] and missing.is_dir()
+
+    def test_a_host_path_that_cannot_be_names_its_field(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        (tmp_path / "dangling").symlink_to(tmp_path / "gone")
+        for path in (tmp_path / "file/below", tmp_path / "dangling"):
+            config = container_config(mounts=(MountConfig(container_path="/a", host_path=str(path)),))
+            with pytest.raises(NodeError) as caught:
+                mounts.container_mounts(config, sandbox_config(), "/run/pod")
+            assert caught.value.field == "config.mounts[0].host_path"
+        assert not (tmp_path / "gone").exists()
 
     def test_the_hosts_ipc_brings_the_hosts_shm(self) -> None:
         spaces = sandbox_config(namespaces=Namespaces(ipc="node"))
