@@ -56,11 +56,10 @@ class Known:
 
     def reason(self, case: str, path: str) -> str:
         """Why that difference is accepted; empty if it isn't."""
-        for pattern, reason in self.reasons.items():
-            if fnmatch.fnmatchcase(f"{case}: {path}", pattern.replace("[", "[[]")):
-                self.used.add(pattern)
-                return reason
-        return ""
+        where = f"{case}: {path}"
+        found = [each for each in self.reasons if fnmatch.fnmatchcase(where, each.replace("[", "[[]"))]
+        self.used.update(found)
+        return self.reasons[found[0]] if found else ""
 
 
 def unexplained(case: Case, upstream: dict[str, Any], ours: dict[str, Any], known: Known) -> list[str]:
