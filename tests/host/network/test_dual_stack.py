@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from minikubelet.base.errors import Code, NodeError
+from minikubelet.base.errors import Code, NodeError, StepError
 from minikubelet.network.pod_network import POD_SYSCTLS, Attachment, PodNetwork, PortMapping
 
 from .isolated import Namespace, can_connect, exchange, network, own_host, sh
@@ -258,6 +258,41 @@ async def test_host_addresses_that_lead_nowhere_are_refused(path: str) -> None:
             await attach(net, 1, PortMapping("tcp", 80, 8080, host_ip))
         assert error.value.code is Code.UNIMPLEMENTED and net.addresses(sandbox(1)) is None
         await net.close()
+
+
+@own_host
+async def test_a_firewall_that_drops_ipv6_forwarding_lets_pods_through(path: str) -> None:
+    other = outside()
+    other.run("ip", "route", "add", PREFIX, "via", "2001:db8:1::1")
+    sh("ip6tables", "-P", "FORWARD", "DROP")
+    net = network(path, ipv6=PREFIX)
+    await net.start()
+    pod, attachment = await attach(net, 1, PortMapping("tcp", 80, 8080))
+    with listen(other, 9000) as server:
+        reach(six(pod), server, "2001:db8:1::2", 9000)
+    with listen(pod, 80) as server:
+        reach(six(other), server, "2001:db8:1::1", 8080)
+        assert not can_connect(six(other), (attachment.ips[1], 80)), "the host's policy no longer holds"
+    await net.detach(sandbox(1))
+    await net.close()
+    net = network(path)  # off by now: what was put there goes all the same
+    await net.start()
+    await net.teardown()
+    assert sh("ip6tables", "-S", "FORWARD").split() == ["-P", "FORWARD", "DROP"]
+
+
+@own_host
+async def test_a_pod_that_switches_ipv6_off_is_refused(path: str) -> None:
+    net = network(path, ipv6=PREFIX)
+    await net.start()
+    pod = Namespace()
+    with pod.entered():
+        Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
+    with pytest.raises(StepError, match=r"configure eth0.*IPv6 is disabled"):
+        await net.attach(sandbox(1), pod.fd, pod.netlink.fileno(), [PortMapping("tcp", 80, 8080)])
+    assert net.addresses(sandbox(1)) is None
+    assert "mk100000" not in sh("ip", "link")
+    await net.close()
 
 
 def advertise(place: Namespace) -> None:
