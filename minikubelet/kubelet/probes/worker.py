@@ -178,6 +178,10 @@ class Worker:
             self._timer = self._clock.call_at(self._due, self._tick)
             self._take(outcome)
         elif not self.on_hold:
+            now = self._clock.time()
+            self._early = [
+                at for at in self._early if at > now
+            ]  # a slow attempt stands for those it outlasted
             self._timer = self._clock.call_at(self._early[0] if self._early else self._due, self._tick)
 
     async def _run(self) -> None:

@@ -350,6 +350,25 @@ async def test_early_failures_count_for_nothing(node: Node, monkeypatch: pytest.
     assert node.events == ["Unhealthy: Readiness probe failed: refused"] * 2
 
 
+async def test_a_slow_early_attempt_stands_for_those_it_outlasts(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[float] = []
+
+    async def slow(request: object, timeout: float) -> Outcome:
+        tried.append(round(node.clock.now - 1000, 3))
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        failure = Outcome(Verdict.FAILURE, "timeout")
+        node.clock.call_at(node.clock.now + 0.75, lambda: answer.set_result(failure))
+        return await answer
+
+    monkeypatch.setattr(http, "probe", slow)
+    node.add(readiness_probe=over_http(period_seconds=5))
+    await node.clock.run_for(4)
+    assert tried == [0.005, 0.8, 1.55]
+    assert node.events == ["Unhealthy: Readiness probe failed: timeout"]
+
+
 async def test_liveness_and_delayed_probes_are_not_early(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manager, "BREATH", 0.05)
     port = Port(node, opens=0)
