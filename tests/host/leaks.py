@@ -79,6 +79,9 @@ def _left_below(config: DaemonConfig) -> list[str]:
         "pod's run folder": f"{config.run}/pods",
         "container's layer": f"{config.root}/containers",
         "trash": f"{config.root}/trash",
+        "trash of the run folder": f"{config.run}/trash",
+        "what a CNI network knows of a pod": f"{config.root}/cni",
+        "kubelet's pod": f"{config.root}/kubelet/pods",
     }
     left = [
         f"{what}: {folder}/{name}"

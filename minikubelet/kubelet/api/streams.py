@@ -90,7 +90,10 @@ class _Streams:
         return web.Response(body=output, content_type="text/plain")
 
     async def checkpoint(self, request: web.Request) -> web.StreamResponse:
-        """Writes a container's state to a file on the node, and answers with its path."""
+        """Writes a container's state to a file on the node, and answers with its path.
+
+        Whatever the runtime's error is, it answers 500 as upstream's does; but 501 where it can't at all.
+        """
         facts = self._backend.node
         pod, name = self._pod(request), request.match_info["container"]
         if facts is None:
@@ -111,7 +114,8 @@ class _Streams:
             await self._backend.runtime.checkpoint_container(wish)
         except NodeError as exc:
             where = f"{pod.metadata.namespace}/{pod.metadata.name}/{name}"
-            raise NodeError(exc.code, f"checkpointing of {where} failed ({exc})") from None
+            code = exc.code if exc.code is Code.UNIMPLEMENTED else Code.INTERNAL
+            raise NodeError(code, f"checkpointing of {where} failed ({exc})") from None
         return web.json_response({"items": [location]})
 
 
