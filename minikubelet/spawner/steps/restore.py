@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from minikubelet.linux import mounts, namespaces
+from minikubelet.linux import mounts, namespaces, prctl
 from minikubelet.spawner.steps.base import Scene, Step
 from minikubelet.spawner.steps.process import announce, give_streams
 from minikubelet.wire.messages import StartContainer
@@ -65,6 +65,8 @@ class ExecuteCriu(Step):
             arguments += ["--external", f"mnt[{target}]:{self._request.layers_dir}{target}"]
         if scene.credentials is not None:
             give_streams(scene.credentials.uid)
+        if self._request.process.no_new_privs:
+            prctl.set_no_new_privileges()  # CRIU 3.17 doesn't restore it; what it makes inherits it
         announce(scene)
         os.execve(restore.criu, arguments, {"PATH": restore.path})
 
