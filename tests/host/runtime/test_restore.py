@@ -16,6 +16,7 @@ import pytest
 
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.linux.capabilities import names, of_process
+from minikubelet.linux.mounts import mount, unmount
 from tests.host.node import Node, wait_for
 from tests.host.runtime.client import Client, Refused
 from tests.host.runtime.test_checkpoint import criu
@@ -257,3 +258,23 @@ async def test_images_that_are_checkpoints(node: Node, client: Client, registry:
         await client.create(pod, config)
     assert name in call.details and "config.image" in call.details
     node.crictl("rmi", reference)
+
+
+@pytest.mark.usefixtures("criu")
+async def test_mounts_below_a_mount(node: Node, client: Client, tmp_path: Path) -> None:
+    """CRIU knows nothing of where they would come from now, and says so."""
+    (tmp_path / "data/below").mkdir(parents=True)
+    mount("below", str(tmp_path / "data/below"), "tmpfs", 0, "size=64k")
+    try:
+        mounts = [api.Mount(container_path="/data", host_path=str(tmp_path / "data"))]
+        await _first(node, client, tmp_path, mounts)
+        pod = await client.run_pod()
+        config = client.container_config("sh", mounts=mounts)
+        config.image.image = f"{tmp_path}/checkpoint.tar"
+        app = await client.create(pod, config)
+        with Refused(grpc.StatusCode.FAILED_PRECONDITION) as call:
+            await client.start(app)
+        assert "No mapping for" in call.details
+        assert (await client.status(app)).reason == "StartError"
+    finally:
+        unmount(str(tmp_path / "data/below"))
