@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 KNOWN_LACKS = Path(__file__).with_name("known_lacks.toml")
-LANES = ("unit", "host", "vm", "critest", "upstream", "differential")
+LANES = ("unit", "host", "vm", "critest", "critest-vm", "upstream", "differential")
 
 
 def known_lacks(lane: str) -> list[str]:

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.critest.expectations import Lack, apparmor_is_on, maps_users, v2_controllers, verdicts
+from tests.critest.expectations import (
+    DIGEST,
+    Lack,
+    apparmor_is_on,
+    lacks_of_vm,
+    maps_users,
+    v2_controllers,
+    verdicts,
+)
 from tests.critest.suite import Report, Spec, SuiteError, read_report
 
 JUNIT = """<testsuites><testsuite>
@@ -90,3 +98,15 @@ def test_the_host_is_asked_for_what_it_has(tmp_path: Path) -> None:
 )
 def test_kernels_with_user_namespaces_for_pods(release: str, answer: bool) -> None:
     assert maps_users(release) is answer
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["[k8s.io] AppArmor confines", "[k8s.io] Security Context UserNamespaces maps", "a spec OOMKilled"],
+)
+@pytest.mark.parametrize("status", ["skipped", "failed"])
+def test_in_the_vm_only_the_digest_may_be_missing(name: str, status: str) -> None:
+    digest = Spec("[k8s.io] Image public image with digest should be pulled and removed", "failed", "no such")
+    assert lacks_of_vm() == [DIGEST]
+    assert verdicts(Report([digest, PASSED]), lacks_of_vm()) == []
+    assert verdicts(Report([digest, Spec(name, status, "why")]), lacks_of_vm()) == [f"{status}: {name}: why"]
