@@ -127,6 +127,8 @@ def _check_asked(sandbox: Sandbox, config: ContainerConfig) -> None:
         raise unimplemented("restoring a container in a user namespace")
     if config.tty:
         raise unimplemented("restoring a container with a terminal")
+    if config.security.readonly_rootfs:  # with CRIU 3.17 it would come back writable
+        raise unimplemented("restoring a container with a read-only root")
 
 
 def _open(path: str) -> int:

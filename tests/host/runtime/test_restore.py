@@ -87,7 +87,7 @@ def _lines(log: Path) -> list[str]:
 
 @pytest.mark.usefixtures("criu")
 async def test_a_container_with_few_rights(node: Node, client: Client, tmp_path: Path) -> None:
-    """User, capabilities, seccomp filter and read-only root come back; a daemon may come and go."""
+    """User, capabilities, seccomp filter and read-only mounts come back; a daemon may come and go."""
     # CRIU reads other users' limits, for which it takes a capability that this machine may lack (prlimit(2)).
     user = 1234 if "CAP_SYS_RESOURCE" in names(of_process()["effective"]) else 0
     script = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; [ $i -lt 1000000 ] || exit; done"
@@ -95,7 +95,7 @@ async def test_a_container_with_few_rights(node: Node, client: Client, tmp_path:
     secure = linux.security_context
     secure.namespace_options.pid = api.CONTAINER
     secure.run_as_user.value = user
-    secure.readonly_rootfs = secure.no_new_privs = True
+    secure.no_new_privs = True
     secure.seccomp.profile_type = api.SecurityProfile.RuntimeDefault
     secure.capabilities.drop_capabilities.append("ALL")
     linux.resources.oom_score_adj = 500
@@ -115,8 +115,8 @@ async def test_a_container_with_few_rights(node: Node, client: Client, tmp_path:
     assert facts["Uid"].split() == [str(user)] * 4
     assert (facts["CapBnd"], facts["NoNewPrivs"], facts["Seccomp"]) == ("0" * 16, "1", "2")
     assert await client.output(app, "cat /proc/1/oom_score_adj") == "500"
-    assert await client.output(app, "touch /x /data/x 2>/dev/null || echo no") == "no"
-    assert await client.output(app, "grep -c ' / / ro' /proc/1/mountinfo") == "1"
+    for target in ("/data", "/proc/sys", "/sys/fs/cgroup"):
+        assert await client.output(app, f"grep -c ' {target} ro' /proc/1/mountinfo") == "1"
 
     await asyncio.to_thread(node.kill)
     await asyncio.to_thread(node.start)
@@ -231,6 +231,11 @@ async def test_pods_that_can_not_be_restored_into(client: Client, tmp_path: Path
         await client.create(pod, config)
     assert "terminal" in call.details
     config.tty = False
+    config.linux.security_context.readonly_rootfs = True
+    with Refused(grpc.StatusCode.UNIMPLEMENTED) as call:
+        await client.create(pod, config)
+    assert "read-only root" in call.details
+    config.linux.security_context.readonly_rootfs = False
     config.linux.security_context.namespace_options.pid = api.POD
     linux = api.LinuxPodSandboxConfig()
     linux.security_context.namespace_options.pid = api.POD
