@@ -72,7 +72,7 @@ def lacks_of_host() -> list[Lack]:
 
 
 def lacks_of_vm() -> list[Lack]:
-    """What minikubelet can't pass in the VM of scripts/test critest-vm, whatever its kernel says of itself."""
+    """What minikubelet can't pass in the VM of scripts/test critest-vm, whatever its kernel says."""
     return [DIGEST]
 
 
