@@ -63,7 +63,36 @@ def _is_loopback(server: str) -> bool:
 
 
 def pod_dns(pod: Pod, config: KubeletConfig) -> api.DNSConfig:
-    """The DNS configuration of a sandbox. ClusterFirst without a cluster's DNS is the node's."""
+    """The DNS configuration of a sandbox, within the limits of resolvers. Raises OSError."""
+    resolver = _resolver(pod, config)
+    return api.DNSConfig(
+        servers=resolver.servers[:MAX_NAMESERVERS],
+        searches=_fit(resolver.searches),
+        options=resolver.options,
+    )
+
+
+def omissions(pod: Pod, config: KubeletConfig) -> list[str]:
+    """What :func:`pod_dns` left out, told as upstream's events do. Raises OSError."""
+    resolver, applied = _resolver(pod, config), pod_dns(pod, config)
+    told = []
+    if len(applied.searches) < len(resolver.searches):
+        line = " ".join(applied.searches)
+        told.append(
+            "Search Line limits were exceeded, some search paths have been omitted, "
+            f"the applied search line is: {line}"
+        )
+    if len(applied.servers) < len(resolver.servers):
+        line = " ".join(applied.servers)
+        told.append(
+            "Nameserver limits were exceeded, some nameservers have been omitted, "
+            f"the applied nameserver line is: {line}"
+        )
+    return told
+
+
+def _resolver(pod: Pod, config: KubeletConfig) -> Resolver:
+    """All that is asked for. ClusterFirst without a cluster's DNS is the node's."""
     policy = pod.spec.dns_policy
     cluster = policy == "ClusterFirstWithHostNet" or (policy == "ClusterFirst" and not pod.spec.host_network)
     if policy == "None":
@@ -79,11 +108,7 @@ def pod_dns(pod: Pod, config: KubeletConfig) -> api.DNSConfig:
         given = [f"{o.name}:{o.value}" if o.value is not None else o.name for o in extra.options]
         names = {option.partition(":")[0] for option in given}
         resolver.options = [o for o in resolver.options if o.partition(":")[0] not in names] + given
-    return api.DNSConfig(
-        servers=resolver.servers[:MAX_NAMESERVERS],
-        searches=_fit(resolver.searches),
-        options=resolver.options,
-    )
+    return resolver
 
 
 def _cluster(pod: Pod, config: KubeletConfig) -> Resolver:

@@ -18,6 +18,7 @@ from minikubelet.kubelet import podfiles, runtime_class
 from minikubelet.kubelet.admission import Rejection
 from minikubelet.kubelet.checkpoint import Failure
 from minikubelet.kubelet.cri_config import sandbox_config
+from minikubelet.kubelet.dns import omissions
 from minikubelet.kubelet.environment import ContainerConfigError
 from minikubelet.kubelet.events import NORMAL, WARNING
 from minikubelet.kubelet.node import Node
@@ -269,6 +270,8 @@ class PodWorker:
             parent = node.cgroups.parent(self.pod)
             users = await state.user_namespace()
             config = sandbox_config(self.pod, node.config, plan.attempt, parent, users)
+            for told in omissions(self.pod, node.config):
+                node.events.pod(self.pod, WARNING, "DNSConfigForming", told)
             os.makedirs(config.log_directory, 0o755, exist_ok=True)
             sandbox_id = await node.client.run_pod_sandbox(config, handler)
             await node.lifecycle.refresh_sandbox(sandbox_id)
