@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from minikubelet.kubelet import sysctls
 from minikubelet.kubelet.objects import Container, LifecycleHandler, Pod, Probe
+from minikubelet.kubelet.objects.base import Quantity
 from minikubelet.kubelet.objects.containers import EphemeralContainer, HTTPGetAction
 from minikubelet.kubelet.objects.podspec import PodSecurityContext, PodSpec
+from minikubelet.kubelet.objects.quantity import canonical
 from minikubelet.kubelet.objects.volumes import DownwardAPIVolumeFile, EmptyDirVolumeSource, Volume
 
 TERMINATION_GRACE_PERIOD = 30
@@ -54,7 +58,8 @@ def _container(container: Container | EphemeralContainer, host_network: bool) ->
         if host_network and not port.host_port:
             port.host_port = port.container_port
     resources = container.resources
-    resources.requests = {**resources.limits, **resources.requests}
+    resources.limits = _quantities(resources.limits)
+    resources.requests = {**resources.limits, **_quantities(resources.requests)}
     for variable in container.env:
         if variable.value_from and variable.value_from.field_ref:
             variable.value_from.field_ref.api_version = variable.value_from.field_ref.api_version or "v1"
@@ -65,6 +70,15 @@ def _container(container: Container | EphemeralContainer, host_network: bool) ->
         for hook in (container.lifecycle.post_start, container.lifecycle.pre_stop):
             if hook is not None:
                 _handler(hook)
+
+
+def _quantities(given: dict[str, Quantity]) -> dict[str, Quantity]:
+    """Quantities as the API writes them; what is none stays, for validation to name."""
+    shown = dict(given)
+    for name, amount in given.items():
+        with contextlib.suppress(ValueError):
+            shown[name] = canonical(amount)
+    return shown
 
 
 def _probe(probe: Probe) -> None:

@@ -14,6 +14,9 @@ _DECIMAL = {"n": Fraction(1, 10**9), "u": Fraction(1, 10**6), "m": Fraction(1, 1
     prefix: Fraction(1000**power) for power, prefix in enumerate("kMGTPE", 1)
 }
 _MULTIPLIERS = _BINARY | _DECIMAL
+_EXPONENT = re.compile(r"[eE][+-]?\d+\Z")
+_POWERS = ["n", "u", "m", "", *"kMGTPE"]
+_BILLION = 10**9
 _LONGEST = 64
 
 
@@ -40,6 +43,28 @@ def whole(quantity: Quantity) -> int:
 def milli(quantity: Quantity) -> int:
     """The value in thousandths (millicores), rounded up."""
     return math.ceil(parse(quantity) * 1000)
+
+
+def canonical(quantity: Quantity) -> str:
+    """The one way to write a quantity, as the API shows it: ``0.05`` as ``50m``, ``1.5Mi`` as ``1536Ki``.
+
+    The notation (binary, decimal, exponent) stays, but for binary ones below 1Ki or with a fraction of a byte;
+    what is finer than a billionth is rounded up (api/resource, CanonicalizeBytes). Raises ValueError for
+    anything that is not a quantity.
+    """
+    value = parse(quantity)
+    sign, size = ("-", -value) if value < 0 else ("", value)
+    size = Fraction(math.ceil(size * _BILLION), _BILLION)
+    if str(quantity).endswith("i") and size >= 1024 and size.denominator == 1:
+        return sign + binary(int(size))
+    power, number = -3, math.ceil(size * _BILLION)
+    while number and number % 1000 == 0 and power < len(_POWERS) - 4:
+        power, number = power + 1, number // 1000
+    if not number:
+        return "0"
+    if _EXPONENT.search(str(quantity)):
+        return f"{sign}{number}e{power * 3}" if power else f"{sign}{number}"
+    return f"{sign}{number}{_POWERS[power + 3]}"
 
 
 def binary(value: int) -> str:
