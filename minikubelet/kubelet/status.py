@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from minikubelet.base import clock
-from minikubelet.kubelet.defaults import is_sidecar
+from minikubelet.kubelet.defaults import all_containers, is_sidecar
 from minikubelet.kubelet.demands import Amounts, pod_limits, pod_requests
 from minikubelet.kubelet.objects import Container, ContainerStatus, Pod, PodStatus
 from minikubelet.kubelet.objects.base import Quantity
@@ -28,7 +28,7 @@ from minikubelet.kubelet.objects.podstatus import (
     PodIP,
     VolumeMountStatus,
 )
-from minikubelet.kubelet.objects.quantity import binary
+from minikubelet.kubelet.objects.quantity import binary, decimal, whole
 from minikubelet.kubelet.observed import ObservedContainer, PodView
 from minikubelet.kubelet.plan import is_initialized, needs_start, should_restart
 from minikubelet.kubelet.resources import qos_class
@@ -115,20 +115,33 @@ def _pod_level(pod: Pod, status: PodStatus) -> None:
     """The sums over all containers, as upstream shows them for the pod as a whole."""
     if not (status.container_statuses or status.init_container_statuses):
         return
-    requests, limits = _quantities(pod_requests(pod)), _quantities(pod_limits(pod))
+    lists = [each for each in (pod.spec.resources, *(c.resources for c in all_containers(pod.spec))) if each]
+    limits = _quantities(pod_limits(pod), [each.limits for each in lists])
+    requests = _quantities(pod_requests(pod), [{**each.limits, **each.requests} for each in lists])
     status.allocated_resources = requests
     if requests or limits:
         status.resources = ResourceRequirements(requests=requests, limits=limits)
 
 
-def _quantities(amounts: Amounts) -> dict[str, Quantity]:
+def _quantities(amounts: Amounts, given: Sequence[Mapping[str, Quantity]]) -> dict[str, Quantity]:
+    """Sums, each in the notation of the first amount in it."""
     shown: dict[str, Quantity] = {}
     for name, value in amounts.items():
         if name == "cpu":
             shown[name] = f"{value}m" if value % 1000 else str(value // 1000)
         else:
-            shown[name] = binary(value)
+            first = next((each[name] for each in given if name in each), "")
+            shown[name] = binary(value) if str(first).endswith("i") else decimal(value)
     return shown
+
+
+def _as_applied(resources: ResourceRequirements) -> ResourceRequirements:
+    """What a running container is held to: its memory limit as upstream shows it, the runtime's bytes."""
+    memory = resources.limits.get("memory")
+    if memory is None:
+        return resources
+    limits = {**resources.limits, "memory": binary(whole(memory))}
+    return msgspec.structs.replace(resources, limits=limits)
 
 
 # --- containers ----------------------------------------------------------------------------------------
@@ -159,10 +172,9 @@ def _container_status(
         return status
     status.state = _state(latest, known.runtime_name)
     status.allocated_resources = dict(container.resources.requests)
-    own = (
-        known.actuated.get(container.name, container.resources) if latest.is_running else container.resources
-    )
-    status.resources = own
+    status.resources = container.resources
+    if latest.is_running:
+        status.resources = _as_applied(known.actuated.get(container.name, container.resources))
     if latest.user is not None:
         uid, gid, groups = latest.user
         status.user = ContainerUser(

@@ -48,9 +48,9 @@ def milli(quantity: Quantity) -> int:
 def canonical(quantity: Quantity) -> str:
     """The one way to write a quantity, as the API shows it: ``0.05`` as ``50m``, ``1.5Mi`` as ``1536Ki``.
 
-    The notation (binary, decimal, exponent) stays, but for binary ones below 1Ki or with a fraction of a byte;
-    what is finer than a billionth is rounded up (api/resource, CanonicalizeBytes). Raises ValueError for
-    anything that is not a quantity.
+    The notation (binary, decimal, exponent) stays, but for binary ones below 1Ki or with a fraction of a
+    byte; what is finer than a billionth is rounded up (api/resource, CanonicalizeBytes). Raises ValueError
+    for anything that is not a quantity.
     """
     value = parse(quantity)
     sign, size = ("-", -value) if value < 0 else ("", value)

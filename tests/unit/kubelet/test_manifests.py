@@ -221,7 +221,7 @@ def test_defaults_are_upstreams() -> None:
     )
     assert [c.image_pull_policy for c in spec.containers] == ["Always", "IfNotPresent", "IfNotPresent"]
     b = spec.containers[1]
-    assert b.resources.requests == {"cpu": 1} and b.ports[0].protocol == "TCP"
+    assert b.resources.requests == {"cpu": "1"} and b.ports[0].protocol == "TCP"
     assert b.termination_message_path == "/dev/termination-log" and b.termination_message_policy == "File"
     probe = b.readiness_probe
     assert probe is not None and probe.http_get is not None

@@ -70,6 +70,19 @@ def test_phases(policy: str, containers: list[ObservedContainer], phase: str) ->
     assert make_status(pod, view(*containers), all_good(*containers), NOW).phase == phase
 
 
+def test_amounts_keep_their_notation_and_a_running_container_shows_bytes() -> None:
+    amounts = {"limits": {"cpu": "1", "memory": "100M"}, "requests": {"cpu": "50m", "memory": "1536Ki"}}
+    pod = make_pod("web", {"name": "a", "resources": amounts}, {"name": "b", "resources": amounts})
+    both = (container("a"), container("b", EXITED, 1))
+    status = make_status(pod, view(*both), all_good(*both), NOW)
+    assert status.resources is not None
+    assert status.resources.limits == {"cpu": "2", "memory": "200M"}
+    assert status.resources.requests == {"cpu": "100m", "memory": "3Mi"} == status.allocated_resources
+    running, exited = (each.resources for each in status.container_statuses)
+    assert running is not None and running.limits == {"cpu": "1", "memory": "100000000"}
+    assert exited is not None and exited.limits == {"cpu": "1", "memory": "100M"}
+
+
 def test_a_waiting_reason_moves_the_last_run_to_last_state() -> None:
     pod = make_pod("web", {"name": "a"})
     known = Known(waiting={"a": Waiting("CrashLoopBackOff", "back-off 10s")}, restarts={"a": 4})
@@ -178,6 +191,12 @@ INIT = [{"name": "i"}, {"name": "s", "restartPolicy": "Always"}, {"name": "j"}]
             view(container("a"), container("b")),
             Health("a"),
             (False, False, ["a"], [], []),
+        ),
+        (
+            {"restartPolicy": "Never"},
+            view(container("a", EXITED), container("b")),
+            Health("b"),
+            (False, True, [], [], []),
         ),
         (
             {"restartPolicy": "Never"},

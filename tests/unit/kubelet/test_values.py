@@ -15,7 +15,7 @@ from minikubelet.kubelet.backoff import Backoff, spell
 from minikubelet.kubelet.config import KubeletConfig
 from minikubelet.kubelet.cri_config import sandbox_config
 from minikubelet.kubelet.defaults import apply_defaults
-from minikubelet.kubelet.dns import pod_dns
+from minikubelet.kubelet.dns import omissions, pod_dns
 from minikubelet.kubelet.environment import (
     ContainerConfigError,
     Known,
@@ -28,7 +28,7 @@ from minikubelet.kubelet.environment import (
 )
 from minikubelet.kubelet.lookups import ConfigMapContent, NoLookups, SecretContent
 from minikubelet.kubelet.objects import Pod
-from minikubelet.kubelet.objects.quantity import milli, parse, whole
+from minikubelet.kubelet.objects.quantity import canonical, milli, parse, whole
 from minikubelet.kubelet.objects.volumes import ResourceFieldSelector
 from minikubelet.kubelet.resources import linux_resources, oom_score_adj, qos_class, quota, shares
 from minikubelet.kubelet.security import container_security, sandbox_security
@@ -68,6 +68,31 @@ def test_quantities(quantity: str | int, value: float) -> None:
 def test_what_is_no_quantity(text: str) -> None:
     with pytest.raises(ValueError, match="is not a quantity"):
         parse(text)
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("0.05", "50m"),
+        (1.0, "1"),
+        ("1000m", "1"),
+        ("1.5Mi", "1536Ki"),
+        ("1024Ki", "1Mi"),
+        ("0.5Ki", "512"),
+        ("1.0001Ki", "1024102400u"),
+        ("100000000", "100M"),
+        ("1e8", "100e6"),
+        ("1E3", "1e3"),
+        ("12E", "12E"),
+        ("1000E", "1000E"),
+        ("0.1n", "1n"),
+        ("-2000", "-2k"),
+        ("0Gi", "0"),
+    ],
+)
+def test_quantities_are_shown_in_one_way(written: str | float, shown: str) -> None:
+    assert canonical(written) == shown
+    assert canonical(shown) == shown
 
 
 def test_quantities_round_up() -> None:
@@ -312,6 +337,18 @@ def test_dns_policies(tmp_path: Path) -> None:
         "edns0",
         "ndots:3",
     ]
+
+
+def test_what_resolvers_have_no_room_for_is_told(tmp_path: Path) -> None:
+    config = KubeletConfig(resolv_conf=str(tmp_path / "none"))
+    servers = [f"192.0.2.{number}" for number in range(1, 5)]
+    searches = [f"{number}.{'x' * 60}.example" for number in range(33)]
+    fits = {"dnsPolicy": "None", "dnsConfig": {"nameservers": servers[:3], "searches": searches[:5]}}
+    assert omissions(pod_of(fits), config) == []
+    pod = pod_of({"dnsPolicy": "None", "dnsConfig": {"nameservers": servers, "searches": searches}})
+    search, nameserver = omissions(pod, config)
+    assert search.endswith("the applied search line is: " + " ".join(pod_dns(pod, config).searches))
+    assert nameserver.endswith("the applied nameserver line is: 192.0.2.1 192.0.2.2 192.0.2.3")
 
 
 def test_host_names(tmp_path: Path) -> None:
