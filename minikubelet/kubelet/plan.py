@@ -204,3 +204,4 @@ def _plan_regular(pod: Pod, view: PodView, health: Health, plan: Plan) -> None:
         # Nothing regular is left to run, so sidecars have nothing to serve.
         plan.stop_pod = True
         plan.start_init.clear()
+        plan.kill.clear()  # stopping the pod stops them, once and with the pod's grace period
