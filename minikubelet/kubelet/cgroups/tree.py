@@ -33,6 +33,8 @@ class CgroupTree:
         self._config = config
         self._mount = mount
         self._fallback = fallback
+        root = "" if config.cgroups_per_qos else "/" + config.cgroup_root.strip("/")
+        self._plain_root = root.rstrip("/")
         self._top = "/" + os.path.normpath(f"{config.cgroup_root}/kubepods").strip("/")
         self._burstable: dict[str, Pod] = {}
         self._written: dict[str, dict[str, str]] = {}
@@ -77,7 +79,7 @@ class CgroupTree:
     def parent(self, pod: Pod) -> str:
         """The cgroup_parent of the pod's sandbox."""
         if not self.enabled:
-            return self._fallback
+            return self._fallback or self._plain_root
         quality = _FOLDERS.get(qos_class(pod), "")
         if self._systemd:
             middle = f"-{quality.strip('/')}" if quality else ""

@@ -33,6 +33,7 @@ async def test_sigpwr_ends_pods_by_priority(endpoint: str, tmp_path: Path) -> No
         "shutdownGracePeriod": "30s",
         "shutdownGracePeriodCriticalPods": "10s",
         "cgroupsPerQOS": False,
+        "cgroupRoot": CGROUP_PARENT,
         "enforceNodeAllocatable": [],
         "enableServer": False,
     }

@@ -221,6 +221,16 @@ def test_what_cri_has_no_field_for_goes_by_file(
     assert dict(made_resources.linux_resources(pod, pod.spec.containers[0], config).unified) == expected
 
 
+def test_without_qos_cgroups_pods_go_below_the_cgroup_root(tmp_path: Path) -> None:
+    pod = make_pod("web")
+    for root, parent in (("/", ""), ("/node", "/node"), ("node/", "/node")):
+        made = tree(tmp_path, cgroups_per_qos=False, cgroup_root=root)
+        made.start({"cpu": 2000})
+        assert made.parent(pod) == parent
+    assert tree(tmp_path, cgroup_root="/node").parent(pod) == "", "until it has been made"
+    assert sorted(each.name for each in tmp_path.iterdir() if each.is_dir()) == []
+
+
 def test_guaranteed_and_critical_pods_have_no_swap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(made_resources, "memory_is_controlled", lambda: True)
     monkeypatch.setattr(made_resources, "swap_is_controlled", lambda: True)
