@@ -56,6 +56,11 @@ class Case:
         return self.name.replace("/", "-")
 
     @property
+    def takes_port(self) -> bool:
+        """Whether its pod claims the one PORT of the host: two such pods fit on no node."""
+        return any("containerPort: PORT" in stage.text for stage in self.stages)
+
+    @property
     def length(self) -> float:
         """Roughly how many seconds it takes: the long ones are begun first."""
         slow = {"absent": 4.0, "waiting": 3.0, "restarts": 10.0}

@@ -52,9 +52,7 @@ class Runner:
         active: list[_Running] = []
         finished: list[_Running] = []
         while waiting or active:
-            room = AT_ONCE - len(active)
-            active += [self._start(each) for each in waiting[:room]]
-            waiting = waiting[room:]
+            self._start_some(waiting, active)
             pods = self._driver.pods()
             for running in active:
                 if not running.done:
@@ -68,6 +66,16 @@ class Runner:
         for running in finished:
             self._finish(running)
         return {running.case.name: running.result for running in finished}
+
+    def _start_some(self, waiting: list[Case], active: list[_Running]) -> None:
+        """Start as many as there is room for; those that need the host's port one after the other."""
+        for case in list(waiting):
+            if len(active) >= AT_ONCE:
+                break
+            if case.takes_port and any(each.case.takes_port for each in active):
+                continue
+            waiting.remove(case)
+            active.append(self._start(case))
 
     def _start(self, case: Case) -> _Running:
         folder = self._home / "d" / case.slug
