@@ -52,9 +52,13 @@ class KubeletConfig:
     remove_orphans: bool = True
     """Terminate and remove pods of the runtime that no manifest asks for."""
     seccomp_default: bool = False
+    """RuntimeDefault instead of Unconfined for containers that name no seccomp profile."""
     allowed_unsafe_sysctls: list[str] = field(default_factory=list)
     """Sysctls of pods beyond the safe ones: names, or beginnings that end in ``*``."""
-    """RuntimeDefault instead of Unconfined for containers that name no seccomp profile."""
+    credential_provider_config: str = ""
+    """File (or folder of files) of kind CredentialProviderConfig; empty: no credential provider is asked."""
+    credential_provider_bin_dir: str = ""
+    """Where the programs that it names are."""
     retry_period: float = 10.0
     """Seconds until a failed step (sandbox, volume, container configuration) is tried again."""
     backoff_initial: float = 10.0

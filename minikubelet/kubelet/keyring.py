@@ -1,4 +1,4 @@
-"""Credentials for pulls: from a pod's imagePullSecrets, then from the node's docker configuration.
+"""Credentials for pulls: a pod's imagePullSecrets, then the node's docker configuration and providers.
 
 Which fit an image, and in which order, is upstream's rule (pkg/credentialprovider/keyring.go): an entry names
 a host, maybe with a port and a path; labels of the host may hold wildcards; specific entries come first.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import fnmatch
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,9 @@ from typing import Any
 import msgspec
 
 from minikubelet.criapi import api_pb2 as api
+from minikubelet.kubelet.credential_providers import CredentialProviders
 from minikubelet.kubelet.events import WARNING, EventRecorder
+from minikubelet.kubelet.image_match import Entry, fits
 from minikubelet.kubelet.lookups import Lookups
 from minikubelet.kubelet.objects import Pod
 
@@ -29,18 +30,23 @@ _KEYS = {
     "kubernetes.io/dockercfg": ".dockercfg",
 }
 _LARGEST_FILE = 10 << 20
-Entry = tuple[str, api.AuthConfig]
-"""Host, port and path that credentials are for, and the credentials."""
 
 
 class Keyring:
     """One node's."""
 
-    def __init__(self, lookups: Lookups, events: EventRecorder, folders: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        lookups: Lookups,
+        events: EventRecorder,
+        folders: Sequence[str] = (),
+        providers: CredentialProviders | None = None,
+    ) -> None:
         """``folders`` hold the node's own ``config.json``; the first that is there counts."""
         self._lookups = lookups
         self._events = events
         self._folders = folders
+        self._providers = providers
 
     async def credentials(self, pod: Pod, image: str) -> list[api.AuthConfig]:
         """All that fit ``image``, in the order they are to be tried."""
@@ -61,7 +67,10 @@ class Keyring:
             )
             self._events.pod(pod, WARNING, "FailedToRetrieveImagePullSecret", message)
         place = _full(image)
-        return [*find(entries, place), *find(self._node_entries(), place)]
+        own = self._node_entries()
+        if self._providers is not None:
+            own += await self._providers.entries(_without_tag(place))
+        return [*find(entries, place), *find(own, place)]
 
     def _node_entries(self) -> list[Entry]:
         for folder in self._folders:
@@ -114,25 +123,11 @@ def _key(place: str) -> str:
 
 def find(entries: Sequence[Entry], image: str) -> Iterator[api.AuthConfig]:
     """Credentials that fit ``image``, the most specific first."""
-    fitting = [each for each in entries if _fits(each[0], image)]
+    fitting = [each for each in entries if fits(each[0], image)]
     if not fitting and _is_docker_hub(image):
         fitting = [each for each in entries if each[0] == _DOCKER_HUB]
     for _, credentials in sorted(fitting, key=lambda each: each[0], reverse=True):
         yield credentials
-
-
-def _fits(key: str, image: str) -> bool:
-    host, _, path = key.partition("/")
-    target, _, rest = image.partition("/")
-    name, _, port = host.partition(":")
-    target_name, _, target_port = target.partition(":")
-    labels, target_labels = name.split("."), target_name.split(".")
-    if port != target_port or len(labels) != len(target_labels):
-        return False
-    if path and not f"/{rest}".startswith(f"/{path}"):
-        return False
-    pairs = zip(labels, target_labels, strict=True)
-    return all(fnmatch.fnmatchcase(target_label, label) for label, target_label in pairs)
 
 
 def _full(image: str) -> str:
@@ -140,6 +135,12 @@ def _full(image: str) -> str:
     if not _is_docker_hub(image) or image.startswith(("docker.io/", _DOCKER_HUB + "/")):
         return image
     return f"docker.io/{image}" if "/" in image else f"docker.io/library/{image}"
+
+
+def _without_tag(image: str) -> str:
+    name = image.partition("@")[0]
+    head, colon, tag = name.rpartition(":")
+    return head if colon and "/" not in tag else name
 
 
 def _is_docker_hub(image: str) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 
 from minikubelet.base.errors import NodeError
 from minikubelet.criapi import api_pb2 as api
-from minikubelet.kubelet import orphans, podfiles, shutdown
+from minikubelet.kubelet import credential_providers, orphans, podfiles, shutdown
 from minikubelet.kubelet.addresses import node_addresses
 from minikubelet.kubelet.admission import Rejection
 from minikubelet.kubelet.backoff import Backoff
@@ -74,6 +74,9 @@ class Kubelet:
         self._lookups: Lookups = lookups or self.objects
         around = Around(self._lookups, self._allocatable, config.claims_dir)
         self._volumes: Volumes = volumes or VolumeManager(config.pods_dir, around=around)
+        self._providers = credential_providers.load(
+            config.credential_provider_config, config.credential_provider_bin_dir, self._clock
+        )
         self._node: Node | None = None
         self._workers: dict[str, PodWorker] = {}
         self._desired: dict[str, Pod] = {}
@@ -159,7 +162,8 @@ class Kubelet:
         )
         cache = RuntimeCache(clock)
         pulls = Backoff(config.backoff_initial, config.backoff_max, clock.monotonic)
-        keyring = Keyring(self._lookups, self.event_recorder, node_folders(config.root))
+        folders = node_folders(config.root)
+        keyring = Keyring(self._lookups, self.event_recorder, folders, self._providers)
         return Node(
             config=config,
             client=client,

@@ -43,8 +43,8 @@ OWN: tuple[OwnFlag, ...] = (
     OwnFlag("node-labels", MAP, "there is no Node object without an API server"),
     OwnFlag("pod-infra-container-image", note="the runtime chooses its pause program"),
     OwnFlag("runtime-cgroups", note="the service manager's business"),
-    OwnFlag("image-credential-provider-config", note="not implemented"),
-    OwnFlag("image-credential-provider-bin-dir", note="not implemented"),
+    OwnFlag("image-credential-provider-config", help="CredentialProviderConfig file, or folder of such"),
+    OwnFlag("image-credential-provider-bin-dir", help="folder of the credential providers' programs"),
     OwnFlag("container-runtime", note=_GONE),
     OwnFlag("network-plugin", note=_GONE),
     OwnFlag("cni-bin-dir", note=_GONE),
@@ -175,9 +175,19 @@ def _token_file(config: KubeletConfig, value: str) -> None:
     config.server.token_file = value
 
 
+def _providers(config: KubeletConfig, value: str) -> None:
+    config.credential_provider_config = value
+
+
+def _provider_programs(config: KubeletConfig, value: str) -> None:
+    config.credential_provider_bin_dir = value
+
+
 _SETTERS: dict[str, Callable[[KubeletConfig, str], None]] = {
     "node-ip": _node_ip,
     "hostname-override": _node_name,
     "cert-dir": _cert_dir,
     "token-auth-file": _token_file,
+    "image-credential-provider-config": _providers,
+    "image-credential-provider-bin-dir": _provider_programs,
 }

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -33,6 +33,7 @@ _KINDS: dict[str, type[Pod] | type[DataObject]] = {
     "PersistentVolume": PersistentVolume,
     "RuntimeClass": RuntimeClass,
 }
+T = TypeVar("T")
 _VERSIONS = {"RuntimeClass": "node.k8s.io/v1"}
 """apiVersion of what is not ``v1``."""
 _IGNORED = ("ServiceAccount", "Namespace", "Service")
@@ -190,9 +191,14 @@ def _object(document: Document) -> Pod | DataObject:
         others = ", ".join(f"{version} {each}" for each, version in _VERSIONS.items())
         message = f"{version} {kind} is not supported: only v1 {plain_kinds}, {others} are"
         raise ManifestError(message, field="kind", line=document.line(("kind",)))
-    plain = _without_nulls({key: value for key, value in data.items() if key != "status"}, document)
+    return convert({key: value for key, value in data.items() if key != "status"}, document, _KINDS[kind])
+
+
+def convert(data: Any, document: Document, kind: type[T]) -> T:
+    """The document's ``data`` as an object. Raises ManifestError with line and field path."""
+    plain = _without_nulls(data, document)
     try:
-        return msgspec.convert(plain, _KINDS[kind])
+        return msgspec.convert(plain, kind)
     except msgspec.ValidationError as exc:
         raise _explain(str(exc), plain, document) from None
 
