@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import minikubelet
 from minikubelet.base.clock import now_ns
-from minikubelet.base.errors import invalid
+from minikubelet.base.errors import invalid, unimplemented
 from minikubelet.cri import (
     filters,
     from_proto,
@@ -181,6 +181,8 @@ class RuntimeService:
     async def UpdateContainerResources(
         self, request: api.UpdateContainerResourcesRequest
     ) -> api.UpdateContainerResourcesResponse:
+        if request.HasField("windows"):
+            raise unimplemented("windows: resources of Windows containers")
         if not request.HasField("linux"):
             raise invalid("linux", "is missing")
         resources = from_proto.linux_resources(request.linux)

@@ -92,7 +92,12 @@ def may_lower_oom_score() -> bool:
 def note_oom_score(score: int) -> None:
     """Warn once when a lower oom_score_adj is asked for that this daemon can't set."""
     if score < 0 and not may_lower_oom_score():
-        _warn_once("lower oom_score_adj values are skipped: the daemon has no CAP_SYS_RESOURCE")
+        warn_of_oom_scores()
+
+
+def warn_of_oom_scores() -> None:
+    """A lower oom_score_adj is not in force. Once."""
+    _warn_once("lower oom_score_adj values are skipped: the daemon has no CAP_SYS_RESOURCE")
 
 
 def merge(current: LinuxResources, update: LinuxResources) -> LinuxResources:
@@ -100,9 +105,11 @@ def merge(current: LinuxResources, update: LinuxResources) -> LinuxResources:
     values = {
         name: getattr(update, name) or getattr(current, name)
         for name in LinuxResources.__struct_fields__
-        if name != "unified"
+        if name not in ("unified", "hugepages")
     }
-    return LinuxResources(**values, unified={**current.unified, **update.unified})
+    pages = {limit.page_size: limit for limit in (*current.hugepages, *update.hugepages)}
+    unified = {**current.unified, **update.unified}
+    return LinuxResources(**values, hugepages=tuple(pages.values()), unified=unified)
 
 
 def with_overhead(resources: LinuxResources | None, overhead: LinuxResources | None) -> LinuxResources:

@@ -1,12 +1,13 @@
-"""UpdateContainerResources: new values in the record and, while it runs, in its cgroup."""
+"""UpdateContainerResources: new values in the record, the cgroup, and the processes that run."""
 
 from __future__ import annotations
 
 from minikubelet.base.errors import StepError, precondition
+from minikubelet.linux import oom
 from minikubelet.linux.cgroup import files
 from minikubelet.runtime.context import Context
 from minikubelet.runtime.models import Container, ContainerState, LinuxResources
-from minikubelet.runtime.resources import merge
+from minikubelet.runtime.resources import merge, warn_of_oom_scores
 
 
 async def update_resources(context: Context, identifier: str, update: LinuxResources) -> None:
@@ -32,8 +33,12 @@ def put_in_force(context: Context, container: Container, resources: LinuxResourc
     """Give a container all of ``resources``, in one step. Raises NodeError, StepError naming the file."""
     values = context.enforcement.files(resources, f"container {container.id[:13]}", "linux")
     if container.state is ContainerState.RUNNING:
+        folder = context.cgroups.path + container.cgroup
         try:
-            files.write_all(context.cgroups.path + container.cgroup, values)
+            files.write_all(folder, values)
+            score = resources.oom_score_adj
+            if score != container.resources.oom_score_adj and not oom.set_scores(folder, score):
+                warn_of_oom_scores()
         except OSError as exc:
             raise StepError("write the cgroup setting", exc.errno or 0, str(exc.filename or "")) from exc
     container.status.resources = resources
