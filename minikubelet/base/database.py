@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import sqlite3
@@ -10,6 +11,10 @@ import time
 from collections.abc import Iterator, Sequence
 
 log = logging.getLogger(__name__)
+
+_RESERVE = 6 << 20
+"""Bytes of write-ahead log that are on the disk from the start. SQLite begins it anew after some 4 MiB, so
+that records can be changed and removed (which is what gives space back) while the disk is full."""
 
 
 class Database:
@@ -56,7 +61,17 @@ class Database:
         except BaseException:
             db.close()
             raise
+        self._reserve()
         return db
+
+    def _reserve(self) -> None:
+        """Zeros behind the log's last frame are no frame, and stay until the log gets there."""
+        with contextlib.suppress(OSError):
+            fd = os.open(f"{self.path}-wal", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.posix_fallocate(fd, 0, _RESERVE)
+            finally:
+                os.close(fd)
 
     def migrate(self, room: str, migrations: Sequence[str]) -> None:
         """Bring ``room``'s tables to ``len(migrations)``; each entry is one script of SQL statements."""
@@ -77,17 +92,26 @@ class Database:
         if self._db.in_transaction:
             yield
             return
-        self._db.execute("BEGIN IMMEDIATE")
+        self.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # SQLite itself has ended it where the disk is full
+                self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
 
     def execute(self, sql: str, parameters: Sequence[object] = ()) -> sqlite3.Cursor:
-        """Run one statement; outside :meth:`transaction` it commits by itself. Raises sqlite3.Error."""
-        return self._db.execute(sql, parameters)
+        """Run one statement; outside :meth:`transaction` it commits by itself.
+
+        Raises sqlite3.Error, or OSError ENOSPC when the disk is full.
+        """
+        try:
+            return self._db.execute(sql, parameters)
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                raise
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path) from exc
 
     def close(self) -> None:
         """Close the connection; a checkpoint folds the log into the file."""

@@ -58,7 +58,7 @@ def record_exit(context: Context, container: Container, status: ExitStatus) -> N
     own.message = status.message
     own.pid = 0
     own.start_ticks = 0
-    context.store.save_container(container)
+    context.store.settle(container)
     container.exited.set()
     log.debug("container %s has ended with code %d", container.id, status.exit_code)
     context.events.publish(EventKind.STOPPED, container.sandbox, container)
@@ -80,7 +80,7 @@ def record_start_error(context: Context, container: Container, message: str) -> 
     own.exit_code = START_ERROR_EXIT_CODE
     own.reason = "StartError"
     own.message = message
-    context.store.save_container(container)
+    context.store.settle(container)
     container.exited.set()
     context.events.publish(EventKind.STOPPED, container.sandbox, container)
     if context.plugins.active:
@@ -95,7 +95,7 @@ def record_not_ready(context: Context, sandbox: Sandbox, message: str = "") -> N
     sandbox.status.message = message
     sandbox.status.pid = 0
     sandbox.status.start_ticks = 0
-    context.store.save_sandbox(sandbox)
+    context.store.settle(sandbox)
     context.events.publish(EventKind.STOPPED, sandbox)
 
 

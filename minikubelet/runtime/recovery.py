@@ -145,7 +145,7 @@ def _adopt_container(context: Context, container: Container, report: ContainerRe
         status.user = report.user
         status.pid = report.pid
         status.start_ticks = report.start_ticks
-        context.store.save_container(container)
+        context.store.settle(container)
     if report.exit is not None:
         lifecycle.record_exit(context, container, report.exit)
     else:

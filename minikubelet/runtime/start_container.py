@@ -64,7 +64,7 @@ def _record(context: Context, container: Container, started: ContainerStarted) -
     status.user = started.user
     early, container.early_exit = container.early_exit, None
     if early is None:
-        context.store.save_container(container)
+        context.store.settle(container)
     context.events.publish(EventKind.STARTED, container.sandbox, container)
     if early is not None:
         record_exit(context, container, early)

@@ -73,7 +73,7 @@ async def release_network(context: Context, sandbox: Sandbox, netns: int = -1) -
         await context.network.detach(sandbox.id, netns)
         sandbox.status.released = True
         if sandbox.status.stopped_at:  # else it is about to be recorded
-            context.store.save_sandbox(sandbox)
+            context.store.settle(sandbox)
 
 
 async def detach(context: Context, sandbox: Sandbox) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Iterator
 
 import msgspec
@@ -48,6 +49,8 @@ class Store:
 
     def __init__(self, db: Database) -> None:
         self.db = db
+        self._owed: dict[str, Sandbox | Container] = {}
+        """What has changed and could not be recorded yet."""
         db.migrate("runtime", _MIGRATIONS)
 
     def add_sandbox(self, sandbox: Sandbox) -> None:
@@ -68,6 +71,22 @@ class Store:
     def save_sandbox(self, sandbox: Sandbox) -> None:
         """Record the sandbox's status."""
         self.db.execute("UPDATE sandboxes SET status=? WHERE id=?", (_encode(sandbox.status), sandbox.id))
+
+    def settle(self, item: Sandbox | Container) -> None:
+        """Record a status that is a fact already, such as an exit: never fails.
+
+        Where it can't be written (the disk is full), the next one takes it along; meanwhile monitors know it.
+        """
+        self._owed[item.id] = item
+        try:
+            for each in list(self._owed.values()):
+                if isinstance(each, Sandbox):
+                    self.save_sandbox(each)
+                else:
+                    self.save_container(each)
+                del self._owed[each.id]
+        except (OSError, sqlite3.Error) as exc:
+            log.error("the state of %d objects can't be recorded yet: %s", len(self._owed), exc)
 
     def delete_sandbox(self, sandbox_id: str) -> None:
         """Forget a sandbox and the containers still recorded under it."""
