@@ -79,8 +79,8 @@ async def exec_sync(context: Context, identifier: str, command: tuple[str, ...],
     process = exec_process(container, command)
     exec_id = new_id()[:32]
     ended: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
-    context.execs[exec_id] = ended
     sinks, theirs = _pipes()
+    context.execs[exec_id] = ended
     try:
         try:
             answer = monitor.begin_exec(exec_id, container.id, process, theirs)
@@ -136,9 +136,15 @@ def exec_process(
 
 
 def _pipes() -> tuple[list[_Sink], list[int]]:
-    null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-    out_ours, out_theirs = os.pipe2(os.O_CLOEXEC)
-    err_ours, err_theirs = os.pipe2(os.O_CLOEXEC)
+    fds = [os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)]
+    try:
+        for _ in range(2):
+            fds += os.pipe2(os.O_CLOEXEC)
+    except OSError:  # no descriptors are left: the fewer stay open now
+        for fd in fds:
+            os.close(fd)
+        raise
+    null, out_ours, out_theirs, err_ours, err_theirs = fds
     return [_Sink(out_ours), _Sink(err_ours)], [null, out_theirs, err_theirs]
 
 

@@ -63,21 +63,21 @@ async def open_exec(
     process = exec_process(container, command, tty=wanted.tty, stdin=wanted.stdin)
     exec_id = new_id()[:32]
     ended: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
-    context.execs[exec_id] = ended
     ours, theirs = ([-1, -1, -1], []) if wanted.tty else _pipes(wanted)
+    context.execs[exec_id] = ended
     try:
         answer = monitor.begin_exec(exec_id, container.id, process, theirs)
         _close(theirs)
         theirs = []
         _, received = await answer
+        if wanted.tty:
+            ours[1] = received[0]
+            ours[0] = os.dup(ours[1]) if wanted.stdin else -1
     except BaseException:
         context.execs.pop(exec_id, None)
         _close([*ours, *theirs])
         await _kill(monitor, exec_id)
         raise
-    if wanted.tty:
-        master = received[0]
-        ours = [os.dup(master) if wanted.stdin else -1, master, -1]
     _make_non_blocking(ours)
     return OpenStreams(
         wait=lambda: _exit_code(container, ended),
@@ -91,15 +91,20 @@ async def open_exec(
 
 def _pipes(wanted: Wanted) -> tuple[list[int], list[int]]:
     """([stdin, stdout, stderr] of ours, the same of the program's)."""
-    ours, theirs = [], []
-    for number, asked in enumerate((wanted.stdin, wanted.stdout, wanted.stderr)):
-        if not asked:
-            ours.append(-1)
-            theirs.append(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC))
-            continue
-        read, write = os.pipe2(os.O_CLOEXEC)
-        ours.append(write if number == 0 else read)
-        theirs.append(read if number == 0 else write)
+    ours: list[int] = []
+    theirs: list[int] = []
+    try:
+        for number, asked in enumerate((wanted.stdin, wanted.stdout, wanted.stderr)):
+            if not asked:
+                ours.append(-1)
+                theirs.append(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC))
+                continue
+            read, write = os.pipe2(os.O_CLOEXEC)
+            ours.append(write if number == 0 else read)
+            theirs.append(read if number == 0 else write)
+    except OSError:  # no descriptors are left: the fewer stay open now
+        _close([*ours, *theirs])
+        raise
     return ours, theirs
 
 

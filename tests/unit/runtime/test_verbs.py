@@ -29,6 +29,7 @@ from minikubelet.runtime.run_sandbox import run_sandbox
 from minikubelet.runtime.start_container import start_container
 from minikubelet.runtime.stop_container import stop_container
 from minikubelet.runtime.stop_sandbox import stop_sandbox
+from minikubelet.runtime.streams import Wanted, open_exec
 from minikubelet.runtime.update_resources import update_resources
 from minikubelet.wire import messages as wire
 from tests.unit.runtime.fakes import IMAGE_ID, FakeNode, container_config, sandbox_config
@@ -267,6 +268,32 @@ async def test_exec_that_outlives_its_timeout_is_killed(node: FakeNode) -> None:
         await exec_sync(node.context, container_id, ("sleep", "9"), 1)
     assert caught.value.code is Code.DEADLINE_EXCEEDED
     assert "KillExec" in node.spawner.monitors[0].names()
+    assert not node.context.execs
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_exec_without_descriptors_leaves_none_open(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    _, container_id = await running(node)
+    pipe2 = os.pipe2
+    made: list[tuple[int, int]] = []
+
+    def scarce(flags: int) -> tuple[int, int]:
+        if made:
+            raise OSError(errno.EMFILE, "Too many open files")
+        made.append(pipe2(flags))
+        return made[-1]
+
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr(os, "pipe2", scarce)
+    with pytest.raises(OSError, match="Too many open files"):
+        if stream:
+            await open_exec(node.context, container_id, ("true",), Wanted(False, True, True))
+        else:
+            await exec_sync(node.context, container_id, ("true",), 0)
+    monkeypatch.undo()
+    assert os.listdir("/proc/self/fd") == before
     assert not node.context.execs
 
 
