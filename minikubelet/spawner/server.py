@@ -15,6 +15,7 @@ from minikubelet.base.errors import StepError
 from minikubelet.linux import pidfd, prctl
 from minikubelet.spawner.host import Host
 from minikubelet.spawner.monitor import Monitor
+from minikubelet.spawner.notes import notes
 from minikubelet.spawner.pod import EXITS, SOCKET, failure_of
 from minikubelet.wire import channel
 from minikubelet.wire.messages import Message, MonitorSpawned, Reply, SpawnMonitor
@@ -164,6 +165,7 @@ def _live_as_monitor(host: Host, request: SpawnMonitor, cradle: Cradle) -> None:
         os.setsid()
         for fd, given in enumerate((host.null, cradle.log, cradle.log)):
             os.dup2(given, fd)
+        sys.stderr = notes(2)
         keep = [cradle.control.fileno(), cradle.listener.fileno(), *host.descriptors()]
         prctl.close_all_but([0, 1, 2, *keep])
         prctl.set_name(b"mk-monitor")
