@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -151,6 +153,23 @@ def _kill_pod_processes(node: Node, pod: str) -> None:
             continue
         if any(f"{node.run}/pods/{pod}" in link for link in links):
             os.kill(int(folder.name), 9)
+
+
+def test_a_bystander_has_the_pid_of_a_monitor(node: Node, busybox: str) -> None:
+    """PIDs are given again: who has one now isn't killed for what its former owner was."""
+    pod = node.run_pod("reused")
+    node.kill()
+    _kill_pod_processes(node, pod)
+    with subprocess.Popen(["sleep", "1000"]) as bystander:
+        statement = (
+            "UPDATE sandboxes SET status=json_set(CAST(status AS TEXT), '$.monitor_pid', ?) WHERE id=?"
+        )
+        with contextlib.closing(sqlite3.connect(node.root / "state.db")) as db, db:
+            assert db.execute(statement, (bystander.pid, pod)).rowcount == 1
+        node.start()
+        node.crictl("rmp", "--force", pod)
+        assert bystander.poll() is None
+        bystander.kill()
 
 
 def test_a_second_daemon_on_the_same_folders_is_refused(node: Node) -> None:
