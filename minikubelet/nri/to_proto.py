@@ -43,8 +43,17 @@ def sandbox_message(sandbox: Sandbox) -> nri.PodSandbox:
             pod_resources=_resources_or_none(status.resources or config.resources),
             cgroup_parent=config.cgroup_parent,
             cgroups_path=sandbox.cgroup,
+            namespaces=_namespaces(sandbox),
         ),
     )
+
+
+def _namespaces(sandbox: Sandbox) -> list[nri.LinuxNamespace]:
+    """The pod's network namespace while pause keeps it; none with the host's."""
+    status = sandbox.status
+    if sandbox.config.namespaces.network == "node" or status.stopped_at or not status.pid:
+        return []
+    return [nri.LinuxNamespace(type="network", path=f"/proc/{status.pid}/ns/net")]
 
 
 def container_message(container: Container, request: StartContainer | None) -> nri.Container:
