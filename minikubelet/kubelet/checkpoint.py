@@ -35,6 +35,8 @@ class Checkpoint(msgspec.Struct, omit_defaults=True):
     backoffs: dict[str, BackoffState] = msgspec.field(default_factory=dict)
     restarts: dict[str, int] = msgspec.field(default_factory=dict)
     """Highest restart count given out, by container."""
+    reset: dict[str, int] = msgspec.field(default_factory=dict)
+    """By container, the restart count of the one that was removed last so that all start over."""
     started: list[str] = msgspec.field(default_factory=list)
     """IDs of containers that were started (hook and startup probe done)."""
     ready: list[str] = msgspec.field(default_factory=list)

@@ -13,6 +13,7 @@ from minikubelet.kubelet.labels import container_hash
 from minikubelet.kubelet.manifests.static import CONFIG_HASH
 from minikubelet.kubelet.objects import Container, Pod
 from minikubelet.kubelet.observed import CREATED, UNKNOWN, ObservedContainer, ObservedSandbox, PodView
+from minikubelet.kubelet.restart_rules import reset_order, should_restart
 
 
 class Health(Protocol):
@@ -38,7 +39,7 @@ class Kill:
 
 @dataclass
 class Plan:
-    """The next steps, in the order they are done: kill, sandbox, init containers, containers."""
+    """The next steps, in the order they are done: reset, kill, sandbox, init containers, containers."""
 
     sandbox: ObservedSandbox | None = None
     """The sandbox to work in; None while there is none fit for it."""
@@ -46,24 +47,11 @@ class Plan:
     attempt: int = 0
     stop_pod: bool = False
     """Stop everything that runs, the sandbox included."""
+    reset: list[ObservedContainer] = field(default_factory=list)
+    """Containers to end and remove, in this order, before the pod starts over in its sandbox."""
     kill: list[Kill] = field(default_factory=list)
     start_init: list[Container] = field(default_factory=list)
     start: list[Container] = field(default_factory=list)
-
-
-def should_restart(pod: Pod, container: Container, exit_code: int) -> bool:
-    """Whether a container that ended is started again: its own rules and policy, else the pod's."""
-    if container.restart_policy is not None:
-        for rule in container.restart_policy_rules:
-            codes = rule.exit_codes
-            if rule.action == "Restart" and codes is not None:
-                inside = exit_code in codes.values
-                if inside == (codes.operator == "In"):
-                    return True
-        policy = container.restart_policy
-    else:
-        policy = pod.spec.restart_policy
-    return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
 
 
 def needs_start(pod: Pod, container: Container, seen: ObservedContainer | None) -> bool:
@@ -80,7 +68,9 @@ def is_initialized(pod: Pod, view: PodView) -> bool:
 
 def make_plan(pod: Pod, view: PodView, health: Health) -> Plan:
     """The next steps for ``pod``; an empty plan when there is nothing to do."""
-    plan = Plan(sandbox=view.sandbox)
+    plan = Plan(sandbox=view.sandbox, reset=reset_order(pod, view))
+    if plan.reset:
+        return plan
     if _sandbox_unfit(pod, view):
         _plan_sandbox(pod, view, plan)
         return plan

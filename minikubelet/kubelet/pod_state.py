@@ -99,6 +99,14 @@ class PodState:
             updated = self.node.clock.now_ns() - int(age * 1e9)
             self.memory.backoffs[container.name] = BackoffState(entry.delay, updated)
 
+    def note_reset(self, container: ObservedContainer) -> None:
+        """Remember that a container is removed so that all of the pod start over."""
+        name, count = container.name, container.restart_count
+        self.memory.reset[name] = max(count, self.memory.reset.get(name, count))
+        self.memory.restarts[name] = max(count, self.memory.restarts.get(name, count))
+        self.waiting.pop(name, None)
+        self.save()
+
     def _restore_backoffs(self) -> None:
         for name, state in self.memory.backoffs.items():
             age = max(0.0, (self.node.clock.now_ns() - state.updated) / 1e9)

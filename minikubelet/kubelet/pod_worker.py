@@ -230,6 +230,10 @@ class PodWorker:
             self._starter.prefetch(self._soon())
         if plan.stop_pod:
             await self._terminator.stop_pod(view, None)
+        for seen in plan.reset:
+            await self._terminator.reset(state.spec_of(seen.name) or Container(name=seen.name), seen)
+        if plan.reset:
+            return True
         for kill in plan.kill:
             probe = getattr(kill.spec, f"{kill.probe}_probe") if kill.probe else None
             grace = probe.termination_grace_period_seconds if probe else None
@@ -368,6 +372,7 @@ class PodWorker:
             started=started,
             ready=ready,
             restarts=state.memory.restarts,
+            reset=state.memory.reset,
             failure=state.failure,
             disrupted=state.disrupted or state.memory.failure is not None,
             resize=self._resizer.conditions(),

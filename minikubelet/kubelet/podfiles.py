@@ -38,6 +38,17 @@ def last_logged_attempt(config: KubeletConfig, pod: Pod, container: str) -> int:
     return max((int(match[1]) for name in names if (match := _LOG_FILE.match(name))), default=-1)
 
 
+def remove_logs_before(config: KubeletConfig, pod: Pod, container: str, attempt: int) -> None:
+    """Delete the logs, rotated ones too, of a container's runs before ``attempt``."""
+    folder = os.path.join(log_directory(config, pod), container)
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for name in os.listdir(folder):
+            match = _LOG_FILE.match(name)
+            if match and int(match[1]) < attempt:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(folder, name))
+
+
 def hostname(pod: Pod) -> str:
     """The host name inside the pod: 63 characters at most, never ending in a dash or dot."""
     name = pod.spec.hostname_override or pod.spec.hostname or pod.metadata.name

@@ -30,13 +30,15 @@ from minikubelet.kubelet.objects.podstatus import (
 )
 from minikubelet.kubelet.objects.quantity import binary, decimal, whole
 from minikubelet.kubelet.observed import ObservedContainer, PodView
-from minikubelet.kubelet.plan import is_initialized, needs_start, should_restart
+from minikubelet.kubelet.plan import is_initialized, needs_start
 from minikubelet.kubelet.resources import qos_class
+from minikubelet.kubelet.restart_rules import may_restart_all, restarts_all, should_restart
 
 PENDING = "Pending"
 RUNNING = "Running"
 SUCCEEDED = "Succeeded"
 FAILED = "Failed"
+RESTARTING_ALL = "RestartingAllContainers"
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class Known:
     """IDs of containers whose readiness is good."""
     restarts: Mapping[str, int] = field(default_factory=dict)
     """Restart counts remembered, for containers the runtime has lost."""
+    reset: Mapping[str, int] = field(default_factory=dict)
+    """By container, the restart count of the one that was removed so that all start over."""
     failure: Waiting | None = None
     """The pod as a whole has failed for this reason (deadline, rejected, evicted)."""
     disrupted: bool = False
@@ -90,7 +94,10 @@ def make_status(pod: Pod, view: PodView, known: Known, now_ns: int) -> PodStatus
     if known.failure is not None:
         status.phase, status.reason, status.message = FAILED, known.failure.reason, known.failure.message
     _addresses(pod, view, known, status)
-    conditions = [*_conditions(pod, view, status), *known.resize]
+    conditions = _conditions(pod, view, status)
+    if may_restart_all(pod):
+        conditions.append(_restarting_all(pod, view, status))
+    conditions += known.resize
     if known.disrupted:
         conditions.append(
             PodCondition(
@@ -164,8 +171,14 @@ def _container_status(
     status.volume_mounts = _mounts(container, latest)
     default = "PodInitializing" if pod.spec.init_containers else "ContainerCreating"
     waiting = known.waiting.get(container.name)
+    if container.name in known.reset:
+        status.last_state = _removed()
     if latest is None:
         status.state = _waiting(waiting or Waiting(default))
+        if container.name in known.reset and not is_initialized(pod, view):
+            status.restart_count = max(status.restart_count, known.reset[container.name] + 1)
+            if restarts_all(pod, view):
+                status.state = _waiting(Waiting(RESTARTING_ALL, _REMOVED))
         if is_init and not is_sidecar(container) and is_initialized(pod, view):
             status.state = _lost_init()
             status.ready = True
@@ -229,6 +242,16 @@ def _will_start(
 
 def _waiting(why: Waiting) -> ContainerState:
     return ContainerState(waiting=ContainerStateWaiting(reason=why.reason, message=why.message))
+
+
+def _removed() -> ContainerState:
+    """The last state of a container that the runtime no longer has, since all start over."""
+    return ContainerState(
+        terminated=ContainerStateTerminated(exit_code=137, reason=RESTARTING_ALL, message=_REMOVED)
+    )
+
+
+_REMOVED = "The container is removed because RestartAllContainers in place"
 
 
 def _lost_init() -> ContainerState:
@@ -308,6 +331,8 @@ def _tally_init(pod: Pod, container: Container, status: ContainerStatus, tally: 
         return False
     if ended.exit_code == 0:
         return False
+    if ended.reason == RESTARTING_ALL:
+        return False
     if not should_restart(pod, container, ended.exit_code):
         return True
     tally.pending_init += 1
@@ -332,7 +357,8 @@ def _tally_regular(pod: Pod, container: Container, status: ContainerStatus, tall
         tally.waiting += 1
         return
     tally.stopped += 1
-    tally.for_good += not should_restart(pod, container, ended.exit_code)
+    restarts = ended.reason == RESTARTING_ALL or should_restart(pod, container, ended.exit_code)
+    tally.for_good += not restarts
     tally.succeeded += status.state.terminated is not None and ended.exit_code == 0
 
 
@@ -378,12 +404,26 @@ def _initialized(pod: Pod, view: PodView, status: PodStatus) -> PodCondition:
         for container, each in zip(pod.spec.init_containers, status.init_container_statuses, strict=True)
         if not (each.started if is_sidecar(container) else each.ready)
     ]
-    if not incomplete or is_initialized(pod, view):
+    # Once initialized, a pod stays so, also while its init containers run once more.
+    before = any(each.type == "Initialized" and each.status == "True" for each in pod.status.conditions)
+    if not incomplete or before or is_initialized(pod, view):
         return PodCondition(type="Initialized", status="True")
     message = f"containers with incomplete status: {_list(incomplete)}"
     return PodCondition(
         type="Initialized", status="False", reason="ContainersNotInitialized", message=message
     )
+
+
+def _restarting_all(pod: Pod, view: PodView, status: PodStatus) -> PodCondition:
+    """KEP-5532."""
+    kind = "AllContainersRestarting"
+    if status.phase in (SUCCEEDED, FAILED):
+        reason = "PodCompleted" if status.phase == SUCCEEDED else "PodFailed"
+        return PodCondition(type=kind, status="False", reason=reason)
+    if not restarts_all(pod, view):
+        return PodCondition(type=kind, status="False")
+    message = "container exited with restart policy rule"
+    return PodCondition(type=kind, status="True", reason="RestartAllContainersStarted", message=message)
 
 
 def _containers_ready(pod: Pod, status: PodStatus) -> PodCondition:

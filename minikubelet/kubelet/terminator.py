@@ -119,6 +119,25 @@ class Terminator:
                 raise result
         await self._node.lifecycle.refresh_pod(self._state.pod.uid)
 
+    async def reset(self, container: Container, seen: ObservedContainer) -> None:
+        """End a container, without hook and grace, and remove it, so that the pod starts over (KEP-5532).
+
+        The log of the last run stays until the next such time. Raises NodeError.
+        """
+        state = self._state
+        state.note_reset(seen)
+        if not seen.has_exited:
+            message = f"Stopping container {seen.name}: all containers of the pod are restarted"
+            await self.kill(container, seen, message, grace=0)
+        try:
+            await self._node.client.remove_container(seen.id)
+        except NodeError as exc:
+            if exc.code is not Code.NOT_FOUND:
+                raise
+        self._node.cache.remove(seen.id)
+        self._node.probes.remove(state.pod.uid, seen.name)
+        podfiles.remove_logs_before(self._node.config, state.pod, seen.name, state.memory.reset[seen.name])
+
     async def remove_container(self, seen: ObservedContainer) -> None:
         """Remove a dead container with its log file. A failure is logged; the next pruning tries again."""
         try:

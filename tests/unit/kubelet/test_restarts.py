@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
+import grpc
 import pytest
 
-from tests.fake_cri import Behaviour
+from tests.fake_cri import Behaviour, CriError
 from tests.unit.kubelet.harness import Harness, make_pod
 
 
@@ -180,3 +184,100 @@ async def test_a_pod_over_its_deadline_is_stopped(harness: Harness) -> None:
         await harness.until(lambda: harness.pod().status.phase == "Failed")
         assert harness.pod().status.reason == "DeadlineExceeded"
         await harness.until(lambda: harness.cri.running() == [])
+
+
+ON_42 = {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}
+ALL_ON_42 = {"restartPolicy": "Never", "restartPolicyRules": [ON_42]}
+HOOKED = {"preStop": {"exec": {"command": ["bye"]}}}
+
+
+def all_restarting(harness: Harness) -> tuple[str, str]:
+    found = next(c for c in harness.pod().status.conditions if c.type == "AllContainersRestarting")
+    return found.status, found.reason
+
+
+async def restarted(harness: Harness, times: int) -> None:
+    await harness.until(lambda: harness.container("app").restart_count == times)
+    await harness.ready()
+
+
+async def test_a_rule_restarts_all_containers_in_their_sandbox(harness: Harness) -> None:
+    """Without backoff, grace and hooks; init containers run again; victims go before who asked for it."""
+    app, other = {"name": "app", **ALL_ON_42}, {"name": "other", "lifecycle": HOOKED}
+    side = {"name": "side", "restartPolicy": "Always"}
+    harness.cri.behaviours["init"] = Behaviour(exit_at_once=0)
+    async with harness.running():
+        pod = make_pod("web", app, other, initContainers=[{"name": "init"}, side], restartPolicy="Never")
+        harness.source.set(pod)
+        await harness.ready()
+        assert all_restarting(harness) == ("False", "")
+        first = {c.config.metadata.name: i for i, c in harness.cri.containers.items()}
+        for round_ in (1, 2, 3):
+            harness.cri.exit("app", 42)
+            await restarted(harness, round_)
+        names = ("init", "side", "app", "other")
+        assert [harness.container(name).restart_count for name in names] == [3, 3, 3, 3]
+        order = [r.container_id for r in harness.cri.called("RemoveContainer")][:4]
+        assert order == [first[name] for name in ("other", "init", "side", "app")]
+        for name in ("app", "other", "side", "init"):
+            last = harness.container(name).last_state.terminated
+            assert last is not None, name
+            assert (last.reason, last.exit_code) == ("RestartingAllContainers", 137), name
+        assert len(harness.cri.called("RunPodSandbox")) == 1
+        assert harness.cri.called("ExecSync") == []
+        assert {r.timeout for r in harness.cri.called("StopContainer")} == {2}
+        assert "BackOff" not in harness.reasons()
+        assert harness.pod().status.phase == "Running" and all_restarting(harness) == ("False", "")
+        harness.cri.exit("app", 0)
+        await harness.until(lambda: harness.container("app").state.terminated)
+        harness.cri.exit("other", 0)
+        await harness.until(lambda: harness.pod().status.phase == "Succeeded")
+        assert all_restarting(harness) == ("False", "PodCompleted")
+
+
+async def test_restarting_all_goes_on_after_the_kubelet_was_cut_off_in_between(harness: Harness) -> None:
+    app = {"name": "app", **ALL_ON_42}
+    async with harness.running():
+        harness.source.set(make_pod("web", app, {"name": "other"}))
+        await harness.ready()
+        harness.cri.gate["RemoveContainer"] = asyncio.Event()
+        harness.cri.exit("app", 42)
+        await harness.until(lambda: all_restarting(harness) == ("True", "RestartAllContainersStarted"))
+        await harness.until(lambda: harness.cri.called("RemoveContainer"))
+        assert harness.pod().status.phase == "Running" and harness.condition("Initialized") == "True"
+    harness.cri.gate.pop("RemoveContainer").set()
+    await harness.settle()
+    assert harness.cri.newest("app").status.exit_code == 42, "the one that asked is still there"
+    async with harness.running():
+        harness.source.set(make_pod("web", app, {"name": "other"}))
+        await harness.ready()
+        assert [harness.container(name).restart_count for name in ("app", "other")] == [1, 1]
+        last = harness.container("other").last_state.terminated
+        assert last is not None and last.reason == "RestartingAllContainers"
+
+
+async def test_logs_of_a_reset_container_stay_until_the_next_reset(harness: Harness) -> None:
+    async with harness.running():
+        harness.source.set(make_pod("web", {"name": "app", **ALL_ON_42}))
+        await harness.ready()
+        folder = Path(harness.kubelet.log_directory(harness.pod()), "app")
+        for round_ in (1, 2):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{round_ - 1}.log").write_text("words")
+            harness.cri.exit("app", 42)
+            await restarted(harness, round_)
+        assert [each.name for each in folder.iterdir()] == ["1.log"]
+
+
+async def test_a_container_that_cannot_be_removed_holds_the_restart_up(harness: Harness) -> None:
+    async with harness.running():
+        harness.source.set(make_pod("web", {"name": "app", **ALL_ON_42}))
+        await harness.ready()
+        harness.cri.fail_next["RemoveContainer"] = [CriError(grpc.StatusCode.INTERNAL, "busy")]
+        harness.cri.exit("app", 42)
+        await harness.until(lambda: "FailedSync" in harness.reasons())
+        await harness.settle()
+        assert len(harness.cri.called("RemoveContainer")) == 1, "not in a tight loop"
+        harness.clock.advance(harness.config.retry_period)
+        await harness.until(lambda: harness.container("app").restart_count == 1)
+        await harness.ready()
