@@ -18,6 +18,7 @@ from minikubelet.kubelet.cpumanager import manager as cpus
 from minikubelet.kubelet.cpumanager.manager import CpuManager
 from minikubelet.kubelet.cpumanager.topology import NotEnough, read_topology
 from minikubelet.kubelet.cri_client import CriClient
+from minikubelet.kubelet.defaults import is_sidecar
 from minikubelet.kubelet.devices.manager import DeviceManager, wanted_devices
 from minikubelet.kubelet.grpc_server import UnixServer
 from minikubelet.kubelet.objects import Container, Pod
@@ -138,8 +139,10 @@ class Allocations:
         return pr.PodResources(
             name=pod.metadata.name,
             namespace=pod.metadata.namespace,
+            # As upstream: ordinary init containers hand on what they have, listed it would count twice.
             containers=[
-                self._of_container(pod, each) for each in [*pod.spec.init_containers, *pod.spec.containers]
+                self._of_container(pod, each)
+                for each in [*filter(is_sidecar, pod.spec.init_containers), *pod.spec.containers]
             ],
         )
 

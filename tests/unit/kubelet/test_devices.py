@@ -127,10 +127,16 @@ async def test_what_was_given_outlives_the_daemon(harness: Harness, plugin: Devi
 async def test_init_containers_hand_their_devices_on(harness: Harness, plugin: DevicePlugin) -> None:
     limits = {"resources": {"limits": {RESOURCE: "2"}}}
     async with registered(harness, plugin):
-        harness.source.set(using("web", 3, initContainers=[{"name": "init", **limits}]))
+        inits = [{"name": "init", **limits}, {"name": "side", "restartPolicy": "Always"}]
+        harness.source.set(using("web", 3, initContainers=inits))
         await harness.until(lambda: harness.cri.running() == ["init"])
         harness.cri.exit("init")
         await harness.ready()
+        async with grpc.aio.insecure_channel(f"unix:{harness.folder}/pr.sock") as channel:
+            api = services.POD_RESOURCES.connect(channel)
+            listed = (await api.List(pr.ListPodResourcesRequest())).pod_resources
+        # What an init container hands on is counted once, and sidecars stay.
+        assert [each.name for each in listed[0].containers] == ["side", "app"]
         assert plugin.allocated[0] == ["w2", "w3"] and sorted(plugin.allocated[1]) == ["w1", "w2", "w3"]
 
 
