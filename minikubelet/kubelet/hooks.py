@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import replace
 
 from minikubelet.base.errors import NodeError
 from minikubelet.kubelet.cri_client import CriClient
 from minikubelet.kubelet.objects import Container, LifecycleHandler, Pod
 from minikubelet.kubelet.probes import http
 from minikubelet.kubelet.probes.outcome import ProbeError
+from minikubelet.kubelet.probes.ports import join_host_port
 
 HTTP_TIMEOUT = 3600.0
 """A hook's GET has no limit of its own; the pod's termination bounds it."""
+
+ASK_TIMEOUT = 5.0
+"""Seconds in which a server that is not one for TLS shows whether it is one for HTTP."""
 
 
 class HookFailed(Exception):
@@ -19,9 +25,18 @@ class HookFailed(Exception):
 
 
 async def run_hook(
-    client: CriClient, pod: Pod, container: Container, container_id: str, hook: LifecycleHandler, pod_ip: str
+    client: CriClient,
+    pod: Pod,
+    container: Container,
+    container_id: str,
+    hook: LifecycleHandler,
+    pod_ip: str,
+    fell_back: Callable[[str], None],
 ) -> None:
-    """Run one hook to its end. Raises HookFailed."""
+    """Run one hook to its end. Raises HookFailed.
+
+    ``fell_back`` hears, in words for an event, that an HTTPS hook was carried out over HTTP.
+    """
     name = f'for Container "{container.name}" in Pod "{pod.title}" failed'
     if hook.exec is not None:
         try:
@@ -37,10 +52,30 @@ async def run_hook(
     elif hook.http_get is not None:
         try:
             request = http.new_request(hook.http_get, container, pod_ip, "lifecycle")
-            await http.fetch(request, HTTP_TIMEOUT)
+            await _fetch(request, fell_back)
         except (http.RequestFailed, ProbeError) as exc:
             raise HookFailed(f"HTTP lifecycle hook ({hook.http_get.path}) {name} - error: {exc}") from None
     elif hook.sleep is not None:
         await asyncio.sleep(hook.sleep.seconds)
     else:
         raise HookFailed(f"Cannot run handler {name}: it says neither exec, httpGet nor sleep")
+
+
+async def _fetch(request: http.Request, fell_back: Callable[[str], None]) -> None:
+    """GET, over plain HTTP where the server answers TLS with it: hooks once ignored the scheme.
+
+    Raises http.RequestFailed, that of the first attempt if both fail; ProbeError.
+    """
+    try:
+        await http.fetch(request, HTTP_TIMEOUT)
+    except http.NotTls as exc:
+        if not await http.answers_in_http(request.host, request.port, ASK_TIMEOUT):
+            raise
+        # What was meant for an encrypted connection only is not sent over an open one.
+        open_headers = {name: each for name, each in request.headers.items() if name != "Authorization"}
+        try:
+            await http.fetch(replace(request, scheme="http", headers=open_headers), HTTP_TIMEOUT)
+        except (http.RequestFailed, ProbeError):
+            raise exc from None
+        where = join_host_port(request.host, request.port)
+        fell_back(f"request to HTTPS lifecycle hook {where} got HTTP response, retry with HTTP succeeded")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from dataclasses import dataclass, field
 
@@ -256,7 +257,8 @@ class ContainerStarter:
         hook = container.lifecycle.post_start if container.lifecycle else None
         if hook is not None and seen.is_running:
             try:
-                await run_hook(node.client, state.pod, container, container_id, hook, state.pod_ip())
+                told = functools.partial(self._event, container, WARNING, "LifecycleHTTPFallback")
+                await run_hook(node.client, state.pod, container, container_id, hook, state.pod_ip(), told)
             except HookFailed as exc:
                 # The message may hold what the hook printed: it goes to the status, not into an event.
                 self._event(container, WARNING, "FailedPostStartHook", "PostStartHook failed")

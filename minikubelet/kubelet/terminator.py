@@ -73,10 +73,14 @@ class Terminator:
     async def _pre_stop(
         self, container: Container, seen: ObservedContainer, hook: LifecycleHandler, seconds: float
     ) -> None:
-        pod = self._state.pod
+        pod, ip = self._state.pod, self._state.pod_ip()
+
+        def fell_back(words: str) -> None:
+            self._node.events.pod(pod, WARNING, "LifecycleHTTPFallback", words, container.name)
+
         try:
             async with asyncio.timeout(seconds):
-                await run_hook(self._node.client, pod, container, seen.id, hook, self._state.pod_ip())
+                await run_hook(self._node.client, pod, container, seen.id, hook, ip, fell_back)
         except TimeoutError:
             log.warning("%s: preStop hook of %s used up the grace period", pod.title, container.name)
             self._node.events.pod(pod, WARNING, "FailedPreStopHook", "PreStopHook failed", container.name)

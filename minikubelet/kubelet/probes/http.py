@@ -6,6 +6,7 @@ Semantics and the words of failures follow upstream's pkg/probe/http (Kubernetes
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import ssl
@@ -23,6 +24,8 @@ VERSION = "1.36"
 """The Kubernetes minor release whose behaviour is followed; part of the User-Agent."""
 MAX_REDIRECTS = 10
 _REDIRECTS = (301, 302, 303, 307, 308)
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
+"""OpenSSL's names for an answer that is no TLS record; which one, depends on its version."""
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _PATH_SAFE = "/%:@!$&'()*+,;=~-._"
 
@@ -108,6 +111,10 @@ def _default_host(request: Request) -> str:
     return join_host_port(request.host, request.port)
 
 
+class NotTls(RequestFailed):
+    """The server does not speak TLS on that port."""
+
+
 class _Exchange(asyncio.Protocol):
     """Sends the request when connected, reads the response, closes."""
 
@@ -181,6 +188,8 @@ async def _fetch_once(request: Request) -> Response:
     try:
         transport, _ = await loop.create_connection(lambda: exchange, request.host, request.port, ssl=tls)
     except ssl.SSLError as exc:
+        if exc.reason in _NO_TLS:
+            raise NotTls("tls: first record does not look like a TLS handshake") from exc
         raise RequestFailed(f"tls: {exc.reason or exc}") from exc
     except OSError as exc:
         raise RequestFailed(dial_error(request.host, request.port, exc)) from exc
@@ -198,6 +207,24 @@ async def _fetch_once(request: Request) -> Response:
             transport.abort()
     reader = exchange.reader
     return Response(reader.status, reader.headers, reader.body)
+
+
+async def answers_in_http(host: str, port: int, timeout: float) -> bool:
+    """Whether a server answers the beginning of a TLS handshake in HTTP; False where nobody answers."""
+    hello = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        _tls().wrap_bio(ssl.MemoryBIO(), hello).do_handshake()
+    writer = None
+    try:
+        async with asyncio.timeout(timeout):
+            reader, writer = await asyncio.open_connection(host, port)
+            writer.write(hello.read())
+            return await reader.readexactly(5) == b"HTTP/"
+    except (OSError, TimeoutError, asyncio.IncompleteReadError):
+        return False
+    finally:
+        if writer is not None:
+            writer.transport.abort()
 
 
 def _broken(exchange: _Exchange, text: str) -> Exception:
@@ -236,6 +263,8 @@ async def fetch(request: Request, timeout: float) -> Response:
     except TimeoutError:
         reason = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
         raise RequestFailed(f'Get "{started.url}": {reason}') from None
+    except NotTls as exc:
+        raise NotTls(f'Get "{request.url}": {exc}') from exc
     except (RequestFailed, ValueError) as exc:
         raise RequestFailed(f'Get "{request.url}": {exc}') from exc
     raise RequestFailed(f'Get "{request.url}": stopped after {MAX_REDIRECTS} redirects')
