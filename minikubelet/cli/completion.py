@@ -186,7 +186,7 @@ _minikubelet() {
         esac
     done
     [ "$kind" = files ] || compopt +o default 2>/dev/null
-    [[ ${#COMPREPLY[@]} -ne 1 || ${COMPREPLY[0]} != *: ]] || compopt -o nospace 2>/dev/null
+    [[ ${#COMPREPLY[@]} -ne 1 || ${COMPREPLY[0]} != *[:=] ]] || compopt -o nospace 2>/dev/null
 }
 complete -o default -F _minikubelet minikubelet
 """

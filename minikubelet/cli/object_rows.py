@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
+import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from minikubelet.cli import selectors
-from minikubelet.cli.options import CommandError
+from minikubelet.cli import output, selectors
 from minikubelet.cli.text import Table
 
 Json = dict[str, Any]
@@ -87,77 +85,35 @@ def find_kind(word: str) -> Kind | None:
     return next((kind for kind in KINDS if word.lower() in kind.words), None)
 
 
-@dataclass(frozen=True)
-class Wish:
-    """Which objects, and in which form."""
-
-    kind: Kind
-    names: list[str]
-    namespace: str
-    """Empty: all."""
-    selector: str = ""
-    output: str = ""
-    headers: bool = True
-
-
-def show(wish: Wish, objects: list[Json]) -> int:
-    """Print them; the exit code."""
-    kind, selected = wish.kind, selectors.parse(wish.selector)
-    here = [
+def choose(kind: Kind, objects: list[Json], args: argparse.Namespace) -> list[Json]:
+    """Those of a kind that options pick, by namespace and name. Raises CommandError."""
+    selected = selectors.parse(args.selector)
+    fits = selectors.parse_fields(args.field_selector, ("type",) if kind.name == "Secret" else ())
+    return [
         each
         for each in sorted(objects, key=lambda each: (_namespace(each), each["metadata"]["name"]))
         if each["kind"] == kind.name
-        and (not kind.namespaced or wish.namespace in ("", _namespace(each)))
+        and (not kind.namespaced or args.all_namespaces or args.namespace == _namespace(each))
         and selected(each["metadata"].get("labels", {}))
+        and fits(each)
     ]
-    by_name = {each["metadata"]["name"]: each for each in here}
-    found = [by_name[name] for name in wish.names if name in by_name] if wish.names else here
-    _print(wish, found)
-    for name in (missing := [name for name in wish.names if name not in by_name]):
-        print(f'error: {kind.words[0]} "{name}" not found', file=sys.stderr)
-    return 1 if missing else 0
 
 
 def _namespace(each: Json) -> str:
     return str(each["metadata"].get("namespace", ""))
 
 
-def _print(wish: Wish, found: list[Json]) -> None:
-    kind = wish.kind
-    if wish.output in ("json", "yaml"):
-        listed = {"apiVersion": "v1", "items": found, "kind": "List", "metadata": {}}
-        dump(found[0] if len(wish.names) == 1 and found else listed, wish.output)
-    elif wish.output == "name":
-        print("".join(f"{kind.name.lower()}/{each['metadata']['name']}\n" for each in found), end="")
-    elif found:
-        prefix = ["NAMESPACE"] if kind.namespaced and not wish.namespace else []
-        rows = [
-            [*([_namespace(each)] if prefix else []), each["metadata"]["name"], *kind.cells(each)]
-            for each in found
+def table(kind: Kind, found: list[Json], args: argparse.Namespace, *, prefix: str = "") -> str:
+    """Their rows; ``prefix`` stands before each name."""
+    first = ["NAMESPACE"] if kind.namespaced and args.all_namespaces else []
+    rows = [
+        [
+            *([_namespace(each)] if first else []),
+            prefix + each["metadata"]["name"],
+            *kind.cells(each),
+            *output.label_cells(each, args),
         ]
-        print(Table([*prefix, "NAME", *kind.columns]).render(rows, header=wish.headers), end="")
-    elif not wish.names:
-        where = f" in {wish.namespace} namespace" if wish.namespace and kind.namespaced else ""
-        print(f"No resources found{where}.", file=sys.stderr)
-
-
-def dump(data: Any, form: str) -> None:
-    """Print as ``json`` or ``yaml``."""
-    if form == "json":
-        print(json.dumps(data, indent=4))
-        return
-    import yaml
-
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    print(yaml.dump(data, Dumper=dumper, sort_keys=True, default_flow_style=False), end="")
-
-
-def wish_from(kind: Kind, names: list[str], options: Any) -> Wish:
-    """From what ``get`` was given. Raises CommandError."""
-    if options.watch:
-        raise CommandError(f"--watch is for pods and events, not for {kind.words[0]}", usage=True)
-    namespace = "" if options.all_namespaces else options.namespace
-    if names and kind.namespaced and not namespace:
-        raise CommandError("an object can't be named together with --all-namespaces", usage=True)
-    output = options.output if options.output != "wide" else ""
-    return Wish(kind, names, namespace, options.selector, output or "", not options.no_headers)
+        for each in found
+    ]
+    headers = [*first, "NAME", *kind.columns, *output.label_headers(args)]
+    return Table(headers).render(rows, header=not args.no_headers)

@@ -1,9 +1,10 @@
-"""Label selectors as kubectl's ``-l`` takes them."""
+"""Label and field selectors as kubectl's ``-l`` and ``--field-selector`` take them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 from minikubelet.cli.options import CommandError
 
@@ -36,3 +37,40 @@ def _requirement(part: str, whole: str) -> Callable[[Labels], bool]:
         key, wanted = match[2], not match[1]
         return lambda labels: (key in labels) is wanted
     raise CommandError(f"unable to parse label selector {whole!r} at {part!r}", usage=True)
+
+
+_FIELD = re.compile(r"\s*([A-Za-z][A-Za-z.]*)\s*(==|=|!=)\s*([^=!,\s]*)\s*\Z")
+_EVERY_KIND = ("metadata.name", "metadata.namespace")
+POD_FIELDS = (
+    *("spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName"),
+    *("spec.hostNetwork", "status.phase", "status.podIP", "status.nominatedNodeName"),
+)
+"""What API servers select pods by, beside names and namespaces."""
+EVENT_FIELDS = (
+    *(f"involvedObject.{name}" for name in ("kind", "namespace", "name", "uid", "apiVersion", "fieldPath")),
+    *("reason", "reportingComponent", "source", "type"),
+)
+
+
+def parse_fields(text: str, known: Collection[str]) -> Callable[[Mapping[str, Any]], bool]:
+    """``status.phase=Running,spec.nodeName!=a`` as a test of objects. Raises CommandError."""
+    tests: list[tuple[list[str], bool, str]] = []
+    for part in text.split(",") if text else ():
+        match = _FIELD.match(part)
+        if match is None:
+            raise CommandError(f"unable to parse field selector {text!r} at {part!r}", usage=True)
+        if match[1] not in _EVERY_KIND and match[1] not in known:
+            listed = ", ".join((*_EVERY_KIND, *known))
+            raise CommandError(f"field label not supported: {match[1]} (supported: {listed})", usage=True)
+        tests.append((match[1].split("."), match[2] != "!=", match[3]))
+    return lambda item: all((_at(item, path) == value) is equal for path, equal, value in tests)
+
+
+def _at(item: Any, path: list[str]) -> str:
+    for step in path:
+        item = item.get(step) if isinstance(item, Mapping) else None
+    if isinstance(item, bool):
+        return "true" if item else "false"
+    if isinstance(item, Mapping):  # an event's source is told by its component
+        item = item.get("component")
+    return "" if item is None else str(item)

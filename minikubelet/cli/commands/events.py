@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
 
-from minikubelet.cli import options
+from minikubelet.cli import options, output, selectors
 from minikubelet.cli.api_client import ApiClient, Json, full_name
 from minikubelet.cli.commands.get import pod_names
 from minikubelet.cli.options import CommandError
@@ -34,7 +33,12 @@ def parser() -> options.Parser:
     made.add_argument("--types", metavar="TYPE,…", default="", help="only Normal or Warning")
     made.add_argument("-w", "--watch", action="store_true", help="go on with new ones as they happen")
     made.add_argument("-A", "--all-namespaces", action="store_true", help="events of all namespaces")
-    made.add_argument("-o", "--output", choices=("json",), help="format of the output")
+    made.add_argument("--field-selector", metavar="FIELDS", default="", help="fields, such as reason=Killing")
+    made.add_argument(
+        "--sort-by", metavar="PATH", default="", help="order by a field; default: .lastTimestamp"
+    )
+    forms = output.Formats("json", "yaml")
+    made.add_argument("-o", "--output", choices=forms, help="format of the output")
     made.add_argument("--no-headers", action="store_true", help="leave out the header line")
     options.add_namespace(made)
     options.add_sockets(made)
@@ -43,12 +47,14 @@ def parser() -> options.Parser:
 
 def run(args: argparse.Namespace) -> int:
     """See :mod:`minikubelet.cli.commands`."""
+    whole = output.Whole(args.output, header=not args.no_headers) if args.output else None
     client = ApiClient(options.kubelet_socket(args))
     matches = _filter(args, client)
     events = sorted((each for each in client.events() if matches(each)), key=_seen)
+    events = output.sort(events, args.sort_by)
     table = Table((["NAMESPACE"] if args.all_namespaces else []) + _HEADERS)
-    if args.output == "json":
-        print(json.dumps({"apiVersion": "v1", "items": events, "kind": "List", "metadata": {}}, indent=4))
+    if whole is not None:
+        whole.all(events, single=False)
     elif events:
         rows = [_row(event, args) for event in events]
         print(table.render(rows, header=not args.no_headers), end="")
@@ -56,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
         where = "" if args.all_namespaces else f" in {args.namespace} namespace"
         print(f"No events found{where}.", file=sys.stderr)
     if args.watch:
-        _watch(client, args, matches, table, header=not events and not args.no_headers)
+        show = whole.change if whole is not None else _row_printer(args, table, header=not events)
+        _watch(client, matches, show)
     return 0
 
 
@@ -68,6 +75,7 @@ def _filter(args: argparse.Namespace, client: ApiClient) -> Callable[[Json], boo
     types = {word.strip().lower() for word in args.types.split(",") if word.strip()}
     if unknown := types - {"normal", "warning"}:
         raise CommandError(f"--types: {sorted(unknown)[0]!r} is not Normal or Warning", usage=True)
+    fits = selectors.parse_fields(args.field_selector, selectors.EVENT_FIELDS)
     name = ""
     if args.about:
         names = pod_names(args.about, [])
@@ -82,6 +90,8 @@ def _filter(args: argparse.Namespace, client: ApiClient) -> Callable[[Json], boo
         if not args.all_namespaces and (about.get("namespace") or "default") != args.namespace:
             return False
         if types and str(event.get("type", "")).lower() not in types:
+            return False
+        if not fits(event):
             return False
         return not name or (about.get("kind", "Pod") == "Pod" and about.get("name") == name)
 
@@ -105,22 +115,14 @@ def _row(event: Json, args: argparse.Namespace) -> list[str]:
     return [about.get("namespace") or "default", *row] if args.all_namespaces else row
 
 
-def _watch(
-    client: ApiClient,
-    args: argparse.Namespace,
-    matches: Callable[[Json], bool],
-    table: Table,
-    *,
-    header: bool,
-) -> None:
+def _row_printer(args: argparse.Namespace, table: Table, *, header: bool) -> Callable[[Json], None]:
+    headers = iter([header and not args.no_headers])
+    return lambda event: print(table.render([_row(event, args)], header=next(headers, False)), end="")
+
+
+def _watch(client: ApiClient, matches: Callable[[Json], bool], show: Callable[[Json], None]) -> None:
     for change in client.watch("/events", history="0"):
-        event = change["object"]
-        if not matches(event):
-            continue
-        if args.output == "json":
-            print(json.dumps(event))
-        else:
-            print(table.render([_row(event, args)], header=header), end="")
-            header = False
-        sys.stdout.flush()
+        if matches(change["object"]):
+            show(change["object"])
+            sys.stdout.flush()
     raise CommandError("the kubelet has ended")

@@ -7,8 +7,9 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from minikubelet.cli import object_rows, options, pod_row, selectors
+from minikubelet.cli import object_rows, options, output, pod_row, selectors
 from minikubelet.cli.api_client import ApiClient, Json, full_name, not_found
 from minikubelet.cli.options import CommandError
 from minikubelet.cli.text import Table
@@ -26,6 +27,13 @@ minikubelet get pod web -o yaml
 minikubelet get configmaps
 minikubelet get secret credentials -o yaml
 
+# Fields of one's choice
+minikubelet get pods -o custom-columns=NAME:.metadata.name,IMAGE:.spec.containers[*].image
+minikubelet get pod web -o jsonpath='{.status.podIP}'
+
+# Everything there is, with labels
+minikubelet get all --show-labels
+
 # Pods with a label, and what happens to them from now on
 minikubelet get pods -l app=web -w
 """
@@ -39,12 +47,20 @@ _DESCRIPTION = (
 def parser() -> options.Parser:
     """See :mod:`minikubelet.cli.commands`."""
     made = options.Parser("get", _DESCRIPTION, "KIND [NAME...] [options]", _EXAMPLES)
-    made.add_argument("kind", metavar="KIND", help="what to list; KIND/NAME works too")
+    made.add_argument("kind", metavar="KIND", help="what to list: KIND, KIND,KIND, KIND/NAME or all")
     made.add_argument("names", metavar="NAME", nargs="*", help="only these")
-    made.add_argument("-o", "--output", choices=("wide", "json", "yaml", "name"), help="format of the output")
+    forms = output.Formats("wide", "json", "yaml", "name")
+    made.add_argument("-o", "--output", choices=forms, help="format of the output")
     made.add_argument("-w", "--watch", action="store_true", help="go on with the changes as they happen")
     made.add_argument("-A", "--all-namespaces", action="store_true", help="of all namespaces")
     made.add_argument("-l", "--selector", default="", help="labels, such as app=web,tier!=db")
+    made.add_argument(
+        "--field-selector", metavar="FIELDS", default="", help="fields, such as status.phase=Running"
+    )
+    made.add_argument(
+        "--sort-by", metavar="PATH", default="", help="order by a field, such as .metadata.name"
+    )
+    output.add_labels(made)
     made.add_argument("--no-headers", action="store_true", help="leave out the header line")
     options.add_namespace(made)
     options.add_sockets(made)
@@ -65,55 +81,114 @@ def _bare(name: str) -> str:
     return rest if slash and word in KINDS else name
 
 
+@dataclass(frozen=True)
+class _Target:
+    """What is asked for of one kind; None stands for pods."""
+
+    kind: object_rows.Kind | None
+    names: list[str]
+
+    @property
+    def word(self) -> str:
+        """The kind as it stands before a name."""
+        return self.kind.name.lower() if self.kind is not None else "pod"
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What there is of it, and complaints about what there isn't."""
+
+    target: _Target
+    items: list[Json]
+    missing: list[str]
+
+
+def _targets(kind: str, names: list[str]) -> list[_Target]:
+    """``KIND NAME…``, ``KIND,KIND``, ``KIND/NAME KIND/NAME``. Raises CommandError."""
+    words = [kind, *names]
+    if "/" in kind:
+        if bare := [word for word in words if "/" not in word]:
+            raise CommandError(f"{bare[0]!r} names no kind: say KIND/NAME of each, or KIND NAME…", usage=True)
+        named: dict[object_rows.Kind | None, list[str]] = {}
+        for each, _, name in (word.partition("/") for word in words):
+            named.setdefault(_kind(each), []).append(name)
+        return [_Target(each, found) for each, found in named.items()]
+    if kind == "all":
+        kind = ",".join(["pods", *(each.words[0] for each in object_rows.KINDS)])
+    return [_Target(each, [_bare(name) for name in names]) for each in map(_kind, kind.split(","))]
+
+
+def _kind(word: str) -> object_rows.Kind | None:
+    if word.lower() in KINDS:
+        return None
+    if (kind := object_rows.find_kind(word)) is not None:
+        return kind
+    listed = ", ".join(["pods", "events", *(each.words[0] for each in object_rows.KINDS)])
+    raise CommandError(f'unknown kind "{word}": this node has {listed}', usage=True)
+
+
 def run(args: argparse.Namespace) -> int:
     """See :mod:`minikubelet.cli.commands`."""
-    word, slash, name = args.kind.partition("/")
-    if word in ("events", "event", "ev"):
+    if args.kind in ("events", "event", "ev"):
         return _events(args)
-    if (kind := object_rows.find_kind(word)) is not None:
-        names = [each.rpartition("/")[2] for each in ([name] if slash else []) + args.names]
-        wish = object_rows.wish_from(kind, names, args)
-        return object_rows.show(wish, ApiClient(options.kubelet_socket(args)).objects())
-    if word not in KINDS:
-        listed = ", ".join(["pods", "events", *(each.words[0] for each in object_rows.KINDS)])
-        raise CommandError(f'unknown kind "{word}": this node has {listed}', usage=True)
-    names = pod_names(args.kind, args.names)
-    if names and args.all_namespaces:
+    targets = _targets(args.kind, args.names)
+    named = sum(len(target.names) for target in targets)
+    if named and args.all_namespaces:
         raise CommandError("a pod can't be named together with --all-namespaces", usage=True)
+    only = targets[0] if len(targets) == 1 else None
+    if args.watch and (only is None or only.kind is not None):
+        raise CommandError("--watch is for pods alone, or for events", usage=True)
+    printer = _Printer(args, single=named == 1)
     client = ApiClient(options.kubelet_socket(args))
-    every = client.pods()
-    here = [pod for pod in every if pod["metadata"].get("namespace") == args.namespace]
-    names = [full_name(here, name) for name in names]
-    matches = _filter(args, names)
-    pods = [pod for pod in every if matches(pod)]
-    found = {pod["metadata"]["name"] for pod in pods}
-    missing = [name for name in names if name not in found]
-    printer = _Printer(args, single=len(names) == 1)
-    if pods or args.output in ("json", "yaml"):
-        if not missing or pods:
-            printer.all(pods)
-    elif not names:
-        where = "" if args.all_namespaces else f" in {args.namespace} namespace"
-        print(f"No resources found{where}.", file=sys.stderr)
-    for name in missing:
-        print(f"error: {not_found(name)}", file=sys.stderr)
+    every = client.pods() if any(target.kind is None for target in targets) else []
+    objects = client.objects() if any(target.kind is not None for target in targets) else []
+    found = [_find(args, target, every, objects) for target in targets]
+    missing = [each for one in found for each in one.missing]
+    printer.all(found)
+    for each in missing:
+        print(f"error: {each}", file=sys.stderr)
     if missing:
         return 1
-    if args.watch:
-        _watch(client, printer, matches, {_version(pod) for pod in pods})
+    if args.watch and only is not None:
+        names = _full_names(args, every, only.names)
+        _watch(client, printer, _filter(args, names), {_version(pod) for pod in found[0].items})
     return 0
+
+
+def _full_names(args: argparse.Namespace, every: list[Json], names: list[str]) -> list[str]:
+    here = [pod for pod in every if pod["metadata"].get("namespace") == args.namespace]
+    return [full_name(here, name) for name in names]
+
+
+def _find(args: argparse.Namespace, target: _Target, every: list[Json], objects: list[Json]) -> _Found:
+    kind, names = target.kind, target.names
+    if kind is None:
+        names = _full_names(args, every, names)
+        matches = _filter(args, names)
+        items = [_whole(pod) for pod in every if matches(pod)]
+        complaints = {name: str(not_found(name)) for name in names}
+    else:
+        chosen = object_rows.choose(kind, objects, args)
+        by_name = {each["metadata"]["name"]: each for each in chosen}
+        items = [by_name[name] for name in names if name in by_name] if names else chosen
+        complaints = {name: f'{kind.words[0]} "{name}" not found' for name in names}
+    there = {each["metadata"]["name"] for each in items}
+    missing = [complaint for name, complaint in complaints.items() if name not in there]
+    return _Found(target, output.sort(items, args.sort_by), missing)
 
 
 def _events(args: argparse.Namespace) -> int:
     """What ``events`` does, with those of its options that ``get`` has."""
     from minikubelet.cli.commands import events  # it imports this module
 
-    if args.names or args.selector or args.output not in (None, "json", "wide"):
+    if args.names or args.selector or args.show_labels or args.label_columns:
         raise CommandError("see minikubelet events --help for ways to pick events", usage=True)
     words = [
         *(["-A"] if args.all_namespaces else ["-n", args.namespace]),
         *(["-w"] if args.watch else []),
-        *(["-o", "json"] if args.output == "json" else []),
+        *(["-o", args.output] if args.output not in (None, "wide") else []),
+        *(["--field-selector", args.field_selector] if args.field_selector else []),
+        *(["--sort-by", args.sort_by] if args.sort_by else []),
         *(["--no-headers"] if args.no_headers else []),
     ]
     given = events.parser().parse_args(words)
@@ -123,12 +198,13 @@ def _events(args: argparse.Namespace) -> int:
 
 def _filter(args: argparse.Namespace, names: list[str]) -> Callable[[Json], bool]:
     selected = selectors.parse(args.selector)
+    fits = selectors.parse_fields(args.field_selector, selectors.POD_FIELDS)
 
     def matches(pod: Json) -> bool:
         meta = pod["metadata"]
         if not args.all_namespaces and meta.get("namespace") != args.namespace:
             return False
-        return (not names or meta["name"] in names) and selected(meta.get("labels", {}))
+        return (not names or meta["name"] in names) and selected(meta.get("labels", {})) and fits(pod)
 
     return matches
 
@@ -150,48 +226,72 @@ def _watch(client: ApiClient, printer: _Printer, matches: Callable[[Json], bool]
 
 
 class _Printer:
-    """Prints pods in the format that was asked for."""
+    """Prints what was found in the format that was asked for."""
 
     def __init__(self, args: argparse.Namespace, *, single: bool) -> None:
-        self._format = args.output
+        """Raises CommandError for a template that can't be read."""
+        self._args = args
         self._single = single
+        self._objects = (
+            output.Whole(args.output, header=not args.no_headers) if output.is_whole(args.output) else None
+        )
         self._options = {"wide": args.output == "wide", "namespace": args.all_namespaces}
-        self._table = Table(pod_row.headers(**self._options))
+        self._table = Table([*pod_row.headers(**self._options), *output.label_headers(args)])
         self._header = not args.no_headers
 
-    def all(self, pods: list[Json]) -> None:
-        """The pods there are."""
-        if self._format in ("json", "yaml"):
-            listed = {
-                "apiVersion": "v1",
-                "items": [_whole(pod) for pod in pods],
-                "kind": "List",
-                "metadata": {},
-            }
-            object_rows.dump(_whole(pods[0]) if self._single and pods else listed, self._format)
-        elif self._format == "name":
-            print("".join(f"pod/{pod['metadata']['name']}\n" for pod in pods), end="")
-        else:
-            self._rows(pods)
+    def all(self, found: list[_Found]) -> None:
+        """What there is."""
+        items = [item for each in found for item in each.items]
+        named = any(each.target.names for each in found)
+        if self._objects is not None:
+            if items or not named:
+                self._objects.all(items, single=self._single)
+        elif self._args.output == "name":
+            print(
+                "".join(f"{one.target.word}/{_name(each)}\n" for one in found for each in one.items), end=""
+            )
+        elif items:
+            self._tables([each for each in found if each.items], prefixed=len(found) > 1)
+        elif not named:
+            clustered = all(each.target.kind and not each.target.kind.namespaced for each in found)
+            where = "" if self._args.all_namespaces or clustered else f" in {self._args.namespace} namespace"
+            print(f"No resources found{where}.", file=sys.stderr)
         sys.stdout.flush()
+
+    def _tables(self, found: list[_Found], *, prefixed: bool) -> None:
+        for index, each in enumerate(found):
+            if index:
+                print()
+            prefix = f"{each.target.word}/" if prefixed else ""
+            if each.target.kind is None:
+                self._rows(each.items, prefix)
+            else:
+                print(object_rows.table(each.target.kind, each.items, self._args, prefix=prefix), end="")
 
     def change(self, pod: Json) -> None:
         """A pod that has changed."""
-        if self._format in ("json", "yaml"):
-            if self._format == "yaml":
-                print("---")
-            object_rows.dump(_whole(pod), self._format)
-        elif self._format == "name":
-            print(f"pod/{pod['metadata']['name']}")
+        if self._objects is not None:
+            self._objects.change(_whole(pod))
+        elif self._args.output == "name":
+            print(f"pod/{_name(pod)}")
         else:
             self._rows([pod])
         sys.stdout.flush()
 
-    def _rows(self, pods: list[Json]) -> None:
+    def _rows(self, pods: list[Json], prefix: str = "") -> None:
         now = time.time()
-        rows = [pod_row.row(pod, now, **self._options) for pod in pods]
+        rows = [
+            [*pod_row.row(pod, now, **self._options), *output.label_cells(pod, self._args)] for pod in pods
+        ]
+        at = 1 if self._args.all_namespaces else 0
+        for row in rows:
+            row[at] = prefix + row[at]
         print(self._table.render(rows, header=self._header), end="")
         self._header = False
+
+
+def _name(item: Json) -> str:
+    return str(item["metadata"]["name"])
 
 
 def _whole(pod: Json) -> Json:

@@ -133,6 +133,49 @@ def test_get_by_name_label_and_in_other_formats(served: Served, capsys: Capture)
     assert capsys.readouterr().err == "No resources found in default namespace.\n"
 
 
+def test_get_fields_labels_and_order(served: Served, capsys: Capture) -> None:
+    def words(*more: str) -> list[list[str]]:
+        assert served.run("get", *more) == 0
+        return [line.split() for line in capsys.readouterr().out.splitlines()]
+
+    assert words("pod", "web", "-o", "jsonpath={.metadata.name} {.status.podIP}") == [["web-n1", "10.0.0.5"]]
+    assert words("pods", "-o=jsonpath={.items[*].metadata.name}") == [["db", "web-n1"]]
+    columns = words("pods", "-A", "-o", "custom-columns=N:.metadata.name,P:.status.phase", "--no-headers")
+    assert columns == [["db", "Running"], ["web-n1", "Running"], ["dns", "Running"]]
+    assert words("pods", "-A", "--field-selector", "metadata.namespace!=default", "-o", "name") == [
+        ["pod/dns"]
+    ]
+    assert words("pods", "--field-selector=status.phase=Failed", "-o", "name") == []
+    by_name = words("pods", "-A", "--sort-by", "{.metadata.name}", "-o", "name")
+    assert by_name == [["pod/db"], ["pod/dns"], ["pod/web-n1"]]
+    table = words("pods", "db", "--show-labels", "-L", "app,none")
+    assert table[0][-4:] == ["AGE", "APP", "NONE", "LABELS"]
+    assert table[1][-2:] == ["db", "app=db"]
+    assert served.run("get", "pods", "-o", "jsonpath={.a") == 2
+    assert served.run("get", "pods", "--field-selector", "spec.x=1") == 2
+    assert "field label not supported: spec.x" in capsys.readouterr().err
+
+
+def test_get_several_kinds(served: Served, capsys: Capture) -> None:
+    site = ConfigMap(
+        api_version="v1", kind="ConfigMap", metadata=ObjectMeta(name="site", namespace="default")
+    )
+    served.objects.append(site)
+    assert served.run("get", "pods,cm") == 0
+    names = [line.split()[0] if line else "" for line in capsys.readouterr().out.splitlines()]
+    assert names == ["NAME", "pod/db", "pod/web-n1", "", "NAME", "configmap/site"]
+    assert served.run("get", "all", "-o", "name") == 0
+    assert capsys.readouterr().out == "pod/db\npod/web-n1\nconfigmap/site\n"
+    assert served.run("get", "cm/site", "pod/web", "-o", "json") == 0
+    listed = json.loads(capsys.readouterr().out)["items"]
+    assert [each["metadata"]["name"] for each in listed] == ["site", "web-n1"]
+    assert served.run("get", "cm/nope", "pod/db", "-o", "name") == 1
+    output = capsys.readouterr()
+    assert (output.out, output.err) == ("pod/db\n", 'error: configmaps "nope" not found\n')
+    for wrong in (["pods/db", "web"], ["pods,nodes"], ["pods,cm", "-w"]):
+        assert served.run("get", *wrong) == 2
+
+
 def test_get_what_is_not_there(served: Served, capsys: Capture) -> None:
     assert served.run("get", "pods", "db", "nope") == 1
     output = capsys.readouterr()
@@ -179,6 +222,14 @@ def test_get_events(served: Served, capsys: Capture) -> None:
     served.events.pod(make_pod("db"), NORMAL, "Started", "Started it", "app")
     assert served.run("get", "events", "--no-headers") == 0
     assert "Normal   Started   Pod/db   Started it" in capsys.readouterr().out
+    served.events.pod(make_pod("web-n1"), NORMAL, "Pulled", "Pulled it", "app")
+    assert (
+        served.run("get", "events", "--field-selector", "involvedObject.name=db", "-o", "jsonpath={..reason}")
+        == 0
+    )
+    assert capsys.readouterr().out == "Started"
+    assert served.run("get", "events", "--sort-by=.reason", "-o", "custom-columns=R:.reason") == 0
+    assert capsys.readouterr().out.split() == ["R", "Pulled", "Started"]
 
 
 def test_describe_shows_events(served: Served, capsys: Capture) -> None:

@@ -12,6 +12,8 @@ from minikubelet.cli.main import GROUPS, main
 from minikubelet.kubelet.objects import Pod
 from tests.unit.cli.test_against_api import Served, make_pod
 
+FORMATS = ["wide", "json", "yaml", "name", "jsonpath=", "custom-columns="]
+
 
 def words(*typed: str) -> list[str]:
     return [word for word, _ in complete(typed)[0]]
@@ -33,8 +35,8 @@ def test_commands(run_dir: Path) -> None:
 def test_options_and_their_values(run_dir: Path) -> None:
     assert "--follow" in words("logs", "--f")
     assert "--previous" not in words("logs", "--f")
-    assert words("get", "pods", "-o", "") == ["wide", "json", "yaml", "name"]
-    assert words("get", "pods", "--output=j") == ["--output=json"]
+    assert words("get", "pods", "-o", "") == FORMATS
+    assert words("get", "pods", "--output=j") == ["--output=json", "--output=jsonpath="]
     assert words("image", "") and "pull" in words("image", "")
     assert words("completion", "") == list(SHELLS)
 
@@ -78,4 +80,4 @@ def test_bash_itself(run_dir: Path) -> None:
         _minikubelet; printf '%s\\n' "${{COMPREPLY[@]}}"
     """
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["wide", "json", "yaml", "name", "describe"], done.stderr
+    assert done.stdout.split() == [*FORMATS, "describe"], done.stderr
