@@ -5,13 +5,19 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+import time
 
-from minikubelet.cli import options
+from minikubelet.cli import many_logs, options, selectors
 from minikubelet.cli.api_client import ApiClient, Json
 from minikubelet.cli.commands.get import pod_names
+from minikubelet.cli.many_logs import Source
 from minikubelet.cli.options import CommandError
+from minikubelet.cli.text import timestamp
 
 _DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
+
+_SELECTED_TAIL = 10
+"""How many lines of each log there are with ``-l``, as with kubectl."""
 
 _EXAMPLES = """
 # The log of a pod with one container
@@ -22,23 +28,32 @@ minikubelet logs -f web -c server --tail 10
 
 # What the container wrote before it was restarted
 minikubelet logs web -c server --previous
+
+# All containers of all pods with a label, each line with where it is from
+minikubelet logs -l app=web --all-containers --prefix -f
 """
 
 
 def parser() -> options.Parser:
     """See :mod:`minikubelet.cli.commands`."""
     made = options.Parser(
-        "logs", "Print the logs of a container in a pod.", "POD [-c CONTAINER] [options]", _EXAMPLES
+        "logs", "Print the logs of containers.", "(POD | -l SELECTOR) [-c CONTAINER] [options]", _EXAMPLES
     )
-    made.add_argument("pod", metavar="POD")
+    made.add_argument("pod", metavar="POD", nargs="?")
     made.add_argument("container_word", metavar="CONTAINER", nargs="?", help=argparse.SUPPRESS)
     made.add_argument("-c", "--container", metavar="NAME", help="default: the first container")
+    made.add_argument("--all-containers", action="store_true", help="of all containers, one after the other")
+    made.add_argument("-l", "--selector", default="", help="of all pods with these labels, such as app=web")
+    made.add_argument("--prefix", action="store_true", help="begin each line with its pod and container")
     made.add_argument("-f", "--follow", action="store_true", help="go on as the log grows")
     made.add_argument("-p", "--previous", action="store_true", help="the container before the last restart")
-    made.add_argument("--tail", metavar="N", type=int, default=-1, help="only the last N lines")
+    made.add_argument(
+        "--tail", metavar="N", type=int, help="only the last N lines (default: all; 10 with -l)"
+    )
     made.add_argument(
         "--since", metavar="DURATION", type=options.seconds, help="only newer lines (5s, 2m, 3h)"
     )
+    made.add_argument("--since-time", metavar="TIME", help="only newer lines (RFC 3339)")
     made.add_argument("--timestamps", action="store_true", help="begin each line with its time")
     made.add_argument("--limit-bytes", metavar="N", type=int, default=0, help="stop after N bytes")
     options.add_namespace(made)
@@ -73,21 +88,63 @@ def one_pod(client: ApiClient, namespace: str, word: str) -> Json:
 
 def run(args: argparse.Namespace) -> int:
     """See :mod:`minikubelet.cli.commands`."""
-    if args.limit_bytes < 0 or args.tail < -1:
-        raise CommandError("--tail and --limit-bytes must not be negative", usage=True)
+    query = _query(args)
     client = ApiClient(options.kubelet_socket(args))
-    pod = one_pod(client, args.namespace, args.pod)
-    container = choose_container(pod, args.container or args.container_word)
-    query = {
+    sources = [
+        Source(args.namespace, pod["metadata"]["name"], container)
+        for pod in _pods(args, client)
+        for container in _containers(args, pod)
+    ]
+    output = sys.stdout.buffer
+    if args.prefix or (args.follow and len(sources) > 1):
+        return many_logs.print_lines(client, sources, query, output, prefix=args.prefix, at_once=args.follow)
+    for source in sources:
+        for piece in client.logs(source.namespace, source.pod, source.container, query):
+            output.write(piece)
+            output.flush()
+    return 0
+
+
+def _query(args: argparse.Namespace) -> dict[str, str]:
+    """What the kubelet is asked for. Raises CommandError for what doesn't fit together."""
+    if args.limit_bytes < 0 or (args.tail is not None and args.tail < -1):
+        raise CommandError("--tail and --limit-bytes must not be negative", usage=True)
+    if bool(args.pod) == bool(args.selector):
+        raise CommandError("name a pod, or pick several with -l SELECTOR", usage=True)
+    if args.all_containers and (args.container or args.container_word):
+        raise CommandError("a container can't be named together with --all-containers", usage=True)
+    if args.since is not None and args.since_time is not None:
+        raise CommandError("only one of --since and --since-time may be used", usage=True)
+    since = args.since
+    if args.since_time is not None:
+        then = timestamp(args.since_time)
+        if then is None:
+            raise CommandError(f"--since-time: {args.since_time!r} is not a time (RFC 3339)", usage=True)
+        since = time.time() - then
+    tail = args.tail if args.tail is not None else _SELECTED_TAIL if args.selector else -1
+    return {
         "follow": "1" if args.follow else "",
         "previous": "1" if args.previous else "",
         "timestamps": "1" if args.timestamps else "",
-        "tailLines": str(args.tail) if args.tail >= 0 else "",
-        "sinceSeconds": str(max(1, math.ceil(args.since))) if args.since is not None else "",
+        "tailLines": str(tail) if tail >= 0 else "",
+        "sinceSeconds": str(max(1, math.ceil(since))) if since is not None else "",
         "limitBytes": str(args.limit_bytes) if args.limit_bytes else "",
     }
-    output = sys.stdout.buffer
-    for piece in client.logs(args.namespace, pod["metadata"]["name"], container, query):
-        output.write(piece)
-        output.flush()
-    return 0
+
+
+def _pods(args: argparse.Namespace, client: ApiClient) -> list[Json]:
+    if args.pod:
+        return [one_pod(client, args.namespace, args.pod)]
+    selected = selectors.parse(args.selector)
+    here = [pod for pod in client.pods() if pod["metadata"].get("namespace") == args.namespace]
+    pods = [pod for pod in here if selected(pod["metadata"].get("labels", {}))]
+    if not pods:
+        print(f"No resources found in {args.namespace} namespace.", file=sys.stderr)
+    return pods
+
+
+def _containers(args: argparse.Namespace, pod: Json) -> list[str]:
+    if not args.all_containers:
+        return [choose_container(pod, args.container or args.container_word)]
+    kinds = ("initContainers", "containers", "ephemeralContainers")
+    return [each["name"] for kind in kinds for each in pod["spec"].get(kind, [])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from minikubelet.cli.api_client import ApiClient
 from minikubelet.cli.main import main
+from minikubelet.cli.many_logs import Source, print_lines
+from minikubelet.cli.options import CommandError
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet.api.backend import Backend
 from minikubelet.kubelet.api.server import LocalApi
@@ -257,6 +261,40 @@ def test_logs(served: Served, capfdbinary: pytest.CaptureFixture[bytes]) -> None
     assert served.run("logs", "db", "--previous") == 1
     expected = b'error: previous terminated container "app" in pod "db" not found\n'
     assert capfdbinary.readouterr().err == expected
+
+
+def test_logs_of_several_containers(served: Served, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert served.run("logs", "-l", "app in (db, web-n1)", "--all-containers", "--prefix", "--tail", "1") == 0
+    expected = b"[pod/db/app] line 3\n[pod/web-n1/app] line 3\n"
+    assert capfdbinary.readouterr().out == expected
+    assert served.run("logs", "-l", "app", "--all-containers", "--tail=1", "--limit-bytes=3") == 0
+    assert capfdbinary.readouterr().out == b"linlin"  # one after the other, as they are
+    assert served.run("logs", "db", "--since-time", "2026-01-02T03:04:03Z") == 0
+    assert capfdbinary.readouterr().out == b"line 3\n"
+    assert served.run("logs", "-l", "app=none") == 0
+    assert capfdbinary.readouterr().err == b"No resources found in default namespace.\n"
+    served.log.write_text("".join(f"2026-01-02T03:04:05Z stdout F {n}\n" for n in range(30)))
+    assert served.run("logs", "-l", "app=db") == 0
+    assert capfdbinary.readouterr().out.split() == [b"%d" % n for n in range(20, 30)]
+
+
+def test_followed_logs_come_in_whole_lines() -> None:
+    class Client(ApiClient):
+        def logs(self, namespace: str, pod: str, container: str, query: dict[str, str]) -> Iterator[bytes]:
+            if container == "broken":
+                raise CommandError("no log")
+            yield b"first\nsec"
+            turn.wait()  # until each of them is in the midst of a line
+            yield b"ond\nlast"
+
+    turn = threading.Barrier(2, timeout=10)
+    sources = [Source("default", "web", name) for name in ("a", "b", "broken")]
+    output = io.BytesIO()
+    with pytest.raises(CommandError, match="no log"):
+        print_lines(Client(""), sources, {}, output, prefix=True, at_once=True)
+    for name in (b"a", b"b"):
+        mine = [line for line in output.getvalue().split(b"[pod/web/") if line.startswith(name)]
+        assert mine == [name + b"] first\n", name + b"] second\n", name + b"] last"]
 
 
 def test_exec_errors(served: Served, capsys: Capture) -> None:
