@@ -43,6 +43,14 @@ GROUPS: dict[str, dict[str, str]] = {
     },
 }
 _ALIASES = {"images": ["image", "ls"]}
+_INSTEAD = {
+    "create": "put objects onto the node with apply -f FILE",
+    "edit": "change the manifest, then apply -f it again",
+    "replace": "put objects onto the node with apply -f FILE",
+    "ps": "see get pods",
+    "validate": "see lint",
+}
+"""What to type for words of kubectl and others."""
 
 HELP = """\
 minikubelet is a whole Kubernetes node: a CRI v1 runtime, and a kubelet that runs pods from manifests.
@@ -120,11 +128,11 @@ def _complete(words: list[str]) -> int:
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:
-    """The global options before the command, and the rest."""
+    """The global options before the command (``-n`` among them, as with kubectl), and the rest."""
     taken = 0
     while taken < len(words):
         name, equals, _ = words[taken].partition("=")
-        if name not in ("--run", "--listen"):
+        if name not in ("--run", "--listen", "-n", "--namespace"):
             break
         taken += 1 if equals else 2
     return words[:taken], words[taken:]
@@ -145,7 +153,8 @@ def _unknown(command: str, known: set[str]) -> int:
     import difflib
 
     near = difflib.get_close_matches(command, sorted(known), 1)
-    hint = f'; did you mean "{near[0]}"?' if near else ""
+    hint = _INSTEAD.get(command) or (f'did you mean "{near[0]}"?' if near else "")
+    hint = f"; {hint}" if hint else ""
     print(f'error: unknown command "{command}" for "minikubelet"{hint}', file=sys.stderr)
     print("Run 'minikubelet --help' for usage.", file=sys.stderr)
     return EXIT_USAGE

@@ -7,7 +7,8 @@ import os
 import re
 import sys
 import textwrap
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from minikubelet.base.errors import Code, NodeError
 
@@ -35,6 +36,29 @@ class Parser(argparse.ArgumentParser):
         )
         self.examples = textwrap.dedent(examples).strip("\n")
         self.add_argument("-h", "--help", action="help", help="show this help")
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> argparse.Namespace:
+        """As kubectl reads words: options stand anywhere between names, and a flag may say ``=false``."""
+        words = self._flags(list(args or []))
+        verbs = any(action.nargs == argparse.PARSER for action in self._actions)
+        parse = super().parse_args if verbs else self.parse_intermixed_args
+        parsed: argparse.Namespace = parse(words, namespace)
+        return parsed
+
+    def _flags(self, words: list[str]) -> list[str]:
+        """The words with ``--flag=true`` as ``--flag`` and without ``--flag=false``."""
+        end = words.index("--") if "--" in words else len(words)
+        flags = {name for action in self._actions if action.const is True for name in action.option_strings}
+        kept = []
+        for word in words[:end]:
+            name, equals, value = word.partition("=")
+            if not equals or name not in flags or value.lower() not in ("true", "false"):
+                kept.append(word)
+            elif value.lower() == "true":
+                kept.append(name)
+        return kept + words[end:]
 
     def format_help(self) -> str:
         """See :class:`argparse.ArgumentParser`."""
