@@ -106,6 +106,8 @@ class _Found:
 def _targets(kind: str, names: list[str]) -> list[_Target]:
     """``KIND NAME…``, ``KIND,KIND``, ``KIND/NAME KIND/NAME``. Raises CommandError."""
     words = [kind, *names]
+    if any(word.endswith("/") for word in words):
+        raise CommandError("a name is missing after the slash", usage=True)
     if "/" in kind:
         if bare := [word for word in words if "/" not in word]:
             raise CommandError(f"{bare[0]!r} names no kind: say KIND/NAME of each, or KIND NAME…", usage=True)
@@ -139,6 +141,7 @@ def run(args: argparse.Namespace) -> int:
     if args.watch and (only is None or only.kind is not None):
         raise CommandError("--watch is for pods alone, or for events", usage=True)
     printer = _Printer(args, single=named == 1)
+    _check(args, targets)
     client = ApiClient(options.kubelet_socket(args))
     every = client.pods() if any(target.kind is None for target in targets) else []
     objects = client.objects() if any(target.kind is not None for target in targets) else []
@@ -153,6 +156,16 @@ def run(args: argparse.Namespace) -> int:
         names = _full_names(args, every, only.names)
         _watch(client, printer, _filter(args, names), {_version(pod) for pod in found[0].items})
     return 0
+
+
+def _check(args: argparse.Namespace, targets: list[_Target]) -> None:
+    """Raises CommandError for selectors and paths that can't be read, before a daemon is asked."""
+    output.sort([], args.sort_by)
+    for target in targets:
+        if target.kind is None:
+            _filter(args, [])
+        else:
+            object_rows.choose(target.kind, [], args)
 
 
 def _full_names(args: argparse.Namespace, every: list[Json], names: list[str]) -> list[str]:
