@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from minikubelet.cli import text
+from minikubelet.cli.explain import advice
 from minikubelet.cli.explain.case import Case, Finding, Json
 
 
@@ -75,10 +76,10 @@ def _trouble(case: Case, container: Json, status: Json, *, init: bool) -> Findin
         return None
     if init and not sidecar:
         age = text.age(state["running"].get("startedAt"), case.now)
-        what = f'init container "{name}" is at work since {age}; what comes after it waits'
-        return Finding(
-            what, advice=[f"See what it does: minikubelet logs {case.pod['metadata']['name']} -c {name}"]
-        )
+        what = f'init container "{name}" has been at work for {age}; what comes after it waits'
+        see = f"See what it does: minikubelet logs {case.pod['metadata']['name']} -c {name}"
+        output = case.log_tail(name, False)
+        return Finding(what, [], output, [*advice.for_output(output), see])
     if not status.get("started", True):
         return _unhealthy(
             case, container, "startup", "has started, but its startup probe hasn't succeeded yet"
@@ -86,32 +87,6 @@ def _trouble(case: Case, container: Json, status: Json, *, init: bool) -> Findin
     if not status.get("ready") and (not sidecar or "readinessProbe" in container):
         return _unhealthy(case, container, "readiness", "runs, but its readiness probe doesn't succeed")
     return None
-
-
-_IMAGE_ADVICE = (
-    (
-        r"401|403|unauthorized|denied|authentication required",
-        "Check the credentials: imagePullSecrets, or those that the runtime is configured with.",
-    ),
-    (
-        r"not found|404|manifest unknown|name unknown",
-        "Check the image's name and tag; minikubelet image ls shows what is here.",
-    ),
-    (
-        r"no such host|name resolution|server misbehaving|resolve",
-        "Check the registry's name and this machine's DNS.",
-    ),
-    (
-        r"certificate|x509|tls|ssl",
-        "Put the registry's CA into certs.d/HOST (hosts.toml), or use the right host name.",
-    ),
-    (
-        r"refused|unreachable|timed? ?out|deadline|connect",
-        "Check that the registry runs and that this machine reaches it; mirrors are in certs.d.",
-    ),
-    (r"no space|ENOSPC", "Free disk space: minikubelet image ls, minikubelet image rm."),
-    (r"digest|checksum", "The registry sent other content than it promised: push the image again."),
-)
 
 
 _PULLING = ("ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "SignatureValidationFailed")
@@ -125,10 +100,8 @@ def _waiting(case: Case, container: Json, status: Json, waiting: Json) -> Findin
         return _crash_loop(case, container, status, message)
     if reason in _PULLING:
         detail = case.last_event("Failed", container=name, holding="pull") or message
-        fitting = [advice for pattern, advice in _IMAGE_ADVICE if re.search(pattern, detail, re.I)]
-        by_hand = f"Try it by hand: minikubelet image pull {image}"
         what = f'the image of container "{name}" can\'t be pulled: {image}'
-        return Finding(what, [detail], [], fitting[:1] or [by_hand])
+        return Finding(what, [detail], [], [advice.for_pull(detail, image)])
     if reason == "ErrImageNeverPull":
         what = f'the image of container "{name}" is not here, and imagePullPolicy is Never: {image}'
         return Finding(what, [message], [], ["Load it (minikubelet image load FILE), or let it be pulled."])
@@ -137,44 +110,15 @@ def _waiting(case: Case, container: Json, status: Json, waiting: Json) -> Findin
         return Finding(what, [message], [], ["Correct the field image."])
     if reason == "CreateContainerConfigError":
         what = f'the configuration of container "{name}" is not complete'
-        return Finding(what, [message], [], [_config_advice(message)])
+        return Finding(what, [message], [], [advice.for_config(message)])
     if reason in _STARTING:
         what = f'container "{name}" can\'t be started'
-        return Finding(what, [message], case.log_tail(name, False), _start_advice(message))
+        return Finding(what, [message], case.log_tail(name, False), [advice.for_start(message)])
     return Finding(f'container "{name}" waits: {reason}', [message] if message else [])
-
-
-def _config_advice(message: str) -> str:
-    if "runAsNonRoot" in message:
-        return "Set securityContext.runAsUser to a number other than 0, or take runAsNonRoot out."
-    missing = re.search(r'(configmap|secret) "([^"]+)" not found', message, re.I)
-    if not missing:
-        return "Correct what the message names in the manifest."
-    return (
-        f'Put the {missing[1]} "{missing[2]}" into the manifest folder; the container then starts by itself.'
-    )
-
-
-def _start_advice(message: str) -> list[str]:
-    if "does not exist on the host" in message:
-        return ["Make that path on this machine, or set the volume's hostPath.type to DirectoryOrCreate."]
-    if re.search(r"no such file|not found|ENOENT", message, re.I):
-        return ["Check command, args and workingDir: is that program in the image, and the folder?"]
-    if re.search(r"permission denied|EACCES", message, re.I):
-        return ["Check that the program is executable and that runAsUser may read it."]
-    return ["Correct what the message names in the manifest."]
 
 
 _NOT_STARTED = ("StartError", "ContainerCannotRun")
 """What runtimes call it when there was no program to run."""
-_EXIT_CODES = {
-    126: "126: the program was found but may not be executed",
-    127: "127: the command was not found in the image (a shell says so this way)",
-    134: "134: it aborted itself (SIGABRT)",
-    137: "137: it was killed (SIGKILL): out of memory, or it didn't stop within its grace period",
-    139: "139: it crashed (SIGSEGV)",
-    143: "143: it was told to stop (SIGTERM)",
-}
 
 
 def _how(case: Case, terminated: Json) -> str:
@@ -194,6 +138,10 @@ def _crash_loop(case: Case, container: Json, status: Json, message: str) -> Find
     if wait := re.search(r"back-off (\S+) restarting", message):
         found.known.append(f"the node waits before it starts it again, {wait[1]} between two tries by now")
     found.output = case.log_tail(name, False)
+    found.advice += advice.for_output(found.output)
+    if not found.advice:
+        words = f"minikubelet logs {case.pod['metadata']['name']} -c {name}"
+        found.advice.append(f"Its output says why, if anything does: {words}")
     return found
 
 
@@ -201,6 +149,7 @@ def _ended(case: Case, container: Json, status: Json, terminated: Json) -> Findi
     found = Finding(f'container "{status["name"]}" {_how(case, terminated)}')
     _add_cause(case, found, container, terminated)
     found.output = case.log_tail(status["name"], False) if terminated.get("exitCode", 0) else []
+    found.advice += advice.for_output(found.output)
     return found
 
 
@@ -218,14 +167,14 @@ def _add_cause(case: Case, found: Finding, container: Json, terminated: Json) ->
     elif killed := case.last_event("Killing", container=name, holding="probe"):
         found.known.append(killed)
         if why := case.last_event("Unhealthy", container=name):
-            found.known.append(f"the probe last said: {why}")
+            found.known.append(f"the probe last said: {why.strip()}")
         found.advice.append("Check the probe's path, port and time-outs against what the program serves.")
     elif terminated.get("reason") in _NOT_STARTED:
-        found.advice += _start_advice(str(terminated.get("message", "")))
-    elif code in _EXIT_CODES:
-        found.known.append(_EXIT_CODES[code])
+        found.advice.append(advice.for_start(str(terminated.get("message", ""))))
+    elif code in advice.EXIT_CODES:
+        found.known.append(advice.EXIT_CODES[code])
         if code in (126, 127):
-            found.advice += _start_advice("not found" if code == 127 else "permission denied")
+            found.advice.append(advice.for_start("not found" if code == 127 else "permission denied"))
     elif code == 0 and case.spec.get("restartPolicy", "Always") == "Always":
         found.known.append(
             "it ended with success, and restartPolicy is Always: such a pod should go on for ever"
@@ -240,17 +189,8 @@ def _unhealthy(case: Case, container: Json, kind: str, what: str) -> Finding:
     if probe:
         found.known.append(f"the probe: {_probe(probe)}, every {probe.get('periodSeconds', 10)}s")
     if message:
-        found.known.append(f"it last said: {message}")
-        if re.search(r"refused", message):
-            found.advice.append(
-                "Nothing listens on that port (yet): check the port, and what the program binds to."
-            )
-        elif re.search(r"statuscode: (4|5)\d\d", message):
-            found.advice.append("The program answers, but not with 200 to 399: check the probe's path.")
-        elif re.search(r"deadline|timed? ?out|timeout", message, re.I):
-            found.advice.append(
-                f"It takes longer than timeoutSeconds ({probe.get('timeoutSeconds', 1)}): raise it."
-            )
+        found.known.append(f"it last said: {message.strip()}")
+        found.advice.append(advice.for_probe(probe, message))
     elif delay := probe.get("initialDelaySeconds"):
         found.known.append(f"the first attempt comes {delay}s after the start")
     found.output = case.log_tail(container["name"], False) if message else []

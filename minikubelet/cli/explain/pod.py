@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from minikubelet.cli import text
+from minikubelet.cli.explain import advice
 from minikubelet.cli.explain.case import Case, Finding, Json, LogTail
 from minikubelet.cli.explain.containers import finished, statuses, troubles
 
@@ -76,20 +77,10 @@ def _terminating(case: Case) -> Finding:
     return found
 
 
-_FAILED = {
-    "Evicted": "Give the node more of what was short, or the pod requests that match what it uses.",
-    "DeadlineExceeded": "Raise spec.activeDeadlineSeconds, or find out why the work takes that long.",
-    "OutOfcpu": "Lower the pod's CPU requests, or remove other pods.",
-    "OutOfmemory": "Lower the pod's memory requests, or remove other pods.",
-    "NodeAffinity": "Take nodeSelector or nodeAffinity out; minikubelet lint shows this node's labels.",
-    "OutOfpods": "Remove other pods, or raise the node's maxPods.",
-}
-
-
 def _failed(case: Case) -> Finding:
     reason = str(case.status["reason"])
     known = [str(case.status["message"])] if case.status.get("message") else []
-    return Finding(f"the node ended it: {reason}", known, [], [_FAILED[reason]] if reason in _FAILED else [])
+    return Finding(f"the node ended it: {reason}", known, [], advice.for_failure(reason))
 
 
 def _has_started(status: Json) -> bool:
@@ -102,20 +93,18 @@ def _no_volumes(case: Case) -> Iterator[Finding]:
         return
     if message := case.last_event("FailedMount", "FailedAttachVolume", "FailedMapVolume"):
         missing = re.search(r'(configmap|secret|persistentvolumeclaim)s? "([^"]+)" not found', message, re.I)
-        advice = (
-            [f'Put the {missing[1]} "{missing[2]}" into the manifest folder; the pod then goes on by itself.']
+        todo = (
+            f'Put the {missing[1]} "{missing[2]}" into the manifest folder; the pod then goes on by itself.'
             if missing
-            else ["Check the volume in the manifest and what it refers to on this machine."]
+            else "Check the volume in the manifest and what it refers to on this machine."
         )
-        yield Finding("a volume can't be set up", [message], [], advice)
+        yield Finding("a volume can't be set up", [message], [], [todo])
 
 
 def _no_sandbox(case: Case) -> Iterator[Finding]:
     if message := case.last_event("FailedCreatePodSandBox"):
-        advice = ["See what the runtime says: minikubelet check, and the daemon's log."]
-        if "port" in message and ("in use" in message or "taken" in message):
-            advice = ["Another pod or program has that host port: choose another hostPort, or end it."]
-        yield Finding("the pod's sandbox (namespaces and network) can't be made", [message], [], advice)
+        what = "the pod's sandbox (namespaces and network) can't be made"
+        yield Finding(what, [message], [], [advice.for_sandbox(message)])
     if message := case.last_event("NetworkNotReady"):
         yield Finding("the node's network is not ready", [message], [], ["Run minikubelet check."])
 

@@ -46,7 +46,9 @@ def test_a_ready_pod() -> None:
         ("registry.test/app:1: not found", "Check the image's name and tag"),
         ("lookup registry.test: no such host", "this machine's DNS"),
         ("connect to registry.test: Connection refused", "Check that the registry runs"),
+        ("can't connect: Name or service not known", "this machine's DNS"),
         ("certificate verify failed", "the registry's CA"),
+        ("no image for platform linux/amd64 in the index", "isn't built for this machine's processor"),
         ("something else", "minikubelet image pull registry.test/app:1"),
     ],
 )
@@ -103,6 +105,11 @@ def test_success_is_no_reason_to_start_again() -> None:
         ("dial tcp 10.0.0.5:8080: connect: connection refused", "Nothing listens on that port"),
         ("HTTP probe failed with statuscode: 404", "check the probe's path"),
         ("context deadline exceeded", "timeoutSeconds (1)"),
+        (
+            'timeout: failed to connect service "10.0.0.5:81" within 1s: context deadline exceeded',
+            "Nothing listens on that port",
+        ),
+        ("dial tcp: unknown", "Check the probe's fields"),
     ],
 )
 def test_a_failing_readiness_probe_with_its_last_output(message: str, advice: str) -> None:
@@ -128,7 +135,7 @@ def test_a_startup_probe_that_has_not_succeeded() -> None:
 def test_only_the_init_container_that_blocks_is_told_of() -> None:
     first = status("first", running={"startedAt": ago(90)})
     shown = told(pod(waiting("PodInitializing"), init=[first, waiting("PodInitializing", "second")]))
-    assert 'Init container "first" is at work since 90s' in shown
+    assert 'Init container "first" has been at work for 90s' in shown
     assert "second" not in shown and '"c"' not in shown
 
 
@@ -220,3 +227,85 @@ def test_a_host_path_that_is_not_there() -> None:
     state = waiting("CreateContainerError")
     state["state"]["waiting"]["message"] = missing
     assert "-> Make that path on this machine" in told(with_container(pod(state)))
+
+
+def test_a_failing_command_is_told_with_its_last_output_and_what_it_must_do() -> None:
+    subject = with_container(
+        pod(running(ready=False), conditions={"Ready": "False"}),
+        readinessProbe={"exec": {"command": ["test", "-e", "/warm"]}},
+    )
+    shown = told(subject, event("Unhealthy", "Readiness probe failed: not warm yet\n\n", "c"))
+    assert "  it last said: Readiness probe failed: not warm yet\n  ->" in shown
+    assert "-> That command must end with exit code 0" in shown
+
+
+@pytest.mark.parametrize(
+    ("line", "advice"),
+    [
+        ("wget: bad address 'db:80'", "containers of one pod meet at localhost"),
+        ("bind(): Address already in use", "Two programs want one port"),
+        ("touch: /x: Read-only file system", "mount an emptyDir there"),
+        ("open /data/x: Permission denied", "check runAsUser, fsGroup"),
+        ("exec format error", "isn't built for this machine's processor"),
+        ("bye", "minikubelet logs web -c c"),
+    ],
+)
+def test_what_a_program_wrote_before_it_ended_leads_to_advice(line: str, advice: str) -> None:
+    last = {"terminated": {"exitCode": 1, "reason": "Error", "finishedAt": ago(20)}}
+    shown = told(with_container(pod(waiting("CrashLoopBackOff", restarts=3, last=last))), log=[line])
+    assert advice in shown.partition("->")[2]
+
+
+@pytest.mark.parametrize(
+    ("message", "advice"),
+    [
+        (
+            "config.linux.security_context.seccomp: '/x/nope.json' can't be read: No such file",
+            "localhostProfile",
+        ),
+        ("apparmor: profile nope was asked for, but this host has no AppArmor", "apparmor_parser"),
+        ("exec '/app': exec format error (ENOEXEC)", "this machine's processor"),
+        ("enter the working directory '/etc/passwd': Not a directory (ENOTDIR)", "Check workingDir"),
+        ("this host can't enforce memory.max=1", "--unenforced-limits=allow"),
+    ],
+)
+def test_advice_for_what_cant_be_started_fits_its_message(message: str, advice: str) -> None:
+    wrong = waiting("CreateContainerError")
+    wrong["state"]["waiting"]["message"] = message
+    assert advice in told(with_container(pod(wrong))).partition("->")[2]
+
+
+@pytest.mark.parametrize(
+    ("message", "advice"),
+    [
+        ('failed to lookup RuntimeClass kata: runtimeclass "kata" not found', "take runtimeClassName out"),
+        ("this host can't enforce memory.max=33554432", "--unenforced-limits=allow"),
+        ("host port 80/tcp is in use", "choose another hostPort"),
+        ("something else", "minikubelet check"),
+    ],
+)
+def test_advice_for_a_sandbox_fits_its_message(message: str, advice: str) -> None:
+    subject = pod(phase="Pending", conditions={"PodReadyToStartContainers": "False"})
+    shown = told(subject, event("FailedCreatePodSandBox", f"Failed to create pod sandbox: {message}"))
+    assert advice in shown.partition("->")[2]
+
+
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [
+        ("NodePorts", "choose another hostPort"),
+        ("SysctlForbidden", "--allowed-unsafe-sysctls"),
+        ("OutOfhugepages-2Mi", "Lower what the pod requests"),
+        ("OutOfephemeral-storage", "free disk space"),
+    ],
+)
+def test_advice_for_a_pod_that_the_node_refuses(reason: str, advice: str) -> None:
+    subject = pod(phase="Failed")
+    subject["status"] |= {"reason": reason, "message": "Pod was rejected"}
+    assert advice in told(subject).partition("->")[2]
+
+
+def test_an_init_container_at_work_shows_its_last_lines() -> None:
+    first = status("first", running={"startedAt": ago(90)})
+    shown = told(pod(waiting("PodInitializing"), init=[first]), log=["waiting for db"])
+    assert "| waiting for db" in shown

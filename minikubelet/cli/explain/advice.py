@@ -1,0 +1,200 @@
+"""What can be done: advice that fits a message of the node, an exit code, or what a container wrote."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+Json = dict[str, Any]
+_Table = tuple[tuple[str, str], ...]
+"""Patterns, and the advice for what they fit; the first that fits counts."""
+
+_PULL = (
+    (
+        r"401|403|unauthorized|denied|authentication required",
+        "Check the credentials: imagePullSecrets, or those that the runtime is configured with.",
+    ),
+    (
+        r"not found|404|manifest unknown|name unknown",
+        "Check the image's name and tag; minikubelet image ls shows what is here.",
+    ),
+    (
+        r"no such host|name resolution|name or service not known|server misbehaving|resolve",
+        "Check the registry's name and this machine's DNS.",
+    ),
+    (
+        r"certificate|x509|tls|ssl",
+        "Put the registry's CA into certs.d/HOST (hosts.toml), or use the right host name.",
+    ),
+    (
+        r"refused|unreachable|timed? ?out|deadline|connect",
+        "Check that the registry runs and that this machine reaches it; mirrors are in certs.d.",
+    ),
+    (
+        r"architecture|platform|no matching manifest|exec format",
+        "The image isn't built for this machine's processor: choose a tag or a build that is.",
+    ),
+    (r"no space|ENOSPC", "Free disk space: minikubelet image ls, minikubelet image rm."),
+    (r"digest|checksum", "The registry sent other content than it promised: push the image again."),
+)
+_CONFIG: _Table = (
+    (
+        r"runAsNonRoot and image has non-numeric user",
+        "Set securityContext.runAsUser to the number of that user: a name could be root's.",
+    ),
+    (
+        r"runAsNonRoot",
+        "Set securityContext.runAsUser to a number other than 0, or take runAsNonRoot out.",
+    ),
+    (
+        r"subPath",
+        "Check subPath: each of its parts must be a folder of that volume (the last may be a file).",
+    ),
+    (
+        r"takes no device plugins|device plugin",
+        "Start the device plugin that offers it, or take the resource out of resources.limits.",
+    ),
+    (
+        r"couldn't find key",
+        "Check the key against what that object holds: minikubelet get configmaps -o yaml.",
+    ),
+)
+_START: _Table = (
+    (
+        r"does not exist on the host",
+        "Make that path on this machine, or set the volume's hostPath.type to DirectoryOrCreate.",
+    ),
+    (r"seccomp", "Put the profile into the kubelet's seccomp folder, or correct localhostProfile."),
+    (r"apparmor", "Load the profile on this machine (apparmor_parser), or take appArmorProfile out."),
+    (
+        r"can't enforce|--unenforced-limits",
+        "Take that limit out, start the daemon with --unenforced-limits=allow, or see minikubelet check.",
+    ),
+    (
+        r"exec format|ENOEXEC",
+        "The program isn't one for this machine's processor, or a script without its #! line.",
+    ),
+    (r"not a directory|ENOTDIR", "Check workingDir and mountPath: something there is no folder."),
+    (
+        r"no such file|not found|ENOENT",
+        "Check command, args and workingDir: is that program in the image, and the folder?",
+    ),
+    (r"permission denied|EACCES", "Check that the program is executable and that runAsUser may read it."),
+)
+_SANDBOX: _Table = (
+    (
+        r"port.*(in use|taken)|(in use|taken).*port",
+        "Another pod or program has that host port: choose another hostPort, or end it.",
+    ),
+    (
+        r"RuntimeClass",
+        "Put that RuntimeClass into the manifest folder, or take runtimeClassName out of the pod.",
+    ),
+    (
+        r"can't enforce|--unenforced-limits",
+        "Take that limit out, start the daemon with --unenforced-limits=allow, or see minikubelet check.",
+    ),
+    (r"sysctl", "Take that sysctl out of securityContext.sysctls, or correct its value."),
+)
+_OUTPUT: _Table = (
+    (
+        r"bad address|could not resolve|name or service not known|no such host|name resolution|NXDOMAIN"
+        r"|ENOTFOUND|getaddrinfo|unknown host",
+        "It asks for a name that nobody knows: containers of one pod meet at localhost, and Services have"
+        " no names on a lone node (hostAliases gives some).",
+    ),
+    (
+        r"address already in use|EADDRINUSE",
+        "Two programs want one port: containers of a pod share their ports, with hostNetwork even the"
+        " machine's.",
+    ),
+    (
+        r"read-only file system|EROFS",
+        "It writes where it may not: mount an emptyDir there, or take readOnlyRootFilesystem out.",
+    ),
+    (
+        r"permission denied|operation not permitted|EACCES|EPERM",
+        "It lacks a right: check runAsUser, fsGroup and capabilities, and who owns the files.",
+    ),
+    (r"no space left", "A disk or an emptyDir with a sizeLimit is full."),
+    (r"exec format error", "The image isn't built for this machine's processor: choose one that is."),
+)
+EXIT_CODES = {
+    126: "126: the program was found but may not be executed",
+    127: "127: the command was not found in the image (a shell says so this way)",
+    132: "132: it ran an instruction that this processor doesn't have (SIGILL)",
+    134: "134: it aborted itself (SIGABRT)",
+    135: "135: it touched memory that has no store behind it (SIGBUS)",
+    137: "137: it was killed (SIGKILL): out of memory, or it didn't stop within its grace period",
+    139: "139: it crashed (SIGSEGV)",
+    143: "143: it was told to stop (SIGTERM)",
+}
+FAILED = {
+    "Evicted": "Give the node more of what was short, or the pod requests that match what it uses.",
+    "DeadlineExceeded": "Raise spec.activeDeadlineSeconds, or find out why the work takes that long.",
+    "OutOfcpu": "Lower the pod's CPU requests, or remove other pods.",
+    "OutOfmemory": "Lower the pod's memory requests, or remove other pods.",
+    "OutOfephemeral-storage": "Lower the pod's ephemeral-storage requests, or free disk space.",
+    "OutOfpods": "Remove other pods, or raise the node's maxPods.",
+    "NodeAffinity": "Take nodeSelector or nodeAffinity out; minikubelet lint shows this node's labels.",
+    "NodePorts": "Another pod has one of its host ports: choose another hostPort, or remove that pod.",
+    "SysctlForbidden": "Take that sysctl out, or name it in the kubelet's --allowed-unsafe-sysctls.",
+    "UnexpectedAdmissionError": "See the message; the daemon's log has more.",
+    "AppArmor": "Load the profile on this machine (apparmor_parser), or take appArmorProfile out.",
+    "PodOSNotSupported": "Set spec.os.name to linux, or take it out.",
+}
+"""For each reason that the node gives when it ends or refuses a pod."""
+
+
+def _first(table: _Table, message: str, otherwise: str) -> str:
+    return next((advice for pattern, advice in table if re.search(pattern, message, re.I)), otherwise)
+
+
+def for_pull(message: str, image: str) -> str:
+    """For an image that can't be pulled."""
+    return _first(_PULL, message, f"Try it by hand: minikubelet image pull {image}")
+
+
+def for_config(message: str) -> str:
+    """For a container whose configuration is not complete."""
+    missing = re.search(r'(configmap|secret) "([^"]+)" not found', message, re.I)
+    if missing:
+        kind, name = missing.groups()
+        return f'Put the {kind} "{name}" into the manifest folder; the container then starts by itself.'
+    return _first(_CONFIG, message, "Correct what the message names in the manifest.")
+
+
+def for_start(message: str) -> str:
+    """For a container that can't be created or started."""
+    return _first(_START, message, "Correct what the message names in the manifest.")
+
+
+def for_sandbox(message: str) -> str:
+    """For a pod whose sandbox can't be made."""
+    return _first(_SANDBOX, message, "See what the runtime says: minikubelet check, and the daemon's log.")
+
+
+def for_failure(reason: str) -> list[str]:
+    """For a pod that the node has ended or refused."""
+    if reason.startswith("OutOf") and reason not in FAILED:
+        return ["Lower what the pod requests of it, or remove other pods."]
+    return [FAILED[reason]] if reason in FAILED else []
+
+
+def for_probe(probe: Json, message: str) -> str:
+    """For a probe that fails."""
+    if re.search(r"refused|failed to connect", message):
+        return "Nothing listens on that port (yet): check the port, and what the program binds to."
+    if re.search(r"statuscode: (4|5)\d\d", message):
+        return "The program answers, but not with 200 to 399: check the probe's path."
+    if re.search(r"deadline|timed? ?out|timeout", message, re.I):
+        return f"It takes longer than timeoutSeconds ({probe.get('timeoutSeconds', 1)}): raise it."
+    if "exec" in probe:
+        return "That command must end with exit code 0: try it with minikubelet exec."
+    return "Check the probe's fields against what the program serves."
+
+
+def for_output(lines: list[str]) -> list[str]:
+    """For a program that fails with these last lines; often there is nothing to be said."""
+    advice = _first(_OUTPUT, "\n".join(lines), "")
+    return [advice] if advice else []
