@@ -105,3 +105,16 @@ def test_the_systemd_unit_leaves_pods_alone() -> None:
     assert settings["Delegate"] == "yes"
     assert settings["Restart"] == "always"
     assert settings["TasksMax"] == "infinity"
+    assert settings["StartLimitIntervalSec"] == "0"
+
+
+def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("no systemd-analyze")
+    unit = (ROOT / "minikubelet/data/minikubelet.service").read_text()
+    program = "/usr/local/bin/minikubelet daemon"
+    assert f"ExecStart={program}\n" in unit
+    copy = tmp_path / "minikubelet.service"
+    copy.write_text(unit.replace(program, shutil.which("true") or "/bin/true"))
+    done = subprocess.run(["systemd-analyze", "verify", copy], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
