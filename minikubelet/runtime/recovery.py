@@ -105,6 +105,9 @@ async def _undo(context: Context, sandbox: Sandbox, monitor: MonitorClient | Non
             await asyncio.wait_for(monitor.shutdown(), ANSWER_WAIT)
         finally:
             monitor.close()
+    for container in sandbox.containers.values():  # its record says less than was: it is damaged
+        lifecycle.kill_cgroup(context, container.cgroup)
+        del context.containers[container.id]  # its folder is a stray now
     lifecycle.kill_cgroup(context, lifecycle.sandbox_cgroup(sandbox))
     await context.network.detach(sandbox.id)
     lifecycle.remove_cgroups(context, sandbox)

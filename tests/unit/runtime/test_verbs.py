@@ -365,6 +365,18 @@ class TestRecovery:
         await run_sandbox(again.context, sandbox_config(), "")
         again.close()
 
+    async def test_a_record_that_says_too_little_leaves_no_container(
+        self, node: FakeNode, tmp_path: Path
+    ) -> None:
+        """Damaged to an empty status, it looks half made; but its containers have layers."""
+        sandbox_id, _ = await running(node)
+        node.db.execute("UPDATE sandboxes SET status='{}' WHERE id=?", (sandbox_id,))
+        again = FakeNode(tmp_path)
+        await recover(again.context)
+        assert not again.context.containers
+        nothing_is_left(again)
+        again.close()
+
     async def test_strays_go(self, node: FakeNode) -> None:
         config = node.context.config
         os.makedirs(f"{config.run}/pods/stray/exits")
