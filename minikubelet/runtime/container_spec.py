@@ -80,6 +80,7 @@ def start_request(container: Container, places: Places, enforcement: resources.E
         cgroup_namespace="node" if config.security.privileged else "container",
         rootfs_propagation="rshared" if shared else "rslave",
         log_path=container.log_path,
+        log_folder=container.sandbox.config.log_directory if container.log_path else "",
         mount_label=labels.of_container(container.sandbox, config).mount,
         restore=_restore(config, places),
     )

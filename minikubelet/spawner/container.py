@@ -80,7 +80,7 @@ class Container:
         self.ids = birth.scene.ids = ids
         birth.scene.userns = sandbox.userns
         birth.scene.host_mounts = self._pod.host.own_mounts if fetch_shm else -1
-        log = LogFile(request.log_path) if request.log_path else None
+        log = LogFile(request.log_path, request.log_folder) if request.log_path else None
         self.streams = Streams(self._pod.loop, log, self._on_streams_ended)
         self._answer = answer
         try:

@@ -12,6 +12,8 @@ import stat
 import sys
 import time
 
+from minikubelet.linux import openat2
+
 MAX_LINE = 16384
 
 
@@ -97,9 +99,11 @@ class Stamps:
 class LogFile:
     """An append-only CRI log. A full disk costs records, never the container: they are counted and noted."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, folder: str = "") -> None:
+        """Open or make the file; below ``folder`` (empty: what it is in) no link is followed."""
         self._path = path
-        self._fd = _open(path)
+        self._folder = folder or os.path.dirname(path)
+        self._fd = self._open()
         self._lost = 0
 
     def write(self, records: bytes, stamp: bytes) -> None:
@@ -137,7 +141,7 @@ class LogFile:
 
     def reopen(self) -> None:
         """Go on in a new file of the same name after rotation renamed the old one. Raises OSError."""
-        fd = _open(self._path)
+        fd = self._open()
         self.close()
         self._fd = fd
 
@@ -147,16 +151,16 @@ class LogFile:
             os.close(self._fd)
             self._fd = -1
 
-
-def _open(path: str) -> int:
-    """Open the log for appending: its folder first, then the name in it without following a link."""
-    folder = os.open(os.path.dirname(path) or "/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        fd = os.open(os.path.basename(path), flags, 0o640, dir_fd=folder)
-    finally:
-        os.close(folder)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise OSError(errno.EINVAL, "not a regular file", path)
-    return fd
+    def _open(self) -> int:
+        """For appending; what is there must be a regular file, and no link on the way to it."""
+        inside = os.path.relpath(self._path, self._folder or "/")
+        folder = os.open(self._folder or "/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY
+            fd = openat2.open_beneath(folder, inside, flags, 0o640)
+        finally:
+            os.close(folder)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.EINVAL, "not a regular file", self._path)
+        return fd

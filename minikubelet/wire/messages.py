@@ -283,6 +283,8 @@ class ContainerStarted(Message, kw_only=True):
 
 class SignalContainer(Message, kw_only=True):
     """Send ``signal`` to the init, or with ``all`` kill the whole cgroup (cgroup.kill, then its pids).
+    log_folder: str = ""
+    """Above or at the log's own; below it no link is followed. Empty: the log's own."""
     Reply: :class:`Done`; an ended container is no error."""
 
     id: int

@@ -121,6 +121,23 @@ def test_only_regular_files_are_logs(tmp_path: Path, kind: str) -> None:
     assert not (tmp_path / "target").exists()
 
 
+def test_no_link_is_followed_below_the_folder_of_the_pods_logs(tmp_path: Path) -> None:
+    """CVE-2017-1002101 and its like: the folder of the log is exchanged for a link before it is reopened."""
+    pods, elsewhere = tmp_path / "pods", tmp_path / "elsewhere"
+    for folder in (pods / "real" / "app", elsewhere):
+        folder.mkdir(parents=True)
+    (pods / "pod").symlink_to("real")  # above or at the pod's folder links are the host's own
+    path = pods / "pod" / "app" / "0.log"
+    log = LogFile(str(path), str(pods / "pod"))
+    (pods / "real" / "app").rename(pods / "real" / "old")
+    (pods / "real" / "app").symlink_to(elsewhere)
+    with pytest.raises(OSError):
+        log.reopen()
+    log.write(b"kept\n", STAMP)
+    assert (pods / "real" / "old" / "0.log").read_bytes() == b"kept\n"
+    assert list(elsewhere.iterdir()) == []
+
+
 def test_a_failed_reopen_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "x.log"
     log = LogFile(str(path))
