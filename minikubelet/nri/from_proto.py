@@ -8,12 +8,13 @@ from typing import Any
 from minikubelet.base.errors import Code, NodeError, invalid
 from minikubelet.criapi import nri_pb2 as nri
 from minikubelet.linux import mounts as kernel_mounts
+from minikubelet.nri import scheduling
 from minikubelet.runtime import checks
-from minikubelet.runtime.models import Adjusted, HugepageLimit, LinuxResources
+from minikubelet.runtime.models import Adjusted, HugepageLimit, LinuxResources, Namespaces
 from minikubelet.runtime.mounts import host_path
 from minikubelet.wire.messages import Device, Mount, Rlimit
 
-_NOT_BUILT = ("cgroups_path", "io_priority", "namespaces", "sysctl", "net_devices", "scheduler", "rdt")
+_NOT_BUILT = ("cgroups_path", "namespaces", "net_devices", "rdt")
 _NOT_IN_CGROUP2 = {
     "memory": ("kernel", "kernel_tcp", "swappiness", "disable_oom_killer", "use_hierarchy"),
     "cpu": ("realtime_runtime", "realtime_period"),
@@ -51,8 +52,11 @@ def _unimplemented(field: str, why: str = "is not implemented by minikubelet") -
     return NodeError(Code.UNIMPLEMENTED, why, field=field)
 
 
-def adjusted(adjust: nri.ContainerAdjustment, current: LinuxResources) -> Adjusted:
-    """All plugins' adjustments of a container that has ``current`` resources. Raises NodeError."""
+def adjusted(adjust: nri.ContainerAdjustment, current: LinuxResources, namespaces: Namespaces) -> Adjusted:
+    """All plugins' adjustments of a container that has ``current`` resources. Raises NodeError.
+
+    ``namespaces`` are its pod's.
+    """
     checks.no_nul("adjust.args", adjust.args)
     env = [entry for entry in adjust.env if not entry.key.startswith("-")]
     for entry in env:
@@ -78,6 +82,9 @@ def adjusted(adjust: nri.ContainerAdjustment, current: LinuxResources) -> Adjust
         cdi_devices=tuple(device.name for device in adjust.CDI_devices),
         resources=_adjusted_resources(adjust.linux, current),
         seccomp=_seccomp(adjust.linux.seccomp_policy) if adjust.linux.HasField("seccomp_policy") else None,
+        sysctls=scheduling.sysctls(adjust.linux.sysctl, namespaces),
+        scheduler=scheduling.scheduler(adjust.linux),
+        io_priority=scheduling.io_priority(adjust.linux),
     )
 
 

@@ -254,7 +254,9 @@ class Manager:
                         _refuse_unknown(answer, plugin)
                         made.apply(answer, plugin.name)
             await self._validate(pristine, made)
-            adjusted = from_proto.adjusted(made.adjust, container.resources)
+            adjusted = from_proto.adjusted(
+                made.adjust, container.resources, container.sandbox.config.namespaces
+            )
             self._update_all(made)
         return None if adjusted == Adjusted() else adjusted
 

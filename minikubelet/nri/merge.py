@@ -34,6 +34,15 @@ _CPU = {
 }
 
 
+_WHOLE: dict[str, int] = {
+    "oom_score_adj": Field.OomScoreAdj,
+    "seccomp_policy": Field.SeccompPolicy,
+    "io_priority": Field.IoPriority,
+    "scheduler": Field.LinuxSched,
+}
+"""Messages below ``linux`` that one plugin sets as a whole."""
+
+
 class Updates:
     """Changes of existing containers' resources."""
 
@@ -118,6 +127,7 @@ class Adjustments(Updates):
         pair = (shown.linux.devices, kept.linux.devices)
         self._named(Field.Devices, linux.devices, pair, plugin, "path")
         self._single(wanted, plugin)
+        self._sysctls(linux.sysctl, plugin)
         for limit in wanted.rlimits:
             self.owners.claim(self._id, Field.Rlimits, plugin, limit.type)
             for rlimits in (shown.rlimits, kept.rlimits):
@@ -138,14 +148,20 @@ class Adjustments(Updates):
                 args = args[1:]
             self.owners.claim(self._id, Field.Args, plugin)
             shown.args[:] = kept.args[:] = args
-        if wanted.linux.HasField("oom_score_adj"):
-            self.owners.claim(self._id, Field.OomScoreAdj, plugin)
-            for linux in (shown.linux, kept.linux):
-                linux.oom_score_adj.CopyFrom(wanted.linux.oom_score_adj)
-        if wanted.linux.HasField("seccomp_policy"):
-            self.owners.claim(self._id, Field.SeccompPolicy, plugin)
-            for linux in (shown.linux, kept.linux):
-                linux.seccomp_policy.CopyFrom(wanted.linux.seccomp_policy)
+        for name, field in _WHOLE.items():
+            if wanted.linux.HasField(name):
+                self.owners.claim(self._id, field, plugin)
+                for linux in (shown.linux, kept.linux):
+                    getattr(linux, name).CopyFrom(getattr(wanted.linux, name))
+
+    def _sysctls(self, wanted: Any, plugin: str) -> None:
+        shown, kept = self._shown.linux.sysctl, self.adjust.linux.sysctl
+        for name in self._claim(Field.Sysctl, plugin, list(wanted)):
+            shown.pop(name, None)
+            kept.pop(name, None)
+        for name, value in wanted.items():
+            if not name.startswith("-"):
+                shown[name] = kept[name] = value
 
     def _annotations(self, wanted: nri.ContainerAdjustment, plugin: str) -> None:
         removed = {name[1:] for name in wanted.annotations if name.startswith("-")}

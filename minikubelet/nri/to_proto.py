@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from minikubelet.criapi import nri_pb2 as nri
+from minikubelet.nri import scheduling
 from minikubelet.runtime.models import (
     Container,
     ContainerState,
@@ -99,6 +100,11 @@ def _add_start(message: nri.Container, request: StartContainer) -> None:
     message.env.extend(_text(item) for item in process.env)
     message.mounts.extend(_mount(mount) for mount in request.mounts)
     message.linux.devices.extend(_device(device) for device in request.devices)
+    message.linux.sysctl.update(request.sysctls)
+    if process.scheduler is not None:
+        message.linux.scheduler.CopyFrom(scheduling.scheduler_message(process.scheduler))
+    if process.io_priority is not None:
+        message.linux.io_priority.CopyFrom(scheduling.io_priority_message(process.io_priority))
     message.rlimits.extend(
         nri.POSIXRlimit(type=limit.name, hard=limit.hard, soft=limit.soft) for limit in process.rlimits
     )

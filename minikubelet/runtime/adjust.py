@@ -36,6 +36,8 @@ def process(made: Process, adjusted: Adjusted) -> Process:
         made.args = [text.encode("utf-8", "surrogateescape") for text in adjusted.args]
     made.env = _environment(made.env, adjusted)
     made.rlimits = list(adjusted.rlimits)
+    made.scheduler = adjusted.scheduler
+    made.io_priority = adjusted.io_priority
     if adjusted.seccomp is not None:
         made.seccomp = seccomp.compile_profile(adjusted.seccomp, tuple(made.capabilities.bounding))
     return made

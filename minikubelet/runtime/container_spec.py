@@ -83,6 +83,7 @@ def start_request(container: Container, places: Places, enforcement: resources.E
         log_folder=container.sandbox.config.log_directory if container.log_path else "",
         mount_label=labels.of_container(container.sandbox, config).mount,
         restore=_restore(config, places),
+        sysctls=config.adjusted.sysctls,
     )
 
 

@@ -132,6 +132,8 @@ def exec_process(
         selinux=process.selinux,
         rlimits=process.rlimits,
         oom_score_adj=process.oom_score_adj,
+        scheduler=process.scheduler,
+        io_priority=process.io_priority,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from minikubelet.wire.messages import Device, ExitStatus, Mount, Process, ResolvedUser, Rlimit
+from minikubelet.wire.messages import Device, ExitStatus, Mount, Process, ResolvedUser, Rlimit, Scheduler
 
 DEFAULT_STOP_SIGNAL = "SIGTERM"
 
@@ -313,6 +313,12 @@ class Adjusted(Config, frozen=True, kw_only=True):
     """All of them, as they are now; None: unchanged."""
     seccomp: dict[str, Any] | None = None
     """An OCI profile in place of the request's; None: unchanged."""
+    sysctls: dict[str, str] = {}
+    """Of the pod's namespaces."""
+    scheduler: Scheduler | None = None
+    """None: unchanged."""
+    io_priority: int | None = None
+    """As ioprio_set(2) has it; None: unchanged."""
 
 
 class Restored(Config, frozen=True, kw_only=True):

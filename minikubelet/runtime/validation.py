@@ -17,6 +17,7 @@ from minikubelet.runtime.models import (
     ContainerSecurity,
     DeviceConfig,
     MountConfig,
+    Namespaces,
     SandboxConfig,
     SandboxSecurity,
     SecurityProfile,
@@ -96,19 +97,23 @@ def _check_cgroup_parent(path: str) -> None:
 
 def _check_sysctls(config: SandboxConfig) -> None:
     for name, value in config.sysctls.items():
-        field = f"config.linux.sysctls[{name[:100]!r}]"
-        if not _SYSCTL.match(name):
-            raise invalid(field, "is not a dotted kernel parameter")
-        if not _SYSCTL_VALUE.match(value):
-            raise invalid(field, f"value {value!r} has a control character")
-        if name.startswith("net."):
-            space, mode = "network", config.namespaces.network
-        elif name.startswith("fs.mqueue.") or name in _IPC_SYSCTLS:
-            space, mode = "ipc", config.namespaces.ipc
-        else:
-            raise invalid(field, "does not belong to a namespace of the pod")
-        if mode == "node":
-            raise invalid(field, f"can't be set in the host's {space} namespace")
+        check_sysctl(f"config.linux.sysctls[{name[:100]!r}]", name, value, config.namespaces)
+
+
+def check_sysctl(field: str, name: str, value: str, namespaces: Namespaces) -> None:
+    """A kernel parameter of a namespace of the pod's own, one line of text. Raises INVALID_ARGUMENT."""
+    if not _SYSCTL.match(name):
+        raise invalid(field, "is not a dotted kernel parameter")
+    if not _SYSCTL_VALUE.match(value):
+        raise invalid(field, f"value {value!r} has a control character")
+    if name.startswith("net."):
+        space, mode = "network", namespaces.network
+    elif name.startswith("fs.mqueue.") or name in _IPC_SYSCTLS:
+        space, mode = "ipc", namespaces.ipc
+    else:
+        raise invalid(field, "does not belong to a namespace of the pod")
+    if mode == "node":
+        raise invalid(field, f"can't be set in the host's {space} namespace")
 
 
 def _check_sandbox_security(security: SandboxSecurity) -> None:

@@ -82,6 +82,18 @@ class Rlimit(msgspec.Struct, kw_only=True):
     hard: int
 
 
+class Scheduler(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The parameters of sched_setattr(2); ``runtime``, ``deadline`` and ``period`` in ns."""
+
+    policy: int
+    nice: int = 0
+    priority: int = 0
+    flags: int = 0
+    runtime: int = 0
+    deadline: int = 0
+    period: int = 0
+
+
 class Capabilities(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Exact capability sets, names as ``CAP_CHOWN`` (capabilities(7)). Inheritable equals ambient."""
 
@@ -127,6 +139,10 @@ class Process(msgspec.Struct, kw_only=True, omit_defaults=True):
     oom_score_adj: int | None = None
     oom_score_adj_wish: bool = True
     """True: lowering it without CAP_SYS_RESOURCE is skipped silently (the daemon has warned)."""
+    scheduler: Scheduler | None = None
+    """None: leave alone."""
+    io_priority: int | None = None
+    """As ioprio_set(2) has it; None: leave alone."""
 
 
 class CgroupSettings(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -267,11 +283,15 @@ class StartContainer(Message, kw_only=True):
     rootfs_propagation: str = "rslave"
     log_path: str = ""
     """Absolute path of the CRI log; empty: no log. The folder exists."""
+    log_folder: str = ""
+    """Above or at the log's own; below it no link is followed. Empty: the log's own."""
     exit_grace_ms: int = 0
     mount_label: str = ""
     """SELinux context of the root and of file systems that are made for the container; empty: none."""
     restore: Restore | None = None
     """In place of ``process``'s program: what CRIU restores. ContainerStarted comes when it runs on."""
+    sysctls: dict[str, str] = {}
+    """Of the pod's namespaces, written when the container has joined them."""
 
 
 class ContainerStarted(Message, kw_only=True):
@@ -283,8 +303,6 @@ class ContainerStarted(Message, kw_only=True):
 
 class SignalContainer(Message, kw_only=True):
     """Send ``signal`` to the init, or with ``all`` kill the whole cgroup (cgroup.kill, then its pids).
-    log_folder: str = ""
-    """Above or at the log's own; below it no link is followed. Empty: the log's own."""
     Reply: :class:`Done`; an ended container is no error."""
 
     id: int

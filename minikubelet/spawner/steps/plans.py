@@ -92,6 +92,7 @@ def _file_system_steps(request: StartContainer, shared: int, fetch_shm: bool, us
             )
     binds = [(index, mount) for index, mount in enumerate(request.mounts) if mount.kind == "bind"]
     plan: list[Step] = [ns.JoinNamespaces(shared, "the pod")]
+    plan += [ns.WriteSysctl(name, value) for name, value in request.sysctls.items()]
     if fetch_shm:
         plan.append(ns.FetchShm())
     if request.cgroup_namespace == "container":
@@ -179,14 +180,17 @@ def _last_steps(
 
 def _limits(process: Process, rlimits: list[Rlimit]) -> list[Step]:
     limits = [*rlimits, *process.rlimits]
+    steps: list[Step] = []
     if limits or process.oom_score_adj is not None:
-        return [proc.SetLimits(limits, process.oom_score_adj, process.oom_score_adj_wish)]
-    return []
+        steps.append(proc.SetLimits(limits, process.oom_score_adj, process.oom_score_adj_wish))
+    if process.scheduler is not None or process.io_priority is not None:
+        steps.append(proc.SetScheduling(process.scheduler, process.io_priority))
+    return steps
 
 
 def _without_limits(process: Process) -> Process:
     """For after the entry into a user namespace, where there is no right to better them."""
-    return msgspec.structs.replace(process, rlimits=[], oom_score_adj=None)
+    return msgspec.structs.replace(process, rlimits=[], oom_score_adj=None, scheduler=None, io_priority=None)
 
 
 def _seccomp(process: Process, machine: Machine) -> prctl.SeccompFilter | None:

@@ -11,10 +11,10 @@ import struct
 
 import msgspec
 
-from minikubelet.linux import capabilities, libc, mounts, openat2, prctl, program, tty, users
+from minikubelet.linux import capabilities, libc, mounts, openat2, prctl, program, scheduling, tty, users
 from minikubelet.linux.users import Credentials, UserError
 from minikubelet.spawner.steps.base import Scene, Step, write_own
-from minikubelet.wire.messages import Process, Rlimit, User
+from minikubelet.wire.messages import Process, Rlimit, Scheduler, User
 
 _DATABASE_LIMIT = 1 << 20
 _NULL_DEVICE = os.makedev(1, 3)
@@ -165,6 +165,32 @@ class SetLimits(Step):
         except PermissionError:
             if not self._wish:
                 raise
+
+
+class SetScheduling(Step):
+    """Which share of processors and disks it gets, while the process may still ask for more."""
+
+    def __init__(self, scheduler: Scheduler | None, io_priority: int | None) -> None:
+        self._scheduler = scheduler
+        self._io_priority = io_priority
+
+    def describe(self) -> str:
+        return "set scheduler and I/O priority"
+
+    def execute(self, scene: Scene) -> None:
+        if self._io_priority is not None:
+            scheduling.set_io_priority(self._io_priority)
+        if self._scheduler is not None:
+            wanted = self._scheduler
+            scheduling.set_scheduler(
+                wanted.policy,
+                wanted.nice,
+                wanted.priority,
+                wanted.flags,
+                wanted.runtime,
+                wanted.deadline,
+                wanted.period,
+            )
 
 
 def _resource(name: str) -> int:

@@ -42,13 +42,20 @@ async def test_resource_limits_of_a_second_plugin(client: Client, start_plugin: 
     assert await client.output(app, "ulimit -n; ulimit -Hn") == "222\n333"
 
 
-async def test_an_adjustment_that_is_not_built_names_its_field(client: Client, start_plugin: Start) -> None:
+async def test_a_parameter_of_the_pods_network(client: Client, start_plugin: Start) -> None:
     start_plugin("device-injector", "10")
-    annotations = {"sysctl.noderesource.dev/container.app": "net.ipv4.ip_forward: '1'\n"}
+    annotations = {"sysctl.noderesource.dev/container.app": "net.core.somaxconn: '77'\n"}
     pod = await client.run_pod(client.pod_config(annotations=annotations))
-    with Refused(grpc.StatusCode.UNIMPLEMENTED) as call:
+    app = await client.run(pod, client.container_config("sleep", "1000"))
+    assert await client.output(app, "cat /proc/sys/net/core/somaxconn") == "77"
+
+
+async def test_a_parameter_of_the_host_is_refused(client: Client, start_plugin: Start) -> None:
+    start_plugin("device-injector", "10")
+    annotations = {"sysctl.noderesource.dev/container.app": "kernel.panic: '1'\n"}
+    pod = await client.run_pod(client.pod_config(annotations=annotations))
+    with Refused(grpc.StatusCode.INVALID_ARGUMENT) as call:
         await client.create(pod, client.container_config("sleep", "1000"))
-    assert "10-nri-device-injector" in call.details
     assert "adjust.linux.sysctl" in call.details
 
 

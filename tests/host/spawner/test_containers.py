@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 
 from minikubelet.linux import capabilities
@@ -303,6 +304,35 @@ def test_limits_and_scores(pod: Pod) -> None:
         "500",
         "0022",
     ]
+
+
+def test_shares_of_processors_and_disks(pod: Pod) -> None:
+    """Of the container's program and of execs; proc_pid_stat(5) has nice and policy."""
+    settings = {
+        "scheduler": m.Scheduler(policy=3, nice=7),
+        "io_priority": 2 << 13 | 6,
+        "capabilities": m.Capabilities(),  # what takes a capability is set while it is still there
+    }
+    started = pod.run("c", "sleep", "1000", process_settings=settings)
+    stat = Path(f"/proc/{started.pid}/stat").read_text().rpartition(")")[2].split()
+    assert (stat[16], stat[38]) == ("7", "3")
+    assert psutil.Process(started.pid).ionice() == (psutil.IOPRIO_CLASS_BE, 6)
+    script = "sed 's/.*) //' /proc/self/stat | cut -d' ' -f17,39"
+    assert pod.execute("c", "sh", "-c", script, scheduler=m.Scheduler(policy=0, nice=3)) == (0, b"3 0\n")
+
+
+def test_a_scheduler_that_the_kernel_refuses(pod: Pod) -> None:
+    wanted = m.Scheduler(policy=1, priority=1000)
+    failure = fails(pod, "echo", process_settings={"scheduler": wanted})
+    assert (failure.step, failure.number) == ("set scheduler and I/O priority", errno.EINVAL)
+
+
+def test_kernel_parameters_of_the_pods_namespaces(pod: Pod) -> None:
+    host = Path("/proc/sys/net/core/somaxconn").read_text()
+    wanted = {"net.core.somaxconn": "77", "kernel.msgmax": "9000"}
+    output = pod.output("c", "cat", "/proc/sys/net/core/somaxconn", "/proc/sys/kernel/msgmax", sysctls=wanted)
+    assert output.split() == ["77", "9000"]
+    assert Path("/proc/sys/net/core/somaxconn").read_text() == host
 
 
 def test_limits_that_do_not_exist_are_named(pod: Pod) -> None:

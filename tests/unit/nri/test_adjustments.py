@@ -9,11 +9,11 @@ from google.protobuf import text_format
 
 from minikubelet.base.errors import Code, NodeError
 from minikubelet.criapi import nri_pb2 as nri
-from minikubelet.nri import from_proto
+from minikubelet.nri import from_proto, merge, scheduling
 from minikubelet.nri.merge import Adjustments
 from minikubelet.runtime import adjust
-from minikubelet.runtime.models import Adjusted, HugepageLimit, LinuxResources
-from minikubelet.wire.messages import Device, Mount, Process, Rlimit
+from minikubelet.runtime.models import Adjusted, HugepageLimit, LinuxResources, Namespaces
+from minikubelet.wire.messages import Device, Mount, Process, Rlimit, Scheduler
 
 
 def adjustment(text: str) -> nri.ContainerAdjustment:
@@ -25,11 +25,8 @@ def adjustment(text: str) -> nri.ContainerAdjustment:
     [
         ('hooks { create_runtime { path: "/bin/true" } }', "hooks.create_runtime"),
         ('linux { cgroups_path: "/elsewhere" }', "linux.cgroups_path"),
-        ("linux { io_priority { priority: 1 } }", "linux.io_priority"),
         ('linux { namespaces { type: "network" } }', "linux.namespaces"),
-        ('linux { sysctl { key: "a" value: "b" } }', "linux.sysctl"),
         ('linux { net_devices { key: "a" value { name: "b" } } }', "linux.net_devices"),
-        ("linux { scheduler { nice: 1 } }", "linux.scheduler"),
         ("linux { rdt { remove: true } }", "linux.rdt"),
         ('linux { memory_policy { nodes: "0" } }', "linux.memory_policy"),
         ('linux { resources { blockio_class { value: "a" } } }', "linux.resources.blockio_class"),
@@ -56,7 +53,7 @@ def test_every_field_is_either_merged_or_refused() -> None:
     """A field that upstream adds must not be dropped in silence."""
     merged = {"annotations", "mounts", "env", "hooks", "linux", "rlimits", "CDI_devices", "args"}
     assert set(nri.ContainerAdjustment.DESCRIPTOR.fields_by_name) == merged
-    handled = {"devices", "resources", "oom_score_adj", "seccomp_policy", "memory_policy"}
+    handled = {"devices", "resources", "memory_policy", "sysctl", *merge._WHOLE}
     handled |= set(from_proto._NOT_BUILT)
     assert set(nri.LinuxContainerAdjustment.DESCRIPTOR.fields_by_name) == handled
     resources = {"memory", "cpu", "hugepage_limits", "unified", "pids", *from_proto._RESOURCES_NOT_BUILT}
@@ -89,7 +86,7 @@ def test_everything_that_can_be_adjusted() -> None:
         """
     )
     current = LinuxResources(oom_score_adj=500, cpu_shares=3, memory_limit=1)
-    assert from_proto.adjusted(wanted, current) == Adjusted(
+    assert from_proto.adjusted(wanted, current, Namespaces()) == Adjusted(
         annotations={"a": "1"},
         removed_annotations=("b",),
         args=("run", "fast"),
@@ -129,12 +126,25 @@ def test_everything_that_can_be_adjusted() -> None:
         ('linux { devices { path: "dev" type: "c" } }', "adjust.linux.devices[0].path"),
         ('linux { devices { path: "/dev/a" type: "x" } }', "adjust.linux.devices[0].type"),
         ('rlimits { type: "RLIMIT_LOVE" }', "adjust.rlimits.type"),
+        ('linux { sysctl { key: "kernel.panic" value: "1" } }', "adjust.linux.sysctl['kernel.panic']"),
+        ('linux { sysctl { key: "kernel.sem" value: "1\\n2" } }', "adjust.linux.sysctl['kernel.sem']"),
+        ("linux { scheduler { nice: 1 } }", "adjust.linux.scheduler.policy"),
+        ("linux { scheduler { policy: SCHED_ISO } }", "adjust.linux.scheduler.policy"),
+        ("linux { scheduler { policy: SCHED_BATCH nice: 20 } }", "adjust.linux.scheduler.nice"),
+        ("linux { scheduler { policy: SCHED_OTHER priority: 1 } }", "adjust.linux.scheduler.priority"),
+        ("linux { scheduler { policy: SCHED_RR period: 1 } }", "adjust.linux.scheduler.period"),
+        ("linux { scheduler { policy: SCHED_OTHER flags: 99 } }", "adjust.linux.scheduler.flags"),
+        ("linux { io_priority { priority: 1 } }", "adjust.linux.io_priority.class"),
+        (
+            "linux { io_priority { class: IOPRIO_CLASS_BE priority: 8 } }",
+            "adjust.linux.io_priority.priority",
+        ),
         ('rlimits { type: "RLIMIT_CPU" soft: 2 hard: 1 }', "adjust.rlimits"),
     ],
 )
 def test_impossible_adjustments_name_their_field(text: str, field: str) -> None:
     with pytest.raises(NodeError) as caught:
-        from_proto.adjusted(adjustment(text), LinuxResources())
+        from_proto.adjusted(adjustment(text), LinuxResources(), Namespaces())
     assert caught.value.field.startswith(field)
 
 
@@ -148,7 +158,7 @@ def test_seccomp_in_the_words_of_a_profile() -> None:
         } }
         """
     )
-    profile = from_proto.adjusted(wanted, LinuxResources()).seccomp
+    profile = from_proto.adjusted(wanted, LinuxResources(), Namespaces()).seccomp
     assert profile is not None
     process = adjust.process(Process(args=[b"a"]), Adjusted(seccomp=profile))
     assert len(process.seccomp) > 0 and len(process.seccomp) % 8 == 0
@@ -178,7 +188,7 @@ def test_removed_and_set_anew() -> None:
     assert list(request.container.env) == ["KEEP=2", "A=second"]
     assert [(mount.destination, mount.source) for mount in request.container.mounts] == [("/m", "/2")]
     made.adjust.mounts[-1].source = "/usr"
-    result = from_proto.adjusted(made.adjust, LinuxResources())
+    result = from_proto.adjusted(made.adjust, LinuxResources(), Namespaces())
     assert result.env == ("A=second",)
     assert "OLD" in result.removed_env
     assert "/old" in result.removed_mounts
@@ -196,6 +206,9 @@ def test_removed_and_set_anew() -> None:
         'linux { devices { path: "/dev/x" } }',
         "linux { oom_score_adj { value: 1 } }",
         'linux { seccomp_policy { default_action: "SCMP_ACT_ALLOW" } }',
+        'linux { sysctl { key: "net.ipv4.ip_forward" value: "1" } }',
+        "linux { scheduler { policy: SCHED_OTHER } }",
+        "linux { io_priority { class: IOPRIO_CLASS_BE } }",
         "linux { resources { memory { limit { value: 1 } } } }",
         'linux { resources { cpu { mems: "0" } } }',
         'linux { resources { unified { key: "cpu.max" value: "1" } } }',
@@ -233,3 +246,45 @@ def test_process_without_adjustments_is_untouched() -> None:
     assert adjust.process(process, Adjusted()) is process
     changed = adjust.process(process, Adjusted(args=("b",), env=("A=2", "B=3"), removed_env=("C",)))
     assert (changed.args, changed.env) == ([b"b"], [b"A=2", b"B=3"])
+
+
+def test_what_the_kernel_is_told_of_a_process() -> None:
+    made = from_proto.adjusted(
+        adjustment(
+            """
+            linux {
+              sysctl { key: "net.core.somaxconn" value: "7" } sysctl { key: "-kernel.sem" value: "" }
+              scheduler { policy: SCHED_BATCH nice: 5 flags: SCHED_FLAG_RESET_ON_FORK }
+              io_priority { class: IOPRIO_CLASS_BE priority: 6 }
+            }
+            """
+        ),
+        LinuxResources(),
+        Namespaces(),
+    )
+    assert made.sysctls == {"net.core.somaxconn": "7"}
+    assert made.scheduler == Scheduler(policy=3, nice=5, flags=1)
+    assert made.io_priority is not None and made.io_priority == 2 << 13 | 6
+    process = adjust.process(Process(args=[b"a"]), made)
+    assert (process.scheduler, process.io_priority) == (made.scheduler, made.io_priority)
+    assert made.scheduler is not None
+    shown = nri.LinuxContainerAdjustment(
+        scheduler=scheduling.scheduler_message(made.scheduler),
+        io_priority=scheduling.io_priority_message(made.io_priority),
+    )
+    assert (scheduling.scheduler(shown), scheduling.io_priority(shown)) == (made.scheduler, made.io_priority)
+
+
+def test_parameters_of_the_hosts_namespaces_are_refused() -> None:
+    wanted = adjustment('linux { sysctl { key: "net.core.somaxconn" value: "7" } }')
+    with pytest.raises(NodeError, match="host's network namespace"):
+        from_proto.adjusted(wanted, LinuxResources(), Namespaces(network="node"))
+
+
+def test_a_parameter_is_removed_and_set_anew() -> None:
+    made, request = merged(
+        'adjust { linux { sysctl { key: "kernel.sem" value: "1" } } }',
+        'adjust { linux { sysctl { key: "-kernel.sem" } sysctl { key: "kernel.sem" value: "2" } } }',
+    )
+    assert dict(request.container.linux.sysctl) == {"kernel.sem": "2"}
+    assert dict(made.adjust.linux.sysctl) == {"kernel.sem": "2"}
