@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from minikubelet.criapi import nri_pb2 as nri
 from minikubelet.nri import scheduling
+from minikubelet.runtime import container_spec
 from minikubelet.runtime.models import (
     Container,
     ContainerState,
@@ -69,7 +70,7 @@ def container_message(container: Container, request: StartContainer | None) -> n
         name=config.metadata.name,
         state=_STATES[container.state],
         labels=config.labels,
-        annotations={**annotations, **adjusted.annotations},
+        annotations={**annotations, **container_spec.oci_annotations(container), **adjusted.annotations},
         pid=status.pid,
         created_at=container.created_at,
         started_at=status.started_at,

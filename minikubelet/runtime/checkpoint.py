@@ -211,18 +211,8 @@ def _time(ns: int) -> str:
 def _spec(context: Context, container: Container) -> dict[str, Any]:
     """The container in the words of the OCI runtime specification, as far as readers of archives look."""
     request = container_spec.start_request(container, context.places(container), context.enforcement)
-    metadata = container.sandbox.config.metadata
     process = request.process
-    annotations = {
-        "io.kubernetes.cri.container-type": "container",
-        "io.kubernetes.cri.container-name": container.config.metadata.name,
-        "io.kubernetes.cri.sandbox-id": container.sandbox.id,
-        "io.kubernetes.cri.sandbox-name": metadata.name,
-        "io.kubernetes.cri.sandbox-namespace": metadata.namespace,
-        "io.kubernetes.cri.sandbox-uid": metadata.uid,
-        "io.kubernetes.cri.image-name": container.config.image.image,
-        "io.container.manager": "minikubelet",
-    }
+    annotations = {**container_spec.oci_annotations(container), "io.container.manager": "minikubelet"}
     return {
         "ociVersion": "1.2.0",
         "annotations": annotations,

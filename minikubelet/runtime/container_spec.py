@@ -35,6 +35,23 @@ def image_facts(image: Image, volumes: Sequence[Image] = ()) -> ImageFacts:
     )
 
 
+def oci_annotations(container: Container) -> dict[str, str]:
+    """What containerd's CRI writes on every container it makes (OCI annotations), under the same names.
+
+    Plugins and readers of checkpoints look for them.
+    """
+    config, pod = container.config, container.sandbox.config.metadata
+    return {
+        "io.kubernetes.cri.container-type": "container",
+        "io.kubernetes.cri.container-name": config.metadata.name,
+        "io.kubernetes.cri.sandbox-id": container.sandbox.id,
+        "io.kubernetes.cri.sandbox-name": pod.name,
+        "io.kubernetes.cri.sandbox-namespace": pod.namespace,
+        "io.kubernetes.cri.sandbox-uid": pod.uid,
+        "io.kubernetes.cri.image-name": config.image.user_specified_image or config.image.image,
+    }
+
+
 @dataclass(frozen=True)
 class Places:
     """Folders of one container."""

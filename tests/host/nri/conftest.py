@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -14,6 +16,8 @@ from tests.host.runtime.client import Client
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 _SOCKET_FLAG = {"ulimit-adjuster": "-socket"}
+_WITHOUT_FLAG = ("ulimit-adjuster-0.4", "optimizer")
+"""Those that know /var/run/nri/nri.sock alone, and the connection that a runtime starts a plugin with."""
 
 
 @pytest.fixture
@@ -31,13 +35,25 @@ def start_plugin(node: Node, tmp_path: Path) -> Iterator[Start]:
         def start(sample: str, index: str, *flags: str) -> subprocess.Popen[bytes]:
             program = PEERS / f"nri-{sample}"
             if not program.exists():
-                pytest.skip("no NRI sample plugins: scripts/peers nri-plugins")
+                pytest.skip(f"no NRI sample plugins: scripts/peers builds nri-{sample}")
             connected = f"NRI plugin {index}-nri-{sample} is connected"
             before = node.log().count(connected)
             log = stack.enter_context(open(tmp_path / f"{sample}.log", "wb"))
-            socket_flag = _SOCKET_FLAG.get(sample, "-socket-path")
-            command = [str(program), "-idx", index, socket_flag, node.config.nri_path, *flags]
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            command, environment = [str(program), *flags], dict(os.environ)
+            fds: tuple[int, ...] = ()
+            if sample in _WITHOUT_FLAG:
+                connection = stack.enter_context(socket.socket(socket.AF_UNIX))
+                connection.connect(node.config.nri_path)
+                fds = (connection.fileno(),)
+                environment |= {"NRI_PLUGIN_NAME": program.name, "NRI_PLUGIN_IDX": index}
+                environment["NRI_PLUGIN_SOCKET"] = str(connection.fileno())
+            else:
+                command += ["-idx", index, _SOCKET_FLAG.get(sample, "-socket-path"), node.config.nri_path]
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, pass_fds=fds
+            )
+            if fds:
+                connection.close()
             stack.callback(process.wait, 30)
             stack.callback(process.kill)
             wait_for(connected, lambda: node.log().count(connected) > before)
