@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
+
 from minikubelet.linux import interpreter, pidfd
 from minikubelet.spawner import cgroups
 from minikubelet.wire import channel
@@ -302,3 +304,11 @@ def wait_until(condition: object, what: str, seconds: float = TIMEOUT) -> None:
     while not condition():
         assert time.monotonic() < end, f"waited {seconds} s for {what}"
         time.sleep(0.005)
+
+
+def fails(pod: Pod, *args: str | bytes, name: str = "bad", **settings: object) -> m.Failure:
+    """The failure of a container that must not start; nothing of it may be left."""
+    with pytest.raises(RequestFailed) as failed:
+        pod.run(name, *args, **settings)
+    wait_until(lambda: not (pod.cgroup_folder() / name).exists(), "the cgroup to be removed")
+    return failed.value.failure
