@@ -26,6 +26,7 @@ from minikubelet.runtime.models import (
     SELinux,
     UserNamespace,
 )
+from minikubelet.runtime.restore_pod import PodRestore, named
 
 _SECURITY = "config.linux.security_context"
 
@@ -213,6 +214,23 @@ def container_config(message: api.ContainerConfig) -> ContainerConfig:
         resources=linux_resources(linux.resources),
         namespaces=_namespaces(linux.security_context.namespace_options),
         security=_container_security(linux.security_context),
+    )
+
+
+def pod_restore(message: api.RestorePodRequest) -> PodRestore:
+    """RestorePodRequest."""
+    if not message.HasField("config"):
+        raise invalid("config", "is missing")
+    containers = []
+    for number, config in enumerate(message.container_configs):
+        with named(f"container_configs[{number}]"):
+            containers.append(container_config(config))
+    return PodRestore(
+        checkpoint_path=message.checkpoint_path,
+        config=sandbox_config(message.config),
+        runtime_handler=message.runtime_handler,
+        options=dict(message.options),
+        containers=tuple(containers),
     )
 
 

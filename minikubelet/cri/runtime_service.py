@@ -203,6 +203,24 @@ class RuntimeService:
         await self._runtime.checkpoint(container.id, request.location, request.timeout, status)
         return api.CheckpointContainerResponse()
 
+    async def CheckpointPod(self, request: api.CheckpointPodRequest) -> api.CheckpointPodResponse:
+        await self._runtime.checkpoint_pod(
+            request.pod_sandbox_id,
+            request.output_path,
+            tuple(request.container_ids),
+            dict(request.options),
+            lambda container: go_json.plain(to_proto.container_status(container)),
+        )
+        return api.CheckpointPodResponse()
+
+    async def RestorePod(self, request: api.RestorePodRequest) -> api.RestorePodResponse:
+        sandbox_id, containers = await self._runtime.restore_pod(from_proto.pod_restore(request))
+        restored = [
+            api.RestoredContainer(name=name, container_id=container_id)
+            for name, container_id in containers.items()
+        ]
+        return api.RestorePodResponse(pod_sandbox_id=sandbox_id, restored_containers=restored)
+
     # --- programs and streams ---
 
     async def ExecSync(self, request: api.ExecSyncRequest) -> api.ExecSyncResponse:

@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -45,9 +45,14 @@ async def checkpoint_container(
         raise invalid("location", f"{os.path.dirname(location)!r} is no folder")
     program = criu.find()
     container, _ = context.running(identifier)
+    check_possible(container)
+    await _within(context, _Checkpoint(container, program, location, status), timeout or _PATIENCE)
+
+
+def check_possible(container: Container) -> None:
+    """Raises FAILED_PRECONDITION for what no checkpoint can hold."""
     if container.config.tty:
         raise precondition(f"container {container.id} has a terminal, whose other side can't be checkpointed")
-    await _within(context, _Checkpoint(container, program, location, status), timeout or _PATIENCE)
 
 
 @dataclass
@@ -78,16 +83,16 @@ async def _write(context: Context, wanted: _Checkpoint) -> None:
     container = wanted.container
     async with container.sandbox.lock:
         context.running(container.id)
-        with _work_folder(context) as folder:
-            _write_facts(context, container, folder, wanted.status)
-            await _dump(context, container, [wanted.program, *_arguments(context, container, folder)], folder)
+        with work_folder(context) as folder:
+            with frozen(context, [container]):
+                await capture(context, container, wanted.program, folder, wanted.status)
             if not wanted.abandoned:
                 await asyncio.to_thread(write_archive, folder, wanted.location)
 
 
 @contextlib.contextmanager
-def _work_folder(context: Context) -> Iterator[str]:
-    """In the trash from the beginning, so that whatever happens, the next start removes it."""
+def work_folder(context: Context) -> Iterator[str]:
+    """For one container's files; in the trash from the beginning: the next start removes it at the latest."""
     folder = f"{context.trash}/{secrets.token_hex(8)}"
     os.makedirs(f"{folder}/checkpoint", mode=0o700)
     try:
@@ -96,17 +101,27 @@ def _work_folder(context: Context) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _dump(context: Context, container: Container, command: list[str], folder: str) -> None:
-    """Memory and files at one moment: the container is frozen for both."""
-    cgroup = context.cgroups.path + container.cgroup
-    core.freeze(cgroup, True)
+@contextlib.contextmanager
+def frozen(context: Context, containers: Sequence[Container]) -> Iterator[None]:
+    """Memory and files at one moment: all of the containers stand still meanwhile."""
     try:
-        await _run(command, f"{folder}/dump.log")
-        upper = f"{context.container_dir(container.id)}/upper"
-        await asyncio.to_thread(write_upper, upper, f"{folder}/rootfs-diff.tar")
-        await asyncio.to_thread(_copy_log, container, folder)
+        for container in containers:
+            core.freeze(context.cgroups.path + container.cgroup, True)
+        yield
     finally:
-        thaw(context, container)
+        for container in containers:
+            thaw(context, container)
+
+
+async def capture(
+    context: Context, container: Container, program: str, folder: str, status: dict[str, Any]
+) -> None:
+    """Put all files of a frozen container's checkpoint into ``folder``. Raises NodeError."""
+    _write_facts(context, container, folder, status)
+    await _run([program, *_arguments(context, container, folder)], f"{folder}/dump.log")
+    upper = f"{context.container_dir(container.id)}/upper"
+    await asyncio.to_thread(write_upper, upper, f"{folder}/rootfs-diff.tar")
+    await asyncio.to_thread(_copy_log, container, folder)
     stats = f"{folder}/checkpoint/stats-dump"
     if os.path.exists(stats):
         os.rename(stats, f"{folder}/stats-dump")

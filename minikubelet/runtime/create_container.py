@@ -20,18 +20,26 @@ from minikubelet.runtime.validation import check_container
 from minikubelet.wire.messages import StartContainer
 
 
-async def create_container(context: Context, sandbox_identifier: str, config: ContainerConfig) -> str:
-    """Make a container in a ready sandbox; returns its ID. Refuses what StartContainer would refuse."""
+async def create_container(
+    context: Context, sandbox_identifier: str, config: ContainerConfig, archive: str = ""
+) -> str:
+    """Make a container in a ready sandbox; returns its ID. Refuses what StartContainer would refuse.
+
+    With ``archive`` it goes on from that checkpoint, and is otherwise what ``config`` says; a
+    checkpoint may also be the image of ``config``, which then stands for the container's own.
+    """
     sandbox = context.sandbox(sandbox_identifier)
     async with sandbox.lock:
         context.ready(sandbox)
         check_container(config, sandbox.config)
         config = await _with_devices(config)
         _check_name(sandbox, config)
-        if not restore.archive(config):
+        path = archive or restore.archive(config)
+        if not path:
             return await _create(context, sandbox, config, None)
-        async with restore.opened(context, sandbox, config) as checkpoint:
-            return await _create(context, sandbox, checkpoint.config(config), checkpoint)
+        async with restore.opened(context, sandbox, config, path) as checkpoint:
+            made = checkpoint.described(config) if archive else checkpoint.config(config)
+            return await _create(context, sandbox, made, checkpoint)
 
 
 async def _create(

@@ -68,8 +68,11 @@ class Checkpoint:
         image = msgspec.structs.replace(
             asked.image, image=self.facts.rootfs_image_ref, user_specified_image=self.facts.rootfs_image
         )
-        restored = Restored(streams=self.streams)
-        return msgspec.structs.replace(asked, image=image, annotations=annotations, restored=restored)
+        return self.described(msgspec.structs.replace(asked, image=image, annotations=annotations))
+
+    def described(self, asked: ContainerConfig) -> ContainerConfig:
+        """A configuration that names the container's own image, as it is."""
+        return msgspec.structs.replace(asked, restored=Restored(streams=self.streams))
 
     async def place(self, container: Container, container_dir: str) -> None:
         """Put memory and changed files into the container's folder, which has an empty ``upper``.
@@ -92,14 +95,17 @@ class Checkpoint:
                 os.close(fd)
 
 
-def archive(config: ContainerConfig) -> bool:
-    """Whether the image of ``config`` is the path of a file."""
-    return os.path.isabs(config.image.image) and os.path.lexists(config.image.image)
+def archive(config: ContainerConfig) -> str:
+    """The image of ``config`` where it is the path of a file, else nothing."""
+    path = config.image.image
+    return path if os.path.isabs(path) and os.path.lexists(path) else ""
 
 
 @contextlib.asynccontextmanager
-async def opened(context: Context, sandbox: Sandbox, config: ContainerConfig) -> AsyncIterator[Checkpoint]:
-    """The checkpoint that ``config`` names, in a folder of the trash. Raises NodeError.
+async def opened(
+    context: Context, sandbox: Sandbox, config: ContainerConfig, path: str
+) -> AsyncIterator[Checkpoint]:
+    """The checkpoint at ``path`` for ``config``, in a folder of the trash. Raises NodeError.
 
     UNIMPLEMENTED for what can't be restored into, INVALID_ARGUMENT for what is no checkpoint.
     """
@@ -108,12 +114,12 @@ async def opened(context: Context, sandbox: Sandbox, config: ContainerConfig) ->
     folder = f"{context.trash}/{secrets.token_hex(8)}"
     os.mkdir(folder, 0o700)
     try:
-        fd = _open(config.image.image)
+        fd = _open(path)
         try:
             await _unpack(fd, folder)
         finally:
             os.close(fd)
-        yield await asyncio.to_thread(_read, folder, config)
+        yield await asyncio.to_thread(_read, folder, config, path)
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, True)
 
@@ -185,12 +191,12 @@ def _digest(fd: int) -> str:
     return f"sha256:{found.hexdigest()}"
 
 
-def _read(folder: str, config: ContainerConfig) -> Checkpoint:
+def _read(folder: str, config: ContainerConfig, archived: str) -> Checkpoint:
     for path, mode in _everything(folder):
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             raise invalid(_FIELD, f"the checkpoint has something else than files and folders: {path!r}")
     if not os.path.exists(f"{folder}/checkpoint/inventory.img"):
-        raise invalid(_FIELD, f"{config.image.image!r} is no checkpoint: it has no checkpoint/inventory.img")
+        raise invalid(_FIELD, f"{archived!r} is no checkpoint: it has no checkpoint/inventory.img")
     facts = _decode(f"{folder}/config.dump", Facts)
     if not facts.rootfs_image_ref:
         raise invalid(_FIELD, "the checkpoint's config.dump has no rootfsImageRef")

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
 from minikubelet.base.config import DaemonConfig
@@ -19,6 +19,7 @@ from minikubelet.linux.host import HostFacts, detect
 from minikubelet.network.choice import Network
 from minikubelet.runtime import container_spec, streams
 from minikubelet.runtime.checkpoint import checkpoint_container
+from minikubelet.runtime.checkpoint_pod import Describe, checkpoint_pod
 from minikubelet.runtime.context import Context
 from minikubelet.runtime.create_container import create_container
 from minikubelet.runtime.events import Event
@@ -38,6 +39,7 @@ from minikubelet.runtime.recovery import recover
 from minikubelet.runtime.remove_container import remove_container
 from minikubelet.runtime.remove_sandbox import remove_sandbox
 from minikubelet.runtime.reopen_log import reopen_log
+from minikubelet.runtime.restore_pod import PodRestore, restore_pod
 from minikubelet.runtime.run_sandbox import run_sandbox
 from minikubelet.runtime.security import warm_up, warm_up_apparmor
 from minikubelet.runtime.spawner_client import SpawnerClient
@@ -174,6 +176,23 @@ class Runtime:
     ) -> None:
         """CheckpointContainer."""
         await self._context.run(checkpoint_container(self._context, container_id, location, timeout, status))
+
+    async def checkpoint_pod(
+        self,
+        sandbox_id: str,
+        path: str,
+        container_ids: Sequence[str],
+        options: Mapping[str, str],
+        describe: Describe,
+    ) -> None:
+        """CheckpointPod."""
+        verb = checkpoint_pod(self._context, sandbox_id, path, container_ids, options, describe)
+        await self._context.run(verb)
+
+    async def restore_pod(self, wanted: PodRestore) -> tuple[str, dict[str, str]]:
+        """RestorePod; returns the pod's ID and its containers' by name."""
+        made: tuple[str, dict[str, str]] = await self._context.run(restore_pod(self._context, wanted))
+        return made
 
     async def reopen_log(self, container_id: str) -> None:
         """ReopenContainerLog."""
