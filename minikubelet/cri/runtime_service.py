@@ -23,6 +23,7 @@ from minikubelet.cri import (
 from minikubelet.cri.stream_sessions import StreamUrls
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.runtime.models import Container, ContainerState
+from minikubelet.runtime.run_sandbox import RUNTIME_HANDLERS
 from minikubelet.runtime.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -68,10 +69,7 @@ class RuntimeService:
                 ]
             ),
             info=info.runtime(self._runtime) if request.verbose else None,
-            runtime_handlers=[
-                api.RuntimeHandler(name="", features=features),
-                api.RuntimeHandler(name=NAME, features=features),
-            ],
+            runtime_handlers=[api.RuntimeHandler(name=name, features=features) for name in RUNTIME_HANDLERS],
             features=api.RuntimeFeatures(supplemental_groups_policy=True, mount_options=True),
         )
 

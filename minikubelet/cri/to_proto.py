@@ -11,11 +11,13 @@ from minikubelet.runtime.events import Event, EventKind
 from minikubelet.runtime.models import (
     Container,
     ContainerState,
+    IDMap,
     ImageSpec,
     LinuxResources,
     MountConfig,
     Sandbox,
     SandboxState,
+    UserNamespace,
 )
 
 SANDBOX_STATE = {
@@ -78,6 +80,7 @@ def sandbox_status(sandbox: Sandbox) -> api.PodSandboxStatus:
                     pid=enums.NAMESPACE_NUMBER[spaces.pid],
                     ipc=enums.NAMESPACE_NUMBER[spaces.ipc],
                     target_id=spaces.target_id,
+                    userns_options=_users(spaces.users),
                 )
             )
         ),
@@ -153,13 +156,24 @@ def container_status(container: Container) -> api.ContainerStatus:
         message=status.message,
         labels=container.config.labels,
         annotations=container.config.annotations,
-        mounts=[mount(item) for item in container.config.mounts],
+        mounts=_mounts(container),
         log_path=container.log_path,
         resources=api.ContainerResources(linux=linux_resources(container.resources)),
         image_id=container.image_id,
         user=user,
         stop_signal=enums.SIGNAL_NUMBER.get(container.stop_signal, api.SIGNAL_RUNTIME_DEFAULT),
     )
+
+
+def _mounts(container: Container) -> list[api.Mount]:
+    """As they were asked for; image volumes tell which image it is (KEP-5365)."""
+    images = iter(container.image.volume_ids)
+    made = []
+    for config in container.config.mounts:
+        made.append(mount(config))
+        if config.image is not None:
+            made[-1].image.image_ref = next(images, "")
+    return made
 
 
 def mount(config: MountConfig) -> api.Mount:
@@ -174,6 +188,24 @@ def mount(config: MountConfig) -> api.Mount:
         mount_options=config.options,
         image=None if config.image is None else image_spec(config.image),
         image_sub_path=config.image_sub_path,
+        uidMappings=_mappings(config.uid_mappings),
+        gidMappings=_mappings(config.gid_mappings),
+    )
+
+
+def _mappings(maps: Iterable[IDMap]) -> list[api.IDMapping]:
+    return [
+        api.IDMapping(host_id=item.host_id, container_id=item.container_id, length=item.length)
+        for item in maps
+    ]
+
+
+def _users(users: UserNamespace | None) -> api.UserNamespace | None:
+    """UserNamespace, as it was asked for."""
+    if users is None:
+        return None
+    return api.UserNamespace(
+        mode=enums.NAMESPACE_NUMBER[users.mode], uids=_mappings(users.uids), gids=_mappings(users.gids)
     )
 
 

@@ -32,6 +32,7 @@ def image_facts(image: Image, volumes: Sequence[Image] = ()) -> ImageFacts:
         working_dir=config.working_dir,
         stop_signal=config.stop_signal,
         volumes=tuple(volume.layers for volume in volumes),
+        volume_ids=tuple(volume.id for volume in volumes),
     )
 
 

@@ -372,6 +372,8 @@ class ImageFacts(Config, frozen=True, kw_only=True):
     stop_signal: str = ""
     volumes: tuple[tuple[str, ...], ...] = ()
     """Layers of the image volumes, in the order of the request's mounts that have an image."""
+    volume_ids: tuple[str, ...] = ()
+    """Their images, likewise."""
 
 
 class ContainerStatus(msgspec.Struct, kw_only=True, omit_defaults=True):

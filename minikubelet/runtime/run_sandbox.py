@@ -37,7 +37,10 @@ async def run_sandbox(context: Context, config: SandboxConfig, runtime_handler: 
     """Make a pod sandbox and return its ID; on failure or cancellation nothing is left."""
     check_sandbox(config)
     if runtime_handler not in RUNTIME_HANDLERS:
-        raise precondition(f"no runtime handler {runtime_handler!r} is configured")
+        known = ", ".join(filter(None, RUNTIME_HANDLERS))
+        raise precondition(
+            f"runtime_handler: no runtime handler {runtime_handler!r} is configured, only {known}"
+        )
     if not context.cgroups.path:
         raise precondition("this host has no cgroup2 mounted")
     await context.until_free(config.metadata)

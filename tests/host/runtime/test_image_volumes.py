@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import grpc
 import pytest
 
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.criapi import services
+from tests.host.node import Node
 from tests.host.runtime.client import Client, Refused
 from tests.images.build import Layer, build_image
 from tests.registry import Registry
@@ -35,7 +38,7 @@ def volume(reference: str, path: str = "/data", sub_path: str = "") -> api.Mount
     return api.Mount(container_path=path, image=image, image_sub_path=sub_path, readonly=True)
 
 
-async def test_one_layer_and_several(client: Client, volumes: dict[str, str]) -> None:
+async def test_one_layer_and_several(node: Node, client: Client, volumes: dict[str, str]) -> None:
     pod = await client.run_pod()
     mounts = [volume(volumes["single"], "/single"), volume(volumes["double"], "/double")]
     app = await client.run(pod, client.container_config("sleep", "1000", mounts=mounts))
@@ -45,7 +48,13 @@ async def test_one_layer_and_several(client: Client, volumes: dict[str, str]) ->
     for name in ("single", "double"):
         assert (await client.exec(app, "touch", f"/{name}/etc/new")).exit_code != 0
         assert (await client.exec(app, "mount", "-o", "remount,rw", f"/{name}")).exit_code != 0
-    assert list((await client.status(app)).mounts) == mounts
+    reported = (await client.status(app)).mounts
+    assert [(each.container_path, each.image.image) for each in reported] == [
+        (each.container_path, each.image.image) for each in mounts
+    ]
+    assert [each.image.image_ref for each in reported] == [
+        json.loads(node.crictl("inspecti", volumes[name]))["status"]["id"] for name in ("single", "double")
+    ]
 
 
 async def test_a_part_of_an_image(client: Client, volumes: dict[str, str]) -> None:

@@ -158,6 +158,42 @@ def test_a_container_keeps_everything() -> None:
     assert (ended.state, ended.reason) == (api.CONTAINER_EXITED, "OOMKilled")
 
 
+def test_a_pods_users_and_mapped_mounts_are_reported() -> None:
+    mapping = api.IDMapping(host_id=65536, container_id=0, length=65536)
+    users = api.UserNamespace(mode=api.POD, uids=[mapping], gids=[mapping])
+    pod = pod_config()
+    pod.linux.security_context.namespace_options.userns_options.CopyFrom(users)
+    sandbox = Sandbox(id="s", config=from_proto.sandbox_config(pod), created_at=1, cgroup="/x")
+    options = to_proto.sandbox_status(sandbox).linux.namespaces.options
+    assert options == pod.linux.security_context.namespace_options
+    source = container_config()
+    source.mounts[0].uidMappings.append(mapping)
+    source.mounts[0].gidMappings.append(mapping)
+    (mount,) = from_proto.container_config(source).mounts
+    assert to_proto.mount(mount) == source.mounts[0]
+
+
+def test_an_image_volume_tells_its_image() -> None:
+    source = container_config()
+    source.mounts.add(container_path="/model", image=api.ImageSpec(image="model:latest"))
+    container = Container(
+        id="c",
+        sandbox=Sandbox(id="s", config=from_proto.sandbox_config(pod_config()), created_at=1, cgroup="/x"),
+        config=from_proto.container_config(source),
+        created_at=5,
+        image_id="sha256:ab",
+        image=ImageFacts(layers=("1",), volumes=(("2",),), volume_ids=("sha256:cd",)),
+        stop_signal="SIGTERM",
+        log_path="",
+        cgroup="/x/c",
+    )
+    mounts = to_proto.container_status(container).mounts
+    assert [(each.image.image, each.image.image_ref) for each in mounts] == [
+        ("", ""),
+        ("model:latest", "sha256:cd"),
+    ]
+
+
 def test_every_signal_has_a_word_and_back() -> None:
     assert set(enums.SIGNAL) == set(api.Signal.values())
     assert enums.SIGNAL[api.SIGNAL_SIGRTMAXMINUS14] == "SIGRTMAX-14"

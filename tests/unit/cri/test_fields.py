@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from minikubelet.base.errors import Code, NodeError
 from minikubelet.cri import from_proto
 from minikubelet.cri.runtime_service import RuntimeService
 from minikubelet.criapi import api_pb2 as api
+from minikubelet.runtime.run_sandbox import RUNTIME_HANDLERS
 
 Path = tuple[FieldDescriptor, ...]
 
@@ -99,6 +101,22 @@ def test_a_field_changes_the_configuration_or_is_refused(
         assert path[0].name in str(exc)
         return
     assert (given == without) == (name(path) in MEANINGLESS), f"{name(path)} is ignored"
+
+
+async def test_status_has_the_features_of_each_handler_that_is_taken() -> None:
+    runtime = SimpleNamespace(
+        ready=lambda: (True, "", ""),
+        network=SimpleNamespace(status=lambda: (False, "NoNetwork", "none")),
+        host=SimpleNamespace(maps_users=True),
+    )
+    service = RuntimeService(runtime, None)  # type: ignore[arg-type]
+    status = await service.Status(api.StatusRequest())
+    assert [handler.name for handler in status.runtime_handlers] == list(RUNTIME_HANDLERS)
+    for handler in status.runtime_handlers:
+        assert handler.features.recursive_read_only_mounts and handler.features.user_namespaces
+    assert status.features.supplemental_groups_policy and status.features.mount_options
+    assert not status.features.user_namespaces_host_network
+    assert [condition.status for condition in status.status.conditions] == [True, False]
 
 
 async def test_windows_resources_are_refused() -> None:
