@@ -12,6 +12,7 @@ from minikubelet.images.models import Credentials, Image
 from minikubelet.images.store import ImageStore
 from minikubelet.linux.users import number
 from minikubelet.runtime import checks
+from minikubelet.runtime.validation import check_handler
 
 _CHUNK = 200
 
@@ -21,6 +22,7 @@ def reference(field: str, spec: api.ImageSpec) -> str:
     if not spec.image:
         raise invalid(f"{field}.image", "is missing")
     checks.plain(f"{field}.image", spec.image)
+    check_handler(f"{field}.runtime_handler", spec.runtime_handler)
     return spec.image
 
 

@@ -23,8 +23,8 @@ from minikubelet.cri import (
 from minikubelet.cri.stream_sessions import StreamUrls
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.runtime.models import Container, ContainerState
-from minikubelet.runtime.run_sandbox import RUNTIME_HANDLERS
 from minikubelet.runtime.runtime import Runtime
+from minikubelet.runtime.validation import RUNTIME_HANDLERS
 
 log = logging.getLogger(__name__)
 
@@ -181,6 +181,8 @@ class RuntimeService:
     ) -> api.UpdateContainerResourcesResponse:
         if request.HasField("windows"):
             raise unimplemented("windows: resources of Windows containers")
+        for name in request.annotations:
+            raise unimplemented(f"annotations[{name[:100]!r}]: none is known that changes resources")
         if not request.HasField("linux"):
             raise invalid("linux", "is missing")
         resources = from_proto.linux_resources(request.linux)

@@ -25,22 +25,16 @@ from minikubelet.runtime.models import ContainerSecurity, IDMap, Sandbox, Sandbo
 from minikubelet.runtime.monitor_client import MonitorClient
 from minikubelet.runtime.stop_sandbox import detach
 from minikubelet.runtime.update_sandbox_resources import pod_cgroup_files
-from minikubelet.runtime.validation import check_sandbox
+from minikubelet.runtime.validation import check_handler, check_sandbox
 from minikubelet.wire.messages import CgroupSettings, IDMapping, Process, StartSandbox, User
 
-RUNTIME_HANDLERS = ("", "minikubelet", "runc")
-"""Names a RuntimeClass may give; there is one way to run a pod. ``runc`` is what many clusters say."""
 PAUSE_OOM_SCORE = -998
 
 
 async def run_sandbox(context: Context, config: SandboxConfig, runtime_handler: str) -> str:
     """Make a pod sandbox and return its ID; on failure or cancellation nothing is left."""
     check_sandbox(config)
-    if runtime_handler not in RUNTIME_HANDLERS:
-        known = ", ".join(filter(None, RUNTIME_HANDLERS))
-        raise precondition(
-            f"runtime_handler: no runtime handler {runtime_handler!r} is configured, only {known}"
-        )
+    check_handler("runtime_handler", runtime_handler)
     if not context.cgroups.path:
         raise precondition("this host has no cgroup2 mounted")
     await context.until_free(config.metadata)

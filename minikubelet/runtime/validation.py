@@ -24,6 +24,9 @@ from minikubelet.runtime.models import (
     SELinux,
 )
 
+RUNTIME_HANDLERS = ("", "minikubelet", "runc")
+"""Names a RuntimeClass may give; there is one way to run a pod. ``runc`` is what many clusters say."""
+
 _HOSTNAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9_])?\Z")
 _SYSCTL = re.compile(r"[a-z0-9_]+(?:\.[A-Za-z0-9_-]+)+\Z")
 _SYSCTL_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*\Z")
@@ -40,6 +43,13 @@ _IPC_SYSCTLS = frozenset(
     }
 )  # fmt: skip
 """Kernel parameters of the IPC namespace (ipc_namespaces(7)); with fs.mqueue.* they are all of them."""
+
+
+def check_handler(field: str, name: str) -> None:
+    """A RuntimeClass's handler, of a pod or of an image. Raises INVALID_ARGUMENT for an unknown one."""
+    if name not in RUNTIME_HANDLERS:
+        known = ", ".join(filter(None, RUNTIME_HANDLERS))
+        raise invalid(field, f"no runtime handler {name!r} is configured, only {known}")
 
 
 def check_sandbox(config: SandboxConfig) -> None:
@@ -163,6 +173,7 @@ def check_container(config: ContainerConfig, sandbox: SandboxConfig) -> None:
     if not config.image.image:
         raise invalid("config.image.image", "is missing")
     checks.plain("config.image.image", config.image.image)
+    check_handler("config.image.runtime_handler", config.image.runtime_handler)
     checks.no_nul("config.command", config.command)
     checks.no_nul("config.args", config.args)
     if config.working_dir:
@@ -178,8 +189,6 @@ def check_container(config: ContainerConfig, sandbox: SandboxConfig) -> None:
         _check_device(f"config.devices[{number}]", device)
     if config.stop_signal and not _SIGNAL.match(config.stop_signal):
         raise invalid("config.stop_signal", f"{config.stop_signal!r} is no signal")
-    if config.stdin_once and not config.stdin:
-        raise invalid("config.stdin_once", "needs stdin")
     _check_container_namespaces(config, sandbox)
     user_namespaces.check_container(config, sandbox)
     _check_container_security(config.security, sandbox.security)
@@ -198,6 +207,7 @@ def _check_mount(field: str, mount: MountConfig) -> None:
     checks.absolute(f"{field}.container_path", mount.container_path)
     if mount.image is not None:
         checks.plain(f"{field}.image.image", mount.image.image)
+        check_handler(f"{field}.image.runtime_handler", mount.image.runtime_handler)
         checks.relative(f"{field}.image_sub_path", mount.image_sub_path)
         if mount.host_path:
             raise invalid(f"{field}.host_path", "and image exclude each other")

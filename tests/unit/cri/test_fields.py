@@ -11,9 +11,10 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from minikubelet.base.errors import Code, NodeError
 from minikubelet.cri import from_proto
+from minikubelet.cri.image_service import reference
 from minikubelet.cri.runtime_service import RuntimeService
 from minikubelet.criapi import api_pb2 as api
-from minikubelet.runtime.run_sandbox import RUNTIME_HANDLERS
+from minikubelet.runtime.validation import RUNTIME_HANDLERS
 
 Path = tuple[FieldDescriptor, ...]
 
@@ -129,3 +130,21 @@ async def test_windows_resources_are_refused() -> None:
         await RuntimeService(None, None).UpdateContainerResources(request)  # type: ignore[arg-type]
     assert caught.value.code is Code.UNIMPLEMENTED
     assert "windows" in str(caught.value)
+
+
+async def test_annotations_of_an_update_are_refused() -> None:
+    """They may ask for anything that isn't in the message; nothing is known that they could."""
+    request = api.UpdateContainerResourcesRequest(
+        container_id="c", linux=api.LinuxContainerResources(cpu_shares=5), annotations={"x/y": "1"}
+    )
+    with pytest.raises(NodeError, match=r"annotations\['x/y'\]") as caught:
+        await RuntimeService(None, None).UpdateContainerResources(request)  # type: ignore[arg-type]
+    assert caught.value.code is Code.UNIMPLEMENTED
+
+
+def test_an_image_for_an_unknown_handler_is_refused() -> None:
+    """ImageSpec: "If the runtime handler is unknown, the request should be rejected"."""
+    with pytest.raises(NodeError) as caught:
+        reference("image", api.ImageSpec(image="a", runtime_handler="kata"))
+    assert (caught.value.code, caught.value.field) == (Code.INVALID_ARGUMENT, "image.runtime_handler")
+    assert reference("image", api.ImageSpec(image="a", runtime_handler="runc")) == "a"

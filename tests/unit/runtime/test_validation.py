@@ -114,7 +114,7 @@ CONTAINER_ERRORS: list[tuple[dict[str, Any], str]] = [
         {"devices": (DeviceConfig(container_path="/dev/x", host_path="/dev/null", permissions="rx"),)},
         "config.devices[0].permissions",
     ),
-    ({"stdin_once": True}, "config.stdin_once"),
+    ({"image": ImageSpec(image="a", runtime_handler="kata")}, "config.image.runtime_handler"),
     ({"namespaces": Namespaces(pid="node")}, f"{SECURITY}.namespace_options.pid"),
     ({"namespaces": Namespaces(network="node")}, f"{SECURITY}.namespace_options.network"),
     ({"namespaces": Namespaces(pid="target")}, f"{SECURITY}.namespace_options.target_id"),
@@ -131,6 +131,10 @@ CONTAINER_ERRORS: list[tuple[dict[str, Any], str]] = [
     (
         {"mounts": (MountConfig(container_path="/x", image=ImageSpec(image="a\n")),)},
         "config.mounts[0].image.image",
+    ),
+    (
+        {"mounts": (MountConfig(container_path="/x", image=ImageSpec(image="a", runtime_handler="kata")),)},
+        "config.mounts[0].image.runtime_handler",
     ),
     (
         {"mounts": (MountConfig(container_path="/x", image=ImageSpec(image="a"), image_sub_path="a/../b"),)},
@@ -156,6 +160,11 @@ def test_a_wrong_container_field(fields: dict[str, Any], field: str) -> None:
     with pytest.raises(NodeError) as caught:
         check_container(container_config(**fields), sandbox_config())
     assert (caught.value.code, caught.value.field) == (Code.INVALID_ARGUMENT, field)
+
+
+def test_a_stdin_that_is_closed_once_but_was_never_asked_for_means_nothing() -> None:
+    """Kubernetes lets a container have stdinOnce without stdin."""
+    check_container(container_config(stdin_once=True), sandbox_config())
 
 
 def test_a_sub_path_of_an_image_beside_a_host_path_means_nothing() -> None:
