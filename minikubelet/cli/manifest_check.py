@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ import yaml
 from minikubelet.cli.manifest_files import document_starts
 from minikubelet.cli.manifest_needs import elsewhere, missing, unsupported
 from minikubelet.kubelet.defaults import apply_defaults
-from minikubelet.kubelet.manifests.decode import decode_manifest
+from minikubelet.kubelet.manifests.decode import decode_manifest, decode_mistakes
 from minikubelet.kubelet.manifests.errors import ManifestError
 from minikubelet.kubelet.manifests.static import make_static
 from minikubelet.kubelet.manifests.yaml_reader import dotted
@@ -107,25 +106,26 @@ def _parts(text: bytes) -> Iterator[_Part]:
 
 def _check(part: _Part, file: str, objects: Sequence[DataObject] | None) -> tuple[list[Finding], int]:
     """What is found in one document, and how many objects it has."""
-    try:
-        manifest = decode_manifest(part.bytes, file)
-    except ManifestError as exc:
-        return [_finding("error", exc, part, file, steps(exc.field))], 0
-    decoded = manifest.pods
-    single = len(decoded) == 1 and isinstance(decoded[0][1].data, dict)
+    if mistakes := decode_mistakes(part.bytes, file):
+        return _sorted(_finding("error", exc, part, file, path) for exc, path in mistakes), 0
+    manifest = decode_manifest(part.bytes, file)
     findings = [_finding("warning", each, part, file, None) for each in manifest.warnings]
-    for pod, document in decoded:
+    for pod, document in manifest.pods:
         make_static(pod, _NODE, file)
         apply_defaults(pod)
         for level, problems in _problems(pod, objects):
             for problem in problems:
                 problem.line = document.line(problem.path)
-                findings.append(_finding(level, problem, part, file, problem.path if single else None))
-    return sorted(findings, key=lambda each: (each.line, each.column)), len(manifest) + len(manifest.warnings)
+                findings.append(_finding(level, problem, part, file, (*document.inside, *problem.path)))
+    return _sorted(findings), len(manifest) + len(manifest.warnings)
+
+
+def _sorted(findings: Iterable[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda each: (each.line, each.column))
 
 
 def _problems(pod: Pod, objects: Sequence[DataObject] | None) -> Iterator[tuple[str, list[Problem]]]:
-    yield "error", validate_pod(pod)
+    yield "error", [_at_gates(each, pod) for each in validate_pod(pod)]
     yield "error", [Problem(what, field=dotted(path), path=path) for path, what in unsupported(pod)]
     yield "warning", warnings_for(pod)
     other = elsewhere(pod, os.uname().nodename.lower())
@@ -135,20 +135,21 @@ def _problems(pod: Pod, objects: Sequence[DataObject] | None) -> Iterator[tuple[
         yield "warning", [Problem(what, field=dotted(path), path=path) for path, what in lacking]
 
 
+def _at_gates(problem: Problem, pod: Pod) -> Problem:
+    """Scheduling gates forbid the node's name, which a manifest's pod gets by itself: said where they are."""
+    if problem.path != ("spec", "nodeName") or not pod.spec.scheduling_gates:
+        return problem
+    path: Path = ("spec", "schedulingGates")
+    message = "are lifted by controllers of a cluster: this node takes no pod that has some"
+    return Problem(message, field=dotted(path), path=path)
+
+
 def _finding(level: str, problem: ManifestError, part: _Part, file: str, path: Path | None) -> Finding:
     line, column = problem.line, 1 if problem.line else 0
     if path and (place := locate(part.text, path)):
         line, column = place
     line += part.before if line else 0
     return Finding(level, file, line, column, problem.field, problem.message)
-
-
-def steps(field: str) -> Path:
-    """``spec.containers[0].name`` as a path."""
-    found: list[str | int] = []
-    for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", field):
-        found.append(int(index) if index else name)
-    return tuple(found)
 
 
 def locate(text: str, path: Path) -> tuple[int, int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import functools
 import json
@@ -14,7 +15,15 @@ import msgspec
 
 from minikubelet.kubelet.manifests import data_objects
 from minikubelet.kubelet.manifests.errors import ManifestError
-from minikubelet.kubelet.manifests.yaml_reader import MAX_BYTES, MAX_DEPTH, Document, Path, dotted, read_yaml
+from minikubelet.kubelet.manifests.yaml_reader import (
+    MAX_BYTES,
+    MAX_DEPTH,
+    Document,
+    Path,
+    dotted,
+    read_yaml,
+    split_path,
+)
 from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.objects.data import (
     ConfigMap,
@@ -41,6 +50,9 @@ _IGNORED = ("ServiceAccount", "Namespace", "Service")
 _AT = re.compile(r"(?P<what>.*?)(?: - at `(?P<key>key in )?\$(?P<path>.*)`)?\Z", re.S)
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`\Z", re.S)
 _EXPECTED = re.compile(r"Expected `(.+?)`, got `(.+?)`\Z")
+_LACKING = "Object missing required field"
+_MOST_MISTAKES = 50
+"""Of one object; who has more will ask again."""
 _WORDS = {
     "str": "a string",
     "int": "a whole number",
@@ -83,6 +95,58 @@ def decode_manifest(text: bytes, file: str = "") -> Manifest:
     for warning in manifest.warnings:
         warning.file = warning.file or file
     return manifest
+
+
+def decode_mistakes(text: bytes, file: str = "") -> list[tuple[ManifestError, Path]]:
+    """Every mistake that keeps objects from being decoded, and its path in its YAML document.
+
+    A mistake hides those behind it; so it is taken out and the object looked at again.
+    """
+    try:
+        documents = [document for whole in _documents(text) for document in _unfold(whole)]
+    except ManifestError as exc:
+        found = [(exc, split_path(exc.field))]
+    else:
+        found = [
+            (each, (*document.inside, *split_path(each.field)))
+            for document in documents
+            for each in _mistakes(document)
+        ]
+    for mistake, _ in found:
+        mistake.file = mistake.file or file
+    return found
+
+
+def _mistakes(document: Document) -> Iterator[ManifestError]:
+    rest = Document(copy.deepcopy(document.data), document.lines, document.inside)
+    known: set[str] = set()
+    while len(known) < _MOST_MISTAKES:
+        try:
+            if known:  # what was taken out may be what a check would miss
+                _object(rest)
+            else:
+                _add(Manifest(), rest)
+            return
+        except ManifestError as exc:
+            if exc.field in known or (known and exc.message.startswith(_LACKING)):
+                return  # that comes of what was taken out
+            yield exc
+            known.add(exc.field)
+            if not _take_out(rest.data, split_path(exc.field)):
+                return
+
+
+def _take_out(data: Any, path: Path) -> bool:
+    """Remove what is at ``path``; False if nothing is there, or if it is what an object can't be without."""
+    if len(path) < 2:
+        return False
+    try:
+        for step in path[:-1]:
+            data = data[step]
+        del data[path[-1]]
+    except (KeyError, IndexError, TypeError):
+        return False
+    return True
 
 
 def decode_pods(text: bytes, file: str = "") -> list[tuple[Pod, Document]]:
@@ -178,7 +242,7 @@ def _unfold(document: Document) -> Iterator[Document]:
             item = {"apiVersion": _VERSIONS.get(inner, "v1"), "kind": inner, **item}
         prefix: Path = ("items", index)
         lines = {path[2:]: line for path, line in document.lines.items() if path[:2] == prefix}
-        yield from _unfold(Document(item, lines))
+        yield from _unfold(Document(item, lines, (*document.inside, *prefix)))
 
 
 def _object(document: Document) -> Pod | DataObject:

@@ -55,6 +55,8 @@ class Document:
 
     data: Any
     lines: dict[Path, int] = field(default_factory=dict)
+    inside: Path = ()
+    """Of an item of a list: where it is in its YAML document."""
 
     def line(self, path: Path) -> int:
         """The line of ``path`` or of its nearest parent that has one; 0 if none."""
@@ -203,3 +205,11 @@ def dotted(path: Path) -> str:
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text
+
+
+def split_path(text: str) -> Path:
+    """``spec.containers[0].name`` as a path: what :func:`dotted` wrote, unless a key has dots itself."""
+    found: list[str | int] = []
+    for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", text):
+        found.append(int(index) if index else name)
+    return tuple(found)

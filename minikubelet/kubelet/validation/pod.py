@@ -211,7 +211,6 @@ def _volumes(check: Checker, volumes: list[Volume]) -> None:
 
 _IGNORED = {
     "topology_spread_constraints": "topologySpreadConstraints",
-    "scheduling_gates": "schedulingGates",
     "service_account_name": "serviceAccountName",
 }
 _IGNORED_AFFINITY = {"pod_affinity": "podAffinity", "pod_anti_affinity": "podAntiAffinity"}

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from minikubelet.cli.main import main
-from minikubelet.cli.manifest_check import check_manifest, locate, steps
+from minikubelet.cli.manifest_check import check_manifest, locate
+from minikubelet.kubelet.manifests.yaml_reader import split_path
 
 GOOD = "apiVersion: v1\nkind: Pod\nmetadata: {name: ok}\nspec:\n  containers: [{name: c, image: i}]\n"
 BAD = """\
@@ -71,7 +72,7 @@ def test_broken_yaml_has_its_line() -> None:
 
 
 def test_paths() -> None:
-    assert steps("spec.containers[0].name") == ("spec", "containers", 0, "name")
+    assert split_path("spec.containers[0].name") == ("spec", "containers", 0, "name")
     assert locate("a:\n  - b: 1\n    c: 2\n", ("a", 0, "c")) == (3, 5)
     assert locate("a:\n  - b: 1\n", ("a", 0, "gone", "x")) == (2, 5)
 
@@ -165,3 +166,55 @@ def test_yaml_may_begin_with_a_brace() -> None:
     text = GOOD.replace("i}]", "i, command: [sh, -c, \"echo \\'x\\'\"]}]")
     assert places(text) == []
     assert places("{# not JSON\n apiVersion: v1, kind: ConfigMap, metadata: {name: a},}\n---\n" + GOOD) == []
+
+
+def test_one_mistake_of_an_object_does_not_hide_the_others() -> None:
+    text = """\
+apiVersion: v1
+kind: Pod
+metadata: {name: a, labels: {tier: 1}}
+spec:
+  container: []
+  containers:
+    - name: 5
+      imgae: y
+      env: [{name: A, value: 1}]
+"""
+    assert places(text) == [
+        ("error", 3, 30, "metadata.labels.tier"),
+        ("error", 5, 3, "spec.container"),
+        ("error", 7, 7, "spec.containers[0].name"),
+        ("error", 8, 7, "spec.containers[0].imgae"),
+        ("error", 9, 23, "spec.containers[0].env[0].value"),
+    ]
+
+
+def test_places_in_lists() -> None:
+    pod = "  - apiVersion: v1\n    kind: Pod\n    metadata: {name: NAME}\n    spec:\n"
+    text = (
+        "apiVersion: v1\nkind: List\nitems:\n"
+        + pod.replace("NAME", "a")
+        + "      containers:\n        - {name: x, imgae: y}\n"
+        + pod.replace("NAME", "b")
+        + "      dnsPolicy: Some\n      containers: [{name: x, image: y}]\n"
+    )
+    (finding,) = check_manifest(text.encode(), "f")
+    assert (finding.line, finding.column, finding.field) == (9, 21, "spec.containers[0].imgae")
+    (finding,) = check_manifest(text.replace("imgae", "image").encode(), "f")
+    assert (finding.line, finding.column, finding.field) == (14, 7, "spec.dnsPolicy")
+
+
+def test_scheduling_gates_are_told_of_where_they_are() -> None:
+    text = GOOD.replace("spec:", "spec:\n  schedulingGates: [{name: example.com/quota}]")
+    (finding,) = check_manifest(text.encode(), "f")
+    assert (finding.level, finding.line, finding.field) == ("error", 5, "spec.schedulingGates")
+    assert "takes no pod that has some" in finding.message
+
+
+def test_what_is_taken_out_as_a_mistake_is_not_missed() -> None:
+    text = (
+        "apiVersion: v1\nkind: PersistentVolume\nmetadata: {name: a}\n"
+        "spec: {capacity: {storage: 1Gi}, accessModes: [ReadWriteOnce], nfs: {path: /, server: x}}\n"
+    )
+    (finding,) = check_manifest(text.encode(), "f")
+    assert finding.field == "spec.nfs"
