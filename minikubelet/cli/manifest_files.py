@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -217,15 +217,25 @@ class Folder:
         write_atomic(file.path, "---\n".join(texts).encode(), mode=os.stat(file.path).st_mode & 0o777)
 
 
-def gather(paths: Iterable[str]) -> list[str]:
+def gather(paths: Iterable[str], *, recursive: bool = False) -> list[str]:
     """The manifest files that ``-f`` names: files, folders, ``-``. Raises CommandError."""
     found = []
     for path in paths:
         if path != "-" and os.path.isdir(path):
-            inside = sorted(name for name in os.listdir(path) if name.endswith(_SUFFIXES))
-            found += [os.path.join(path, name) for name in inside]
+            inside = list(_inside(path, recursive=recursive))
+            found += inside
             if not inside:
                 raise CommandError(f"{path}: holds no {', '.join(_SUFFIXES)} file")
-        else:
+        elif path == "-" or "://" in path or os.path.exists(path):
             found.append(path)
+        else:
+            raise CommandError(f'the path "{path}" does not exist')
     return found
+
+
+def _inside(folder: str, *, recursive: bool) -> Iterator[str]:
+    for where, folders, names in os.walk(folder):
+        folders.sort()
+        yield from (os.path.join(where, name) for name in sorted(names) if name.endswith(_SUFFIXES))
+        if not recursive:
+            return

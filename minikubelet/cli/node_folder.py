@@ -23,6 +23,7 @@ def add_files(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a manifest, a folder of them, or -",
     )
+    parser.add_argument("-R", "--recursive", action="store_true", help="folders inside folders too")
 
 
 def add_manifests(parser: argparse.ArgumentParser) -> None:
@@ -31,9 +32,11 @@ def add_manifests(parser: argparse.ArgumentParser) -> None:
 
 
 def read(path: str) -> bytes:
-    """A manifest's bytes, at most one more than is allowed. Raises OSError."""
+    """A manifest's bytes, at most one more than is allowed. Raises CommandError, OSError."""
     if path == "-":
         return sys.stdin.buffer.read(MAX_BYTES + 1)
+    if "://" in path:
+        raise CommandError(f"{path}: only files are read: fetch it, look at it, then name the file")
     with open(path, "rb") as file:
         return file.read(MAX_BYTES + 1)
 

@@ -6,15 +6,16 @@ import argparse
 import sys
 
 from minikubelet.cli import manifest_files, node_folder, options
-from minikubelet.cli.manifest_check import check_manifest
+from minikubelet.cli.manifest_check import Finding, check_manifest
 from minikubelet.cli.options import CommandError
+from minikubelet.cli.text import escape
 
 _EXAMPLES = """
 # Run what a manifest says; again after each change of it
 minikubelet apply -f web.yaml
 
-# All manifests of a folder
-minikubelet apply -f manifests/
+# All manifests of a folder, and of those inside it
+minikubelet apply -R -f manifests/
 
 # What would be done
 cat web.yaml | minikubelet apply -f - --dry-run
@@ -29,7 +30,14 @@ def parser() -> options.Parser:
     )
     made = options.Parser("apply", description, "-f FILE [options]", _EXAMPLES)
     node_folder.add_files(made)
-    made.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    made.add_argument(
+        "--dry-run",
+        nargs="?",
+        choices=("none", "client", "server"),
+        const="client",
+        default="none",
+        help="only say what would be done",
+    )
     made.add_argument("-n", "--namespace", metavar="NAME", default="", help="for objects that name none")
     node_folder.add_manifests(made)
     options.add_sockets(made)
@@ -41,20 +49,26 @@ def run(args: argparse.Namespace) -> int:
     if not args.filename:
         raise CommandError("must specify -f FILE", usage=True)
     pieces = []
-    problems = []
-    for path in manifest_files.gather(args.filename):
+    found: list[Finding] = []
+    for path in manifest_files.gather(args.filename, recursive=args.recursive):
         text = node_folder.read(path)
         shown = "<stdin>" if path == "-" else path
-        problems += [finding for finding in check_manifest(text, shown) if finding.level == "error"]
-        if not problems:
+        found += check_manifest(text, shown)
+        if not _any_wrong(found):
             pieces += manifest_files.read_pieces(text, shown, args.namespace)
-    if problems:
-        for finding in problems:
-            print(f"error: {finding}", file=sys.stderr)
+    for finding in found:
+        word = "error" if finding.level == "error" else "Warning"
+        print(escape(f"{word}: {finding}"), file=sys.stderr)
+    if _any_wrong(found):
         return 1
     folder = node_folder.open_folder(args)
+    dry = args.dry_run != "none"
     # What pods refer to comes first, so that they needn't wait for it.
     for piece in sorted(pieces, key=lambda each: each.key.kind == "Pod"):
-        done = folder.would_be(piece) if args.dry_run else folder.put(piece)
-        print(f"{piece.key} {done}{' (dry run)' if args.dry_run else ''}")
+        done = folder.would_be(piece) if dry else folder.put(piece)
+        print(f"{piece.key} {done}{' (dry run)' if dry else ''}")
     return 0
+
+
+def _any_wrong(found: list[Finding]) -> bool:
+    return any(each.level == "error" for each in found)

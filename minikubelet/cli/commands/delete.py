@@ -7,9 +7,9 @@ import sys
 import time
 from collections.abc import Iterable
 
-from minikubelet.cli import manifest_files, node_folder, options
+from minikubelet.cli import manifest_files, node_folder, object_rows, options, selectors
 from minikubelet.cli.api_client import ApiClient, Json, not_found
-from minikubelet.cli.commands.get import pod_names
+from minikubelet.cli.commands.get import KINDS
 from minikubelet.cli.manifest_files import Folder, Key
 from minikubelet.cli.options import CommandError
 
@@ -19,6 +19,10 @@ minikubelet delete pod web
 
 # All that a manifest has
 minikubelet delete -f web.yaml
+
+# Pods with a label, and a ConfigMap
+minikubelet delete pods -l app=web
+minikubelet delete configmap site
 
 # Without waiting until it is gone
 minikubelet delete pod web --wait=false
@@ -35,11 +39,14 @@ def parser() -> options.Parser:
         "Take objects out of the node's manifest folder; pods are stopped with their grace periods.\n"
         "Returns when they are gone."
     )
-    made = options.Parser("delete", description, "(pod NAME... | -f FILE) [options]", _EXAMPLES)
-    made.add_argument("kind", metavar="pod", nargs="?", help="pod, or pod/NAME")
+    made = options.Parser("delete", description, "(KIND NAME... | -f FILE) [options]", _EXAMPLES)
+    made.add_argument("kind", metavar="KIND", nargs="?", help="pod, configmap, …; KIND/NAME works too")
     made.add_argument("names", metavar="NAME", nargs="*")
     node_folder.add_files(made)
-    made.add_argument("--all", action="store_true", help="all pods of the namespace")
+    made.add_argument("-l", "--selector", default="", help="those with labels such as app=web,tier!=db")
+    made.add_argument("--all", action="store_true", help="all of the kind in the namespace")
+    for word in ("--force", "--now", "--grace-period"):
+        made.add_argument(word, nargs="?", const="", help=argparse.SUPPRESS)
     made.add_argument("--ignore-not-found", action="store_true", help="what isn't there is no error")
     made.add_argument("--wait", choices=("true", "false"), default="true", help="default: true")
     made.add_argument(
@@ -55,6 +62,9 @@ def run(args: argparse.Namespace) -> int:
     """See :mod:`minikubelet.cli.commands`."""
     if bool(args.filename) == bool(args.kind):
         raise CommandError("name pods (delete pod NAME), or a manifest (-f FILE)", usage=True)
+    if any(given is not None for given in (args.force, args.now, args.grace_period)):
+        why = "a pod has the terminationGracePeriodSeconds of its manifest to stop"
+        raise CommandError(f"--force, --now and --grace-period can't be had here: {why}", usage=True)
     folder = node_folder.open_folder(args)
     client = ApiClient(options.kubelet_socket(args))
     pods = client.pods()
@@ -67,6 +77,8 @@ def run(args: argparse.Namespace) -> int:
     if not args.ignore_not_found:
         for key in missing:
             print(f"error: {_missing(key, pods)}", file=sys.stderr)
+    if not wanted:
+        print("No resources found.", file=sys.stderr)
     if args.wait == "true":
         _wait(client, _uids(present, pods), args.timeout)
     return 1 if missing and not args.ignore_not_found else 0
@@ -74,7 +86,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _missing(key: Key, pods: list[Json]) -> str:
     if key.kind != "Pod":
-        return f'{key.kind.lower()}s "{key.name}" not found'
+        words = (each.words[0] for each in object_rows.KINDS if each.name == key.kind)
+        return f'{next(words, key.kind.lower())} "{key.name}" not found'
     if _uids([key], pods):
         return f'pod "{key.name}" is not from the manifest folder (a URL, or a file that can\'t be read)'
     return str(not_found(key.name))
@@ -83,34 +96,73 @@ def _missing(key: Key, pods: list[Json]) -> str:
 def _from_files(args: argparse.Namespace) -> list[Key]:
     namespace = "" if args.namespace == "default" else args.namespace
     keys = []
-    for path in manifest_files.gather(args.filename):
+    for path in manifest_files.gather(args.filename, recursive=args.recursive):
         pieces = manifest_files.read_pieces(node_folder.read(path), path, namespace)
         keys += [piece.key for piece in pieces]
     return keys
 
 
 def _from_names(args: argparse.Namespace, folder: Folder, pods: list[Json]) -> list[Key]:
-    names = pod_names(args.kind, args.names)
-    every = [key for key in folder.every() if (key.kind, key.namespace) == ("Pod", args.namespace)]
-    if args.all:
+    found = []
+    for kind, names in _named(args.kind, args.names).items():
+        # What belongs to no namespace has none in its manifest, which is read as default.
+        namespace = args.namespace if _is_namespaced(kind) else "default"
+        every = [key for key in folder.every() if (key.kind, key.namespace) == (kind, namespace)]
+        if not args.all and not args.selector:
+            if not names:
+                raise CommandError("give a name, a label (-l), or say --all", usage=True)
+            found += [_meant(name, Key(kind, namespace, name), every, pods) for name in names]
+            continue
         if names:
-            raise CommandError("a pod can't be named together with --all", usage=True)
-        return every
-    if not names:
-        raise CommandError("name a pod, or say --all", usage=True)
-    return [_meant(name, args.namespace, every, pods) for name in names]
+            raise CommandError("a name can't stand together with --all or -l", usage=True)
+        selected = selectors.parse(args.selector)
+        found += [key for key in every if selected(_labels(folder, key))]
+    return found
 
 
-def _meant(name: str, namespace: str, every: Iterable[Key], pods: list[Json]) -> Key:
+def _named(kind: str, names: list[str]) -> dict[str, list[str]]:
+    """Names by kind, from ``KIND NAME…`` or ``KIND/NAME KIND/NAME``. Raises CommandError."""
+    word, slash, _ = kind.partition("/")
+    if not slash:
+        return {_kind(word): [name.rpartition("/")[2] for name in names]}
+    found: dict[str, list[str]] = {}
+    for each in (kind, *names):
+        word, slash, name = each.partition("/")
+        if not slash or not name:
+            raise CommandError(f"{each!r} is not KIND/NAME", usage=True)
+        found.setdefault(_kind(word), []).append(name)
+    return found
+
+
+def _kind(word: str) -> str:
+    if word.lower() in KINDS:
+        return "Pod"
+    if (kind := object_rows.find_kind(word)) is not None:
+        return kind.name
+    listed = ", ".join(["pods", *(each.words[0] for each in object_rows.KINDS)])
+    raise CommandError(f'unknown kind "{word}": this node has {listed}', usage=True)
+
+
+def _is_namespaced(kind: str) -> bool:
+    return all(each.namespaced for each in object_rows.KINDS if each.name == kind)
+
+
+def _labels(folder: Folder, key: Key) -> dict[str, str]:
+    found = folder.find(key)
+    labels = found[1].data["metadata"].get("labels") if found is not None else None
+    return {str(name): str(value) for name, value in labels.items()} if isinstance(labels, dict) else {}
+
+
+def _meant(name: str, whole: Key, every: Iterable[Key], pods: list[Json]) -> Key:
     """The manifest's object for a name as written there or as ``get pods`` shows it, NAME-NODE."""
     known = {key.name: key for key in every}
     if name in known:
         return known[name]
-    for pod in pods:
+    for pod in pods if whole.kind == "Pod" else ():
         node = pod.get("spec", {}).get("nodeName", "").lower()
         if pod["metadata"]["name"] == name and (short := name.removesuffix(f"-{node}")) in known:
             return known[short]
-    return Key("Pod", namespace, name)
+    return whole
 
 
 def _uids(keys: Iterable[Key], pods: list[Json]) -> set[str]:

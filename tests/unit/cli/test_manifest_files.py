@@ -120,7 +120,8 @@ def test_a_file_somebody_is_writing_hides_nothing_else(tmp_path: Path) -> None:
 def test_what_f_names(tmp_path: Path) -> None:
     for name in ("b.yaml", "a.json", "c.txt"):
         (tmp_path / name).touch()
-    assert gather([str(tmp_path), "-", "x"]) == [str(tmp_path / "a.json"), str(tmp_path / "b.yaml"), "-", "x"]
+    a, b, c = (str(tmp_path / name) for name in ("a.json", "b.yaml", "c.txt"))
+    assert gather([str(tmp_path), "-", c]) == [a, b, "-", c]
     with pytest.raises(CommandError, match=r"holds no \.yaml"):
         (tmp_path / "empty").mkdir()
         gather([str(tmp_path / "empty")])

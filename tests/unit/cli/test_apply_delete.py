@@ -1,0 +1,131 @@
+"""`apply` and `delete` on a folder; no pod runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from minikubelet.cli.api_client import ApiClient
+from minikubelet.cli.main import main
+
+Capture = pytest.CaptureFixture[str]
+Run = Callable[..., int]
+
+POD = """\
+apiVersion: v1
+kind: Pod
+metadata: {name: NAME, labels: {app: NAME}}
+spec: {containers: [{name: c, image: i}]}
+"""
+OTHERS = """\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: site, labels: {app: web}}
+---
+apiVersion: node.k8s.io/v1
+kind: RuntimeClass
+metadata: {name: fast}
+handler: runc
+"""
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Path:
+    """Manifests, some in a folder inside."""
+    folder = tmp_path / "given"
+    (folder / "more").mkdir(parents=True)
+    for name, where in (("web", folder), ("db", folder), ("cache", folder / "more")):
+        (where / f"{name}.yaml").write_text(POD.replace("NAME", name))
+    (folder / "more/others.yaml").write_text(OTHERS)
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr(ApiClient, "pods", lambda self: [])
+    folder = str(tmp_path / "node")
+    return lambda *words: main([*words, "--manifests", folder])
+
+
+def test_folders_inside_folders_are_for_minus_r(run: Run, given: Path, capsys: Capture) -> None:
+    assert run("apply", "-f", str(given)) == 0
+    assert capsys.readouterr().out == "pod/db created\npod/web created\n"
+    assert run("apply", "-R", "-f", str(given), "--dry-run=client") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "configmap/site created (dry run)",
+        "runtimeclass/fast created (dry run)",
+        "pod/db unchanged (dry run)",
+        "pod/web unchanged (dry run)",
+        "pod/cache created (dry run)",
+    ]
+    assert run("apply", "--dry-run=none", "-f", str(given / "more/cache.yaml")) == 0
+    assert capsys.readouterr().out == "pod/cache created\n"
+
+
+def test_apply_warns_of_what_has_no_effect(run: Run, given: Path, capsys: Capture) -> None:
+    (given / "web.yaml").write_text("apiVersion: v1\nkind: Service\nmetadata: {name: web}\n")
+    assert run("apply", "-f", str(given)) == 0
+    assert (
+        capsys.readouterr().err
+        == f"Warning: {given}/web.yaml:2:1: kind: Service has no effect on this node\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "kind", ["apps/v1 Deployment", "batch/v1 Job", "batch/v1 CronJob", "apps/v1 StatefulSet"]
+)
+def test_apply_says_which_kinds_it_does_not_take(run: Run, given: Path, kind: str, capsys: Capture) -> None:
+    version, name = kind.split()
+    (given / "z.yaml").write_text(f"apiVersion: {version}\nkind: {name}\nmetadata: {{name: x}}\nspec: {{}}\n")
+    assert run("apply", "-f", str(given)) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert f"error: {given}/z.yaml:2:1: kind: {kind} is not supported: only v1 Pod" in output.err
+
+
+@pytest.mark.parametrize("command", ["apply", "delete"])
+def test_what_cant_be_read_is_said_plainly(run: Run, command: str, capsys: Capture) -> None:
+    assert run(command, "-f", "/no/such.yaml") == 1
+    assert capsys.readouterr().err == 'error: the path "/no/such.yaml" does not exist\n'
+    assert run(command, "-f", "https://example.com/pod.yaml") == 1
+    assert "only files are read" in capsys.readouterr().err
+
+
+def test_delete_by_label_kind_and_all(run: Run, given: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert run("apply", "-R", "-f", str(given)) == 0
+    capsys.readouterr()
+    assert run("delete", "pods", "-l", "app in (web, none)") == 0
+    assert capsys.readouterr().out == 'pod "web" deleted\n'
+    assert run("delete", "cm/site", "runtimeclass/fast", "pod/db") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        'configmap "site" deleted',
+        'runtimeclass "fast" deleted',
+        'pod "db" deleted',
+    ]
+    assert run("delete", "cm", "site") == 1
+    assert capsys.readouterr().err == 'error: configmaps "site" not found\n'
+    assert run("delete", "po", "-l", "app=web") == 0
+    assert capsys.readouterr().err == "No resources found.\n"
+    assert run("delete", "pods", "--all") == 0
+    assert capsys.readouterr().out == 'pod "cache" deleted\n'
+    assert list((tmp_path / "node").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["pod"], "give a name, a label (-l), or say --all"),
+        (["pod", "a", "--all"], "a name can't stand together with"),
+        (["pod", "a", "-l", "b=c"], "a name can't stand together with"),
+        (["deploy", "a"], 'unknown kind "deploy": this node has pods, configmaps'),
+        (["pod/a", "b"], "'b' is not KIND/NAME"),
+        (["pod", "a", "--grace-period=0", "--force"], "terminationGracePeriodSeconds of its manifest"),
+        (["pod", "a", "--now"], "terminationGracePeriodSeconds of its manifest"),
+        ([], "name pods (delete pod NAME), or a manifest (-f FILE)"),
+    ],
+)
+def test_delete_typed_wrongly(run: Run, words: list[str], expected: str, capsys: Capture) -> None:
+    assert run("delete", *words) == 2
+    assert expected in capsys.readouterr().err
