@@ -29,7 +29,18 @@ _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     ">": operator.gt,
 }
 _FILTER = re.compile(r"\s*\?\((.*)\)\s*\Z", re.S)
+_QUOTED = re.compile(r"(['\"])(?:\\.|(?!\1)[^\\])*\1\Z", re.S)
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
+
+
+@dataclass(frozen=True)
+class _Union:
+    """``['a','b']``."""
+
+    parts: Sequence[Step]
+
+    def __call__(self, value: Any) -> Iterator[Any]:
+        return (found for part in self.parts for found in part(value))
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,8 @@ _Node = str | _Path | _Range
 
 def template(text: str) -> Callable[[Any], str]:
     """What ``text`` makes of an object. Raises CommandError for a template that isn't one."""
+    if not text:
+        raise CommandError("jsonpath: a template must follow, as in jsonpath='{.metadata.name}'", usage=True)
     pieces = _split(text)
     nodes, rest = _nodes(pieces, text, inside=False)
     assert not rest
@@ -135,7 +148,7 @@ def _nodes(
 
 
 def _unquoted(text: str, whole: str) -> str:
-    if len(text) < 2 or text[-1] != text[0]:
+    if not _QUOTED.match(text):
         raise _wrong(whole, f"{text} is no quoted text")
     return re.sub(r"\\(.)", lambda match: _ESCAPES.get(match[1], match[1]), text[1:-1], flags=re.S)
 
@@ -154,7 +167,9 @@ def _render(nodes: Sequence[_Node], value: Any, root: Any) -> Iterator[str]:
 def _follow(steps: Sequence[Step], value: Any) -> list[Any]:
     values = [value]
     for step in steps:
-        values = [found for each in values for found in step(each)]
+        # A union goes over all values once for each of its parts, as kubectl's does.
+        parts = step.parts if isinstance(step, _Union) else [step]
+        values = [found for part in parts for each in values for found in part(each)]
     return values
 
 
@@ -199,8 +214,7 @@ def _bracket(text: str, whole: str) -> Step:
         return _filter(match[1], whole)
     parts = _union(text)
     if len(parts) > 1:
-        steps = [_bracket(part.strip(), whole) for part in parts]
-        return lambda value: (found for step in steps for found in step(value))
+        return _Union([_bracket(part.strip(), whole) for part in parts])
     if text[:1] in ("'", '"'):
         return _field(_unquoted(text, whole))
     if text and (match := _SLICE.match(text)):

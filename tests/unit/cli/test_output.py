@@ -40,6 +40,7 @@ POD: dict[str, Any] = {
         ("{.spec.containers[0].ports[::2].containerPort}", "80"),
         ("{.spec.containers[0].ports[0,1].containerPort}", "80 443"),
         ("{.spec.containers[1]['name','image']}", "q i2"),
+        ("{.spec.containers[*]['name','image']}", "p q i1 i2"),
         ("{.spec.containers[1]}", '{"image":"i2","name":"q"}'),
         ("{.spec.hostNetwork} {.spec.terminationGracePeriodSeconds}", "true 3"),
         ("{..name}", "a p q"),
@@ -71,6 +72,8 @@ def test_jsonpath(template: str, expected: str) -> None:
         "{kind}",
         "{.a[?(@.b=~'c')]}",
         "{.a[?(@.b==c)]}",
+        "",
+        """{.a[?(@.b=="c" && @.d=="e")]}""",
         "{'a}",
     ],
 )
