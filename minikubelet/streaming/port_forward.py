@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import WSMsgType, web
 
 from minikubelet.base.errors import NodeError
+from minikubelet.streaming.pumps import Turns
 from minikubelet.streaming.spdy import Connection, Stream
 from minikubelet.streaming.websocket import close_socket
 
@@ -33,6 +34,7 @@ class PortForwarder:
     def __init__(self, connect: Connect) -> None:
         self._connect = connect
         self._pairs: dict[str, dict[str, Stream]] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.connection: Connection | None = None
 
@@ -52,21 +54,21 @@ class PortForwarder:
         pair[kind] = stream
         if len(pair) == 2:
             del self._pairs[key]
+            self._timers.pop(key).cancel()
             self._start(self._forward(int(port), pair["data"], pair["error"]))
         else:
-            self._start(self._expire(key, pair))
+            loop = asyncio.get_running_loop()
+            self._timers[key] = loop.call_later(PAIR_TIMEOUT, self._expire, key)
 
     def _start(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _expire(self, key: str, pair: dict[str, Stream]) -> None:
-        await asyncio.sleep(PAIR_TIMEOUT)
-        if self._pairs.get(key) is pair:
-            del self._pairs[key]
-            for stream in pair.values():
-                stream.reset()
+    def _expire(self, key: str) -> None:
+        del self._timers[key]
+        for stream in self._pairs.pop(key).values():
+            stream.reset()
 
     async def _forward(self, port: int, data: Stream, error: Stream) -> None:
         try:
@@ -85,6 +87,8 @@ class PortForwarder:
 
     async def finish(self) -> None:
         """The session is over: end what is still running."""
+        for timer in self._timers.values():
+            timer.cancel()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -107,8 +111,10 @@ async def _splice(
             peer.shutdown(socket.SHUT_WR)
 
     async def downstream() -> None:
+        turns = Turns()
         while data := await loop.sock_recv(peer, CHUNK):
             await write(data)
+            await turns.moved(len(data))
         finish()
 
     sender = asyncio.create_task(upstream())
@@ -127,6 +133,7 @@ class WebSocketPorts:
         self._ports = ports
         self._connect = connect
         self._queues: list[asyncio.Queue[bytes]] = [asyncio.Queue(maxsize=8) for _ in ports]
+        self._ended: set[int] = set()
         self._touch()
 
     def _touch(self) -> None:
@@ -154,7 +161,7 @@ class WebSocketPorts:
             if message.type is not WSMsgType.BINARY or len(message.data) < 2:
                 continue
             number, odd = divmod(message.data[0], 2)
-            if not odd and number < len(self._queues):
+            if not odd and number < len(self._queues) and number not in self._ended:
                 await self._queues[number].put(message.data[1:])
 
     async def _port(self, number: int) -> None:
@@ -171,6 +178,10 @@ class WebSocketPorts:
             text = f"error forwarding port {port}: {exc}"
             with contextlib.suppress(ConnectionError):
                 await self._ws.send_bytes(bytes([2 * number + 1]) + text.encode())
+        finally:  # what still comes for it must not hold up the other ports
+            self._ended.add(number)
+            while not self._queues[number].empty():
+                self._queues[number].get_nowait()
 
 
 async def _all(tasks: list[asyncio.Task[None]]) -> None:

@@ -8,6 +8,27 @@ import errno
 import os
 
 CHUNK = 64 * 1024
+TURN = 8 * CHUNK
+"""Bytes after which others have their turn."""
+_LEAST = TURN // 16
+
+
+class Turns:
+    """Keeps a copying coroutine from keeping the event loop.
+
+    Where a producer and its consumer are both faster than we are, no read and no write ever waits, and a
+    coroutine that never waits lets nobody else run.
+    """
+
+    def __init__(self) -> None:
+        self._moved = 0
+
+    async def moved(self, count: int) -> None:
+        """So many bytes more; small ones count for what their handling costs."""
+        self._moved += max(count, _LEAST)
+        if self._moved >= TURN:
+            self._moved = 0
+            await asyncio.sleep(0)
 
 
 async def read_fd(fd: int) -> bytes:

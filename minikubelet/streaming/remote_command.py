@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any
 
 from minikubelet.base.errors import NodeError
-from minikubelet.streaming.pumps import Descriptor, read_fd, write_fd
+from minikubelet.streaming.pumps import Descriptor, Turns, read_fd, write_fd
 from minikubelet.streaming.sessions import Streams
 
 log = logging.getLogger(__name__)
@@ -159,10 +159,12 @@ async def _drain(outputs: list[asyncio.Task[None]], activity: _Activity, gone: a
 
 
 async def _output(channels: Channels, name: str, fd: int, activity: _Activity) -> None:
+    turns = Turns()
     with contextlib.suppress(ConnectionError):
         while data := await read_fd(fd):
             with activity.sending():
                 await channels.write(name, data)
+            await turns.moved(len(data))
 
 
 async def _stdin(channels: Channels, descriptor: Descriptor) -> None:

@@ -1,7 +1,9 @@
 """SPDY/3.1 connections, server and client side, over any carrier of bytes.
 
 Kubernetes' SPDY peers keep no flow-control windows; TCP's is the only back pressure. So a stream whose
-reader stays behind pauses the whole carrier, as it does there, and memory stays bounded.
+reader stays behind pauses the whole carrier, as it does there, and memory stays bounded: by stream, and by
+connection, as a client may open thousands. What a peer's frames make us answer is bounded, too: a peer that
+asks on and on (PING, streams beyond the limit) and reads no answer is let go.
 """
 
 from __future__ import annotations
@@ -18,7 +20,13 @@ from minikubelet.streaming.spdy_headers import HeaderDecoder, HeaderEncoder, Hea
 CHUNK = 32 * 1024
 HIGH_WATER = 256 * 1024
 """Unread bytes of one stream at which the carrier is paused."""
+MAX_HELD = 16 * HIGH_WATER
+"""The same for all streams of a connection together."""
+MAX_OWED = 256 * 1024
+"""Bytes of answers that may wait for a peer that doesn't read."""
 MAX_STREAMS = 4096
+_CHUNK_COST = 64
+"""Bytes that a chunk takes besides its content."""
 
 
 class Carrier(Protocol):
@@ -26,6 +34,7 @@ class Carrier(Protocol):
 
     def send(self, data: bytes) -> None: ...
     async def drain(self) -> None: ...
+    def full(self) -> bool: ...
     def pause(self) -> None: ...
     def resume(self) -> None: ...
     def close(self) -> None: ...
@@ -52,10 +61,7 @@ class Stream:
             self._wake.clear()
             await self._wake.wait()
         chunk = self._chunks.popleft()
-        before = self._unread
-        self._unread -= len(chunk)
-        if before > HIGH_WATER >= self._unread:
-            self._connection.stream_drained()
+        self._hold(-len(chunk) - _CHUNK_COST)
         return chunk
 
     async def write(self, data: bytes) -> None:
@@ -80,23 +86,18 @@ class Stream:
         """End both directions at once."""
         if not self._connection.lost.is_set():
             self._connection.carrier.send(frames.rst_stream(self.id, frames.RST_CANCEL))
-        self._finished = True
-        self.end()
+        self.abort()
 
     @property
     def done(self) -> bool:
         """Whether both directions are closed."""
         return self._finished and self._ended
 
-    @property
-    def over_high_water(self) -> bool:
-        return self._unread > HIGH_WATER
-
     def feed(self, data: bytes) -> None:
         """Bytes from the peer (called by the connection)."""
         if data and not self._ended:
             self._chunks.append(data)
-            self._unread += len(data)
+            self._hold(len(data) + _CHUNK_COST)
             self._wake.set()
 
     def end(self) -> None:
@@ -104,6 +105,18 @@ class Stream:
         self._ended = True
         self._wake.set()
         self._connection.forget_if_done(self)
+
+    def abort(self) -> None:
+        """Both directions are closed; nobody wants what is unread (called by the connection)."""
+        self._chunks.clear()
+        self._hold(-self._unread)
+        self._finished = True
+        self.end()
+
+    def _hold(self, change: int) -> None:
+        """Keep the books of unread bytes, the stream's and the connection's."""
+        self._unread += change
+        self._connection.hold(self, change, over=self._unread > HIGH_WATER)
 
 
 class Connection:
@@ -119,12 +132,18 @@ class Connection:
         self._encoder = HeaderEncoder()
         self._decoder = HeaderDecoder()
         self._streams: dict[int, Stream] = {}
+        self._held = 0
+        self._behind: set[int] = set()
+        self._paused = False
+        self._owed = 0
         self._next_id = 2 if server else 1
         self._last_peer_id = 0
         self._ping_id = 0 if server else -1
 
     def feed(self, data: bytes) -> None:
         """Bytes from the carrier. A protocol error closes the connection, nothing is raised."""
+        if self.lost.is_set():
+            return
         self.touch()
         try:
             for frame in self._parser.feed(data):
@@ -172,29 +191,42 @@ class Connection:
             stream.end()
         self._streams.clear()
 
-    def stream_drained(self) -> None:
-        """A reader has caught up; go on when no other stays behind."""
-        if not self.lost.is_set() and not any(s.over_high_water for s in self._streams.values()):
-            self.carrier.resume()
+    def hold(self, stream: Stream, change: int, *, over: bool) -> None:
+        """A stream has more unread bytes, or fewer: stop reading from the carrier, or go on."""
+        self._held += change
+        if over:
+            self._behind.add(stream.id)
+        else:
+            self._behind.discard(stream.id)
+        late = bool(self._behind) or self._held > MAX_HELD
+        if late != self._paused and not self.lost.is_set():
+            self._paused = late
+            if late:
+                self.carrier.pause()
+            else:
+                self.carrier.resume()
 
     def forget_if_done(self, stream: Stream) -> None:
         """Drop a stream that is closed both ways."""
         if stream.done:
             self._streams.pop(stream.id, None)
-            if stream.over_high_water:
-                self.stream_drained()
+
+    def _answer(self, data: bytes) -> None:
+        """Send what a peer's frame calls for. Raises FrameError when it reads no answers."""
+        self._owed = self._owed + len(data) if self.carrier.full() else 0
+        if self._owed > MAX_OWED:
+            raise frames.FrameError("the peer reads no answers")
+        self.carrier.send(data)
 
     def _data(self, frame: frames.DataFrame) -> None:
         stream = self._streams.get(frame.stream_id)
         if stream is None:
             if frame.stream_id > self._last_peer_id:
-                self.carrier.send(frames.rst_stream(frame.stream_id, frames.RST_INVALID_STREAM))
+                self._answer(frames.rst_stream(frame.stream_id, frames.RST_INVALID_STREAM))
             return
         stream.feed(frame.payload)
         if frame.fin:
             stream.end()
-        elif stream.over_high_water:
-            self.carrier.pause()
 
     def _control(self, frame: frames.ControlFrame) -> None:
         if frame.kind == frames.SYN_STREAM:
@@ -209,10 +241,10 @@ class Connection:
         elif frame.kind == frames.RST_STREAM:
             stream = self._streams.pop(frame.number(), None)
             if stream is not None:
-                stream.end()
+                stream.abort()
         elif frame.kind == frames.PING:
             if frame.number() % 2 == (1 if self._server else 0):
-                self.carrier.send(frames.control(frames.PING, frame.payload[:4]))
+                self._answer(frames.control(frames.PING, frame.payload[:4]))
         elif frame.kind == frames.GOAWAY:
             frame.number()
         elif frame.kind not in (frames.SETTINGS, frames.WINDOW_UPDATE):
@@ -225,11 +257,11 @@ class Connection:
             raise frames.FrameError(f"stream ID {stream_id} after {self._last_peer_id}")
         self._last_peer_id = stream_id
         if len(self._streams) >= MAX_STREAMS:
-            self.carrier.send(frames.rst_stream(stream_id, frames.RST_REFUSED_STREAM))
+            self._answer(frames.rst_stream(stream_id, frames.RST_REFUSED_STREAM))
             return
         stream = Stream(self, stream_id, headers)
         self._streams[stream_id] = stream
-        self.carrier.send(frames.syn_reply(stream_id, self._encoder.encode({})))
+        self._answer(frames.syn_reply(stream_id, self._encoder.encode({})))
         if frame.fin:
             stream.end()
         self._on_stream(stream)

@@ -58,6 +58,9 @@ class TransportCarrier(asyncio.Protocol):
     async def drain(self) -> None:
         await self._writable.wait()
 
+    def full(self) -> bool:
+        return not self._writable.is_set()
+
     def pause(self) -> None:
         if not self._paused and not self._transport.is_closing():
             self._paused = True
@@ -147,6 +150,9 @@ class WebSocketCarrier:
 
     async def drain(self) -> None:
         await self._writable.wait()
+
+    def full(self) -> bool:
+        return not self._writable.is_set()
 
     def pause(self) -> None:
         self._readable.clear()

@@ -58,6 +58,9 @@ class SpdyClient(asyncio.Protocol):
     async def drain(self) -> None:
         await self._writable.wait()
 
+    def full(self) -> bool:
+        return not self._writable.is_set()
+
     def pause(self) -> None:
         self.transport.pause_reading()
 
