@@ -23,11 +23,23 @@ from minikubelet.streaming.spdy import Connection
 
 log = logging.getLogger(__name__)
 
+HEADERS_TIMEOUT = 10.0
+"""Seconds that a connection has for its request's headers: the port is open to everybody on the machine."""
+MAX_WAITING = 256
+"""Connections that have sent no request yet; one more, and the oldest goes."""
+
 _PATHS: dict[type[Request], str] = {
     ExecRequest: "exec",
     AttachRequest: "attach",
     PortForwardRequest: "portforward",
 }
+
+
+def _refusal(status: int, text: str) -> web.Response:
+    """The last word on this connection: whoever knows no token may not keep it."""
+    response = web.Response(status=status, text=text)
+    response.force_close()
+    return response
 
 
 class StreamingServer:
@@ -39,6 +51,8 @@ class StreamingServer:
         self._port = port
         self._tokens = TokenCache()
         self._runner: web.AppRunner | None = None
+        self._listening: asyncio.Server | None = None
+        self._waiting: dict[asyncio.BaseProtocol, asyncio.TimerHandle] = {}
         self._sessions: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -46,14 +60,40 @@ class StreamingServer:
         app = web.Application()
         for method in ("GET", "POST"):
             app.router.add_route(method, "/{kind:exec|attach|portforward}/{token}", self._handle)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=1.0,
+            keepalive_timeout=HEADERS_TIMEOUT,
+        )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._address, self._port)
-        await site.start()
-        self._port = self._runner.addresses[0][1]
+        loop = asyncio.get_running_loop()
+        self._listening = await loop.create_server(self._greet, self._address, self._port)
+        self._port = self._listening.sockets[0].getsockname()[1]
+
+    def _greet(self) -> asyncio.BaseProtocol:
+        """A connection has come: aiohttp has it, and it has to send a request soon."""
+        assert self._runner is not None and self._runner.server is not None
+        protocol = self._runner.server()
+        if len(self._waiting) >= MAX_WAITING:
+            self._dismiss(next(iter(self._waiting)))
+        timer = asyncio.get_running_loop().call_later(HEADERS_TIMEOUT, self._dismiss, protocol)
+        self._waiting[protocol] = timer
+        return protocol
+
+    def _dismiss(self, protocol: asyncio.BaseProtocol) -> None:
+        self._waiting.pop(protocol).cancel()
+        transport = getattr(protocol, "transport", None)
+        if transport is not None:
+            transport.abort()
 
     async def close(self) -> None:
         """Stop listening and end all sessions."""
+        if self._listening is not None:
+            self._listening.close()
+        for protocol in list(self._waiting):
+            self._dismiss(protocol)
         for task in list(self._sessions):
             task.cancel()
         await asyncio.gather(*self._sessions, return_exceptions=True)
@@ -72,12 +112,14 @@ class StreamingServer:
         return f"http://{host}:{self._port}/{_PATHS[type(request)]}/{token}"
 
     async def _handle(self, http: web.Request) -> web.StreamResponse:
+        if (timer := self._waiting.pop(http.protocol, None)) is not None:
+            timer.cancel()
         upgradable = spdy_http.is_spdy(http) or websocket.is_websocket(http)
         if not upgradable:
-            return web.Response(status=400, text="unable to upgrade: SPDY/3.1 or WebSocket is required\n")
+            return _refusal(400, "unable to upgrade: SPDY/3.1 or WebSocket is required\n")
         request = self._tokens.consume(http.match_info["token"])
         if request is None or _PATHS[type(request)] != http.match_info["kind"]:
-            return web.Response(status=404, text="unknown, used or expired streaming token\n")
+            return _refusal(404, "unknown, used or expired streaming token\n")
         if isinstance(request, PortForwardRequest):
             return await self._port_forward(http, request)
         return await self._remote_command(http, request)
@@ -120,7 +162,7 @@ class StreamingServer:
             return await self._remote_websocket(http, request, open_streams)
         protocol = spdy_http.negotiate(http, spdy_channels.PROTOCOLS)
         if protocol is None:
-            return web.Response(status=403, text="unable to upgrade: no supported stream protocol\n")
+            return _refusal(403, "unable to upgrade: no supported stream protocol\n")
         channels = spdy_channels.SpdyChannels(protocol)
         connection = spdy_http.upgrade(http, protocol, channels.add)
         await self._spdy(http, connection, self._remote_spdy(connection, channels, request, open_streams))
@@ -133,7 +175,7 @@ class StreamingServer:
         open_streams: Callable[[], Awaitable[Streams]],
     ) -> web.StreamResponse:
         if not websocket.accepts(http, websocket.PROTOCOLS):
-            return web.Response(status=400, text="unable to upgrade: no supported WebSocket protocol\n")
+            return _refusal(400, "unable to upgrade: no supported WebSocket protocol\n")
         ws = websocket.new_socket()
         await ws.prepare(http)
         channels = websocket.WebSocketChannels(ws)
@@ -180,7 +222,7 @@ class StreamingServer:
             return await self._forward_websocket(http, request, forwarder, connect)
         protocol = spdy_http.negotiate(http, (port_forward.SPDY_PROTOCOL,))
         if protocol is None:
-            return web.Response(status=403, text="unable to upgrade: no supported stream protocol\n")
+            return _refusal(403, "unable to upgrade: no supported stream protocol\n")
         connection = spdy_http.upgrade(http, protocol, forwarder.add)
         await self._spdy(http, connection, self._forward(connection, forwarder))
         return spdy_http.Hijacked()
@@ -200,7 +242,7 @@ class StreamingServer:
     ) -> web.StreamResponse:
         protocols = (port_forward.TUNNEL_PROTOCOL, *port_forward.WEBSOCKET_PROTOCOLS)
         if not websocket.accepts(http, protocols):
-            return web.Response(status=400, text="unable to upgrade: no supported WebSocket protocol\n")
+            return _refusal(400, "unable to upgrade: no supported WebSocket protocol\n")
         ws = websocket.new_socket(protocols)
         await ws.prepare(http)
         if ws.ws_protocol != port_forward.TUNNEL_PROTOCOL:

@@ -7,11 +7,13 @@ import os
 import struct
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
 
 from minikubelet.streaming import port_forward, spdy_channels, spdy_frames
+from minikubelet.streaming import server as server_module
 from minikubelet.streaming.remote_command import Channels, _Activity, _output
 from minikubelet.streaming.server import StreamingServer
 from minikubelet.streaming.sessions import ExecRequest, PortForwardRequest
@@ -243,6 +245,57 @@ async def test_a_port_that_has_ended_holds_up_no_other(server: StreamingServer, 
         await ws.send_bytes(b"\x02hello")
         assert (await ws.receive(10)).data == b"\x02hello"
     listening.close()
+
+
+async def _is_closed(reader: asyncio.StreamReader) -> bool:
+    try:
+        return await reader.read() == b""
+    except ConnectionError:
+        return True
+
+
+async def _connect(server: StreamingServer) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    parts = urlsplit(server.url(PortForwardRequest("s")))
+    return await asyncio.open_connection(parts.hostname, parts.port)
+
+
+async def test_a_connection_without_a_request_is_closed(
+    runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody on the machine can open one, and each takes a descriptor of the daemon's."""
+    monkeypatch.setattr(server_module, "HEADERS_TIMEOUT", 0.3)
+    server = StreamingServer(runtime)
+    await server.start()
+    client = await spdy(server.url(PortForwardRequest("s")), TOKEN)
+    silent, _ = await _connect(server)
+    slow, writer = await _connect(server)
+    writer.write(b"GET /exec/x HTTP/1.1\r\nHost: x\r\n")
+    async with asyncio.timeout(10):
+        assert await _is_closed(silent)
+        assert await _is_closed(slow)
+    assert server.session_count == 1, "one that has sent its request stays"
+    client.transport.abort()
+    await server.close()
+
+
+async def test_a_refused_request_ends_its_connection(server: StreamingServer) -> None:
+    reader, writer = await _connect(server)
+    writer.write(b"GET /exec/x HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n")
+    async with asyncio.timeout(server_module.HEADERS_TIMEOUT / 2):
+        assert b" 404 " in await reader.read()
+    writer.close()
+
+
+async def test_silent_connections_shut_nobody_out(server: StreamingServer) -> None:
+    silent = [await _connect(server) for _ in range(server_module.MAX_WAITING + 10)]
+    async with asyncio.timeout(10):
+        for reader, _ in silent[:10]:
+            assert await _is_closed(reader)
+    client = await spdy(server.url(PortForwardRequest("s")), TOKEN)
+    assert server.session_count == 1
+    client.transport.abort()
+    for _, writer in silent:
+        writer.close()
 
 
 class _Fast(Channels):
