@@ -205,7 +205,7 @@ class CniNetwork:
             network = cni_config.load(self._conf_dir)
         except NodeError:
             return
-        if not network.speaks("1.1.0"):
+        if not network.speaks("1.1.0") or not network.collects:
             return
         valid = [
             {"containerID": sandbox_id, "ifname": INTERFACE}
@@ -242,12 +242,37 @@ class CniNetwork:
     def _write(self, sandbox_id: str, record: Json) -> None:
         write_atomic(self._path(sandbox_id), json.dumps(record).encode())
 
-    def _read(self, sandbox_id: str) -> Any:
+    def _read(self, sandbox_id: str) -> Json | None:
+        """The record of an attachment, None when there is none."""
         try:
             with open(self._path(sandbox_id), "rb") as file:
-                return json.load(file)
+                content = json.load(file)
         except FileNotFoundError:
             return None
+        except (ValueError, RecursionError):
+            content = None
+        return content if _is_record(content) else self._replacement(sandbox_id)
+
+    def _replacement(self, sandbox_id: str) -> Json | None:
+        """For a damaged record: plugins find what they gave by the pod's ID, with today's configuration."""
+        try:
+            network = cni_config.load(self._conf_dir)
+        except NodeError as exc:
+            log.error("the CNI record of pod sandbox %s is damaged, set aside: %s", short(sandbox_id), exc)
+            os.replace(self._path(sandbox_id), f"{self._path(sandbox_id)}.damaged")
+            return None
+        log.warning(
+            "the CNI record of pod sandbox %s is damaged: DEL is as configured now", short(sandbox_id)
+        )
+        record = {"runtimeConfig": {}, "arguments": {"IgnoreUnknown": "1"}, "result": None}
+        return {"network": network.to_json(), **record}
+
+
+def _is_record(content: object) -> bool:
+    if not isinstance(content, dict):
+        return False
+    parts = (content.get(key) for key in ("network", "runtimeConfig", "arguments"))
+    return all(isinstance(part, dict) for part in parts) and isinstance(content.get("result"), dict | None)
 
 
 def _arguments(sandbox_id: str, pod: Pod) -> dict[str, str]:
@@ -273,7 +298,7 @@ def _call(command: str, sandbox_id: str, netns_fd: int, record: Json, seconds: f
 def _attachment(result: Json) -> Attachment:
     ips = cni_config.pod_ips(result, INTERFACE)
     gateways = [str(item.get("gateway") or "") for item in result.get("ips") or []]
-    return Attachment(ips, gateways[0] if gateways else "", INTERFACE)
+    return Attachment(ips, gateways[0] if gateways else "", INTERFACE, cni_config.resolver(result))
 
 
 async def _finish(work: Any) -> None:

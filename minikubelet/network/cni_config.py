@@ -6,13 +6,17 @@ configuration).
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import logging
 import os
 from dataclasses import dataclass, field
 from typing import Any
 
 from minikubelet.base.errors import invalid, precondition
 from minikubelet.network.port_maps import ANY_IPV4, PortMapping
+
+log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 
@@ -44,6 +48,8 @@ class NetworkList:
     version: str
     plugins: list[Json]
     path: str = ""
+    collects: bool = True
+    """Whether GC may be called (``disableGC``): others may keep attachments of the same network."""
 
     def speaks(self, version: str) -> bool:
         """Whether the network's version is ``version`` or later."""
@@ -58,7 +64,7 @@ def candidates(folder: str) -> list[str]:
     """Configuration files of ``folder`` in lexical order; a missing folder has none."""
     try:
         names = sorted(name for name in os.listdir(folder) if name.endswith(SUFFIXES))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return [path for name in names if os.path.isfile(path := f"{folder}/{name}")]
 
@@ -69,15 +75,43 @@ def load(folder: str) -> NetworkList:
     if not files:
         raise precondition(NOT_INITIALIZED)
     path = files[0]
+    content = _read(path)
+    if isinstance(content, dict) and "type" not in content:
+        content = _with_folder(content, path)
+    return parse(content, path)
+
+
+def _read(path: str) -> Any:
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
             raise invalid(path, f"larger than {MAX_BYTES} bytes")
-        content = json.loads(data)
+        return json.loads(data)
     except (OSError, ValueError, RecursionError) as exc:
         raise invalid(path, f"no CNI configuration: {exc}") from exc
-    return parse(content, path)
+
+
+def _with_folder(content: Json, path: str) -> Json:
+    """A network, and after its own plugins those of the files in the folder of its name (since 1.1.0)."""
+    name = content.get("name")
+    if _flag(content, "loadOnlyInlinedPlugins", path) or not _is_name(name):
+        return content
+    folder = f"{os.path.dirname(path)}/{name}"
+    more = [_read(each) for each in candidates(folder) if each.endswith(".conf")]
+    inlined = content.get("plugins", [])
+    return {**content, "plugins": [*inlined, *more]} if more and isinstance(inlined, list) else content
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and name not in ("", ".", "..") and "/" not in name
+
+
+def _flag(content: Json, key: str, path: str) -> bool:
+    value = content.get(key, False)
+    if value not in (True, False, "true", "false"):
+        raise invalid(path, f"{key}: must be true or false, not {value!r}")
+    return value in (True, "true")
 
 
 def parse(content: object, path: str) -> NetworkList:
@@ -94,9 +128,9 @@ def parse(content: object, path: str) -> NetworkList:
         if not isinstance(plugin.get("capabilities", {}), dict):
             raise invalid(path, f"plugins[{number}].capabilities: must be an object")
     name = content.get("name")
-    if not isinstance(name, str) or not name or "/" in name:
+    if not isinstance(name, str) or not _is_name(name):
         raise invalid(path, f"name: must be a network's name, not {name!r}")
-    return NetworkList(name, _version(content, path), plugins, path)
+    return NetworkList(name, _version(content, path), plugins, path, not _flag(content, "disableGC", path))
 
 
 def _version(content: Json, path: str) -> str:
@@ -204,3 +238,46 @@ def pod_ips(result: Json, interface: str) -> tuple[str, ...]:
     if not any(found):
         raise precondition(f"the CNI result has no address for {interface}")
     return tuple(sorted((ip for ip in found if ip), key=lambda ip: ":" in ip))
+
+
+@dataclass(frozen=True)
+class Resolver:
+    """What a pod's resolv.conf says."""
+
+    servers: tuple[str, ...] = ()
+    searches: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+
+def resolver(result: Json) -> Resolver | None:
+    """The name servers that a result gives the pod, None for none.
+
+    ``domain`` is where short names are looked up first. Words that no resolv.conf can hold are left out.
+    """
+    dns = result.get("dns")
+    if not isinstance(dns, dict):
+        return None
+    domain = _words([dns.get("domain")] if dns.get("domain") else [])
+    searches = dict.fromkeys((*domain, *_words(dns.get("search"))))
+    servers = tuple(word for word in _words(dns.get("nameservers")) if _is_address(word))
+    found = Resolver(servers, tuple(searches), _words(dns.get("options")))
+    return found if found != Resolver() else None
+
+
+def _words(values: object) -> tuple[str, ...]:
+    found = []
+    for value in values if isinstance(values, list) else []:
+        if isinstance(value, str) and value.isprintable() and len(value.split()) == 1:
+            found.append(value.strip())
+        else:
+            log.warning("the DNS part of a CNI result has %r, which is no word", value)
+    return tuple(found)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        log.warning("the DNS part of a CNI result has a name server %r, which is no address", text)
+        return False
+    return True

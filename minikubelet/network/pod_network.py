@@ -22,7 +22,7 @@ from minikubelet.base.ids import short
 from minikubelet.base.undo import UndoStack
 from minikubelet.network import bridge as bridges
 from minikubelet.network import ipv6, rules
-from minikubelet.network.cni_config import Pod
+from minikubelet.network.cni_config import Pod, Resolver
 from minikubelet.network.ipam import AUTO, MIGRATIONS, OFF, Leases, Settings, parse_prefix, parse_subnet
 from minikubelet.network.links import BridgeFacts, PodLink, PodLinks
 from minikubelet.network.port_maps import PortMapping, PortTable, check_families, normalise
@@ -50,6 +50,8 @@ class Attachment:
     """The pod's address first; further families may follow."""
     gateway: str
     interface: str = "eth0"
+    resolver: Resolver | None = None
+    """Name servers that come with the network."""
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 
 from minikubelet.runtime.models import SandboxConfig
 from minikubelet.runtime.security import read_regular
@@ -26,12 +27,19 @@ def write_pod_files(run_dir: str, config: SandboxConfig, hostname: str) -> None:
     if dns is None or not (dns.servers or dns.searches or dns.options):
         _write(f"{run_dir}/resolv.conf", _host_file("/etc/resolv.conf", b""))
         return
+    write_resolver(run_dir, dns.servers, dns.searches, dns.options)
+
+
+def write_resolver(
+    run_dir: str, servers: Sequence[str], searches: Sequence[str], options: Sequence[str]
+) -> None:
+    """Write the pod's resolv.conf. Raises OSError."""
     lines = []
-    if dns.searches:
-        lines.append("search " + " ".join(dns.searches))
-    lines += [f"nameserver {server}" for server in dns.servers]
-    if dns.options:
-        lines.append("options " + " ".join(dns.options))
+    if searches:
+        lines.append("search " + " ".join(searches))
+    lines += [f"nameserver {server}" for server in servers]
+    if options:
+        lines.append("options " + " ".join(options))
     _write(f"{run_dir}/resolv.conf", "\n".join([*lines, ""]).encode())
 
 

@@ -14,7 +14,7 @@ from minikubelet.network.pod_network import POD_SYSCTLS, PortMapping
 from minikubelet.runtime import labels, security
 from minikubelet.runtime.context import Context, Reservation
 from minikubelet.runtime.events import EventKind
-from minikubelet.runtime.files import pod_hostname, write_pod_files
+from minikubelet.runtime.files import pod_hostname, write_pod_files, write_resolver
 from minikubelet.runtime.lifecycle import (
     kill_cgroup,
     remove_cgroups,
@@ -119,9 +119,13 @@ async def _attach(context: Context, sandbox: Sandbox, fds: list[int], undo: Undo
         PortMapping(port.protocol, port.container_port, port.host_port, port.host_ip)
         for port in sandbox.config.ports
     ]
-    attachment = await context.network.attach(sandbox.id, fds[0], fds[1], ports, _facts(sandbox.config))
+    pod = _facts(sandbox.config)
+    attachment = await context.network.attach(sandbox.id, fds[0], fds[1], ports, pod)
     undo.push("network", lambda: detach(context, sandbox))
     sandbox.status.ips = attachment.ips
+    if attachment.resolver is not None and pod.dns is None:  # no container has seen the host's yet
+        names = attachment.resolver
+        write_resolver(context.run_dir(sandbox.id), names.servers, names.searches, names.options)
 
 
 def _facts(config: SandboxConfig) -> Pod:

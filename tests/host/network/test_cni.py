@@ -257,6 +257,67 @@ async def test_status_of_plugins_and_gc(path: str) -> None:
 
 
 @own_host
+async def test_no_gc_where_others_have_the_network_too(path: str) -> None:
+    fakes(path, "one")
+    configuration = json.loads(Path(f"{path}/net.d/10-fake.conflist").read_text())
+    configure(path, "10-fake.conflist", {**configuration, "disableGC": True})
+    net = network(path)
+    await net.start()
+    await net.collect([])
+    assert order(path) == ["STATUS one"]
+
+
+@own_host
+async def test_a_damaged_record_is_undone_with_todays_configuration(path: str) -> None:
+    """Half a file, or an empty one, must keep neither the daemon from starting nor a pod from going."""
+    fakes(path, "one", version="1.0.0")
+    net = network(path)
+    await net.start()
+    pod = Namespace()
+    for name, content in (("1", b""), ("2", b'{"network": {"na'), ("3", b"[]"), ("4", b'{"network": 7}')):
+        await net.attach(name * 64, pod.fd, pod.netlink.fileno(), [], POD)
+        Path(f"{path}/cni/{name * 64}.json").write_bytes(content)
+        assert net.addresses(name * 64) is None
+    await net.detach("1" * 64)
+    await network(path).collect([])
+    assert order(path)[-4:] == ["DEL one"] * 4
+    assert os.listdir(f"{path}/cni") == []
+
+
+@own_host
+async def test_a_damaged_record_without_a_configuration_is_set_aside(path: str) -> None:
+    fakes(path, "one", version="1.0.0")
+    net = network(path)
+    await net.start()
+    pod = Namespace()
+    await net.attach("5" * 64, pod.fd, pod.netlink.fileno(), [], POD)
+    Path(f"{path}/cni/{'5' * 64}.json").write_bytes(b"\0" * 100)
+    os.unlink(f"{path}/net.d/10-fake.conflist")
+    await network(path).collect([])
+    await net.detach("5" * 64)
+    assert os.listdir(f"{path}/cni") == [f"{'5' * 64}.json.damaged"]
+
+
+@pytest.mark.skipif(not os.path.exists(f"{BINARIES}/bandwidth"), reason="needs containernetworking-plugins")
+def test_the_standard_plugin_limits_bandwidth(tmp_path: object) -> None:
+    _bandwidth(tmp_path)
+
+
+@own_host
+async def _bandwidth(path: str) -> None:
+    content = bridge(path)
+    content["plugins"].append({"type": "bandwidth", "capabilities": {"bandwidth": True}})
+    configure(path, "10-test.conflist", content)
+    net = network(path)
+    await net.start()
+    pod = Namespace()
+    await net.attach("a" * 64, pod.fd, pod.netlink.fileno(), [], POD)
+    assert "tbf" in (shaped := sh("tc", "qdisc", "show")) and "rate 10Mbit" in shaped
+    await net.detach("a" * 64, pod.fd)
+    assert "tbf" not in sh("tc", "qdisc", "show")
+
+
+@own_host
 async def test_a_name_cannot_smuggle_arguments(path: str) -> None:
     fakes(path, "one")
     net = network(path)

@@ -73,3 +73,30 @@ def test_pods_of_a_cni_node(node: Node, tmp_path: Path) -> None:
             ["ip", "-o", "link", "show", "type", "veth"], check=True, capture_output=True, text=True
         ).stdout
     )
+
+
+def test_name_servers_of_the_network(node: Node, tmp_path: Path) -> None:
+    """For pods that ask for none; the standard plugins take them from the configuration."""
+    ipam = {"type": "host-local", "dataDir": str(tmp_path / "ipam"), "subnet": "10.231.78.0/24"}
+    dns = {
+        "nameservers": ["10.231.78.1"],
+        "domain": "pods.test",
+        "search": ["svc.test"],
+        "options": ["ndots:3"],
+    }
+    plugin = {"type": "bridge", "bridge": BRIDGE, "isGateway": True, "ipam": ipam, "dns": dns}
+    network = {"cniVersion": "1.0.0", "name": "test", "plugins": [plugin]}
+    (tmp_path / "net.d/10-test.conflist").write_text(json.dumps(network))
+
+    def resolver(name: str, **more: object) -> str:
+        pod = tmp_path / f"{name}.json"
+        metadata = {"name": name, "namespace": "default", "uid": name}
+        pod.write_text(json.dumps({"metadata": metadata, "linux": {}, **more}))
+        identifier = node.crictl("runp", str(pod)).strip()
+        told = (Path(node.config.run) / "pods" / identifier / "resolv.conf").read_text()
+        node.crictl("rmp", "-f", identifier)
+        return told
+
+    told = resolver("silent")
+    assert told == "search pods.test svc.test\nnameserver 10.231.78.1\noptions ndots:3\n"
+    assert resolver("outspoken", dns_config={"servers": ["10.0.0.1"]}) == "nameserver 10.0.0.1\n"

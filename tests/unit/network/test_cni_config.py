@@ -10,12 +10,12 @@ import pytest
 
 from minikubelet.base.errors import NodeError
 from minikubelet.network import cni_config, cni_exec
-from minikubelet.network.cni_config import NetworkList, Pod
+from minikubelet.network.cni_config import NetworkList, Pod, Resolver
 from minikubelet.network.port_maps import PortMapping
 
 
-def write(folder: Path, name: str, **content: Any) -> None:
-    (folder / name).write_text(json.dumps({"cniVersion": "1.0.0", "name": name, **content}))
+def write(folder: Path, file: str, **content: Any) -> None:
+    (folder / file).write_text(json.dumps({"cniVersion": "1.0.0", "name": file, **content}))
 
 
 def test_the_first_file_by_name_wins(tmp_path: Path) -> None:
@@ -115,3 +115,33 @@ def test_a_plugin_that_hangs_is_ended(tmp_path: Path) -> None:
 
     with pytest.raises(NodeError, match=r'plugin type="slow" failed \(status\): no answer within 0.2 s'):
         asyncio.run(_slow(tmp_path))
+
+
+def test_plugins_in_the_folder_of_the_network_follow_its_own(tmp_path: Path) -> None:
+    """CNI 1.1.0: other programs add a plugin without editing the network's file."""
+    (tmp_path / "net").mkdir()
+    write(tmp_path / "net", "20-tuning.conf", type="tuning")
+    write(tmp_path / "net", "10-firewall.conf", type="firewall")
+    write(tmp_path / "net", "30-other.json", type="not-a-conf-file")
+    write(tmp_path, "10-a.conflist", name="net", plugins=[{"type": "ptp"}])
+    kinds = [plugin["type"] for plugin in cni_config.load(str(tmp_path)).plugins]
+    assert kinds == ["ptp", "firewall", "tuning"]
+    write(tmp_path, "10-a.conflist", name="net", plugins=[{"type": "ptp"}], loadOnlyInlinedPlugins=True)
+    assert len(cni_config.load(str(tmp_path)).plugins) == 1
+    write(tmp_path, "10-a.conflist", name="..", plugins=[{"type": "ptp"}])
+    with pytest.raises(NodeError, match="name"):
+        cni_config.load(str(tmp_path))
+
+
+def test_name_servers_of_a_result() -> None:
+    dns = {
+        "nameservers": ["10.0.0.10", "fd00::a", "ns.test", "10.0.0.11\nnameserver 6.6.6.6"],
+        "domain": "pods.test",
+        "search": ["svc.test", "pods.test", "two words", 7],
+        "options": ["ndots:3"],
+    }
+    found = cni_config.resolver({"dns": dns})
+    assert found == Resolver(("10.0.0.10", "fd00::a"), ("pods.test", "svc.test"), ("ndots:3",))
+    assert cni_config.resolver({"dns": {}}) is None
+    assert cni_config.resolver({"dns": {"nameservers": None}}) is None
+    assert cni_config.resolver({}) is None
