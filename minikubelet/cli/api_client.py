@@ -104,15 +104,23 @@ class ApiClient:
                 return pod
         raise not_found(name)
 
+    def add_ephemeral(self, namespace: str, pod: str, container: bytes) -> None:
+        """Give a pod an ephemeral container, JSON of core/v1. Raises CommandError."""
+        path = "/ephemeralContainers/" + "/".join(quote(word, safe="") for word in (namespace, pod))
+        self._ask("POST", path, container)
+
     def _get(self, path: str, **query: str) -> http.client.HTTPResponse:
         words = urlencode({name: value for name, value in query.items() if value})
+        return self._ask("GET", f"{path}?{words}" if words else path)
+
+    def _ask(self, method: str, path: str, body: bytes | None = None) -> http.client.HTTPResponse:
         connection = _UnixConnection(self.path)
         try:
-            connection.request("GET", f"{path}?{words}" if words else path)
+            connection.request(method, path, body)
             response = connection.getresponse()
         except (http.client.HTTPException, ConnectionError) as exc:
             raise CommandError(f"{self.path} does not answer as a kubelet: {exc}") from None
-        if response.status != 200:
+        if response.status not in (200, 201):
             raise CommandError(response.read(65536).decode("utf-8", "replace").strip() or response.reason)
         return response
 

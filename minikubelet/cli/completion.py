@@ -23,7 +23,7 @@ _KINDS = ("pods", "pod")
 _GET_KINDS = (*_KINDS, "events", *(kind.words[0] for kind in object_rows.KINDS))
 _POD_LAST = {"get", "describe", "explain", "delete"}
 """Commands whose first word is a kind and whose others are names."""
-_POD_FIRST = {"logs", "exec", "attach", "port-forward"}
+_POD_FIRST = {"logs", "exec", "attach", "debug", "port-forward"}
 _FILES = {"run", "lint"}
 _FILE_OPTIONS = {"filename", "config", "manifests", "load", "root", "run", "certs_dir"}
 
@@ -120,7 +120,7 @@ class _Line:
         if action.dest == "namespace":
             names = {pod["metadata"].get("namespace", "") for pod in self._pods()}
             return _fitting([(name, "") for name in sorted(names)], current), False
-        if action.dest == "container":
+        if action.dest == "target" or (action.dest == "container" and self._command != "debug"):
             return _fitting([(name, "") for name in self._containers()], current), False
         if action.dest == "about":
             return _fitting([(f"pod/{name}", "") for name in self._names()], current), False

@@ -29,6 +29,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "logs": "Print the logs of a container in a pod",
         "exec": "Execute a command in a container",
         "attach": "Attach to the streams of a container",
+        "debug": "Start one more container in a running pod, to look into it",
         "cp": "Copy files to and from a container",
         "port-forward": "Forward local ports to a pod",
         "top": "Show what pods and the node use",

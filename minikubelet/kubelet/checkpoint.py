@@ -9,7 +9,7 @@ import msgspec
 
 from minikubelet.kubelet import podfiles
 from minikubelet.kubelet.config import KubeletConfig
-from minikubelet.kubelet.objects.containers import ResourceRequirements
+from minikubelet.kubelet.objects.containers import EphemeralContainer, ResourceRequirements
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,8 @@ class Checkpoint(msgspec.Struct, omit_defaults=True):
     """Resources granted, by container."""
     actuated: dict[str, ResourceRequirements] = msgspec.field(default_factory=dict)
     """Resources that the newest container of that name was made or updated with."""
+    ephemeral: list[EphemeralContainer] = msgspec.field(default_factory=list)
+    """Containers that were added to the pod while it ran."""
     failure: Failure | None = None
     """The pod was evicted."""
 

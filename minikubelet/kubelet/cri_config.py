@@ -108,6 +108,8 @@ class Surroundings:
     """What the runtime can."""
     users: api.UserNamespace | None = None
     """The pod's user namespace, if it has one of its own."""
+    target: str = ""
+    """ID of the container whose PID namespace it shares; empty: none."""
     hosts_file: str = ""
     """Host path of the managed hosts file; empty: none."""
 
@@ -122,6 +124,9 @@ def container_config(pod: Pod, container: Container, around: Surroundings) -> ap
         pod, container, around.image.uid, around.image.user, around.config.seccomp_default
     )
     security.namespace_options.CopyFrom(namespace_options(pod, around.users))
+    if around.target:
+        security.namespace_options.pid = api.TARGET
+        security.namespace_options.target_id = around.target
     os.makedirs(
         os.path.join(podfiles.log_directory(around.config, pod), container.name), 0o755, exist_ok=True
     )

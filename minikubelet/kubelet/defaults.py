@@ -42,12 +42,13 @@ def apply_defaults(pod: Pod) -> None:
     if spec.enable_service_links is None:
         spec.enable_service_links = True
     for container in all_containers(spec):
-        _container(container, spec.host_network)
+        apply_container_defaults(container, spec.host_network)
     for volume in spec.volumes:
         _volume(volume)
 
 
-def _container(container: Container | EphemeralContainer, host_network: bool) -> None:
+def apply_container_defaults(container: Container | EphemeralContainer, host_network: bool) -> None:
+    """Fill what was left out of one container."""
     if not container.image_pull_policy:
         latest = has_latest_tag(container.image)
         container.image_pull_policy = "Always" if latest else "IfNotPresent"

@@ -58,7 +58,13 @@ class Event(Object, kw_only=True, omit_defaults=False):
 def reference(pod: Pod, container: str = "") -> ObjectReference:
     """A reference to a pod, or with ``container`` to one of its containers."""
     meta = pod.metadata
-    kind = "initContainers" if any(c.name == container for c in pod.spec.init_containers) else "containers"
+    kind = "containers"
+    for name, others in (
+        ("initContainers", pod.spec.init_containers),
+        ("ephemeralContainers", pod.spec.ephemeral_containers),
+    ):
+        if any(each.name == container for each in others):
+            kind = name
     path = f"spec.{kind}{{{container}}}" if container else ""
     return ObjectReference(namespace=meta.namespace, name=meta.name, uid=meta.uid, field_path=path)
 

@@ -11,9 +11,10 @@ from minikubelet.base.errors import Code, NodeError
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet.clock import Clock
 from minikubelet.kubelet.cri_client import CriClient
+from minikubelet.kubelet.defaults import all_containers
 from minikubelet.kubelet.events import WARNING, EventRecorder
 from minikubelet.kubelet.labels import OWNER
-from minikubelet.kubelet.objects import Container, Pod
+from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.resource_config import GarbageConfig
 
 log = logging.getLogger(__name__)
@@ -91,8 +92,7 @@ class ImageGarbage:
             names |= {container.image_ref, container.image_id, container.image.image}
         for pod in wanted:
             # Pulled, and its container not made yet: upstream could remove it in between.
-            everyone: list[Container] = [*pod.spec.init_containers, *pod.spec.containers]
-            names |= {each.image for each in everyone}
+            names |= {each.image for each in all_containers(pod.spec)}
             names |= {volume.image.reference for volume in pod.spec.volumes if volume.image is not None}
         return {
             image.id

@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Mapping
 
-from minikubelet.base.errors import NodeError
+from minikubelet.base.errors import Code, NodeError
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet import credential_providers, orphans, podfiles, shutdown
 from minikubelet.kubelet.addresses import node_addresses
@@ -30,13 +30,14 @@ from minikubelet.kubelet.metrics.instruments import Instruments, StartMeter
 from minikubelet.kubelet.node import Node, Volumes
 from minikubelet.kubelet.object_store import ObjectStore
 from minikubelet.kubelet.objects import Pod
+from minikubelet.kubelet.objects.containers import EphemeralContainer
 from minikubelet.kubelet.observed import RuntimeCache
 from minikubelet.kubelet.pleg import LifecycleEvents
 from minikubelet.kubelet.pod_worker import PodWorker
 from minikubelet.kubelet.probes.manager import ProbeEvent, ProbeManager, ProbeUpdate
 from minikubelet.kubelet.references import references
 from minikubelet.kubelet.runtime_features import RuntimeFeatures
-from minikubelet.kubelet.serving import open_apis
+from minikubelet.kubelet.serving import Answers, open_apis
 from minikubelet.kubelet.sinks import MemorySink, PodChange
 from minikubelet.kubelet.sources import PodSource, is_complete
 from minikubelet.kubelet.sources.configured import make_source
@@ -112,6 +113,13 @@ class Kubelet:
         assert self._node is not None, "exec_url needs a running kubelet"
         return await self._node.client.exec(request)
 
+    def add_ephemeral(self, uid: str, container: EphemeralContainer) -> None:
+        """Give a pod one container more, to look into it; it outlives the daemon. Raises NodeError."""
+        worker = self._workers.get(uid)
+        if worker is None:
+            raise NodeError(Code.NOT_FOUND, "the pod is gone")
+        worker.add_ephemeral(container)
+
     # --- running ---------------------------------------------------------------------------------------
 
     async def run(self, stop: asyncio.Event | None = None) -> None:
@@ -125,7 +133,8 @@ class Kubelet:
         self._managers = ResourceManagers(node, self._workers.values)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(node.client.close)
-            ports = await open_apis(stack, node, self.sink, lambda: len(self._desired), self.objects.objects)
+            answers = Answers(lambda: len(self._desired), self.objects.objects, self.add_ephemeral)
+            ports = await open_apis(stack, node, self.sink, answers)
             stack.push_async_callback(node.probes.close)
             await self._background(stack, node.lifecycle.run(), "lifecycle events")
             self._managers.start(stack)

@@ -5,6 +5,7 @@ The rules are those of upstream's computePodActions (pkg/kubelet/kuberuntime/kub
 
 from __future__ import annotations
 
+from collections.abc import Container as Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -39,7 +40,7 @@ class Kill:
 
 @dataclass
 class Plan:
-    """The next steps, in the order they are done: reset, kill, sandbox, init containers, containers."""
+    """The next steps, in the order they are done."""
 
     sandbox: ObservedSandbox | None = None
     """The sandbox to work in; None while there is none fit for it."""
@@ -50,6 +51,7 @@ class Plan:
     reset: list[ObservedContainer] = field(default_factory=list)
     """Containers to end and remove, in this order, before the pod starts over in its sandbox."""
     kill: list[Kill] = field(default_factory=list)
+    start_ephemeral: list[Container] = field(default_factory=list)
     start_init: list[Container] = field(default_factory=list)
     start: list[Container] = field(default_factory=list)
 
@@ -66,18 +68,33 @@ def is_initialized(pod: Pod, view: PodView) -> bool:
     return any(view.current(container.name) is not None for container in pod.spec.containers)
 
 
-def make_plan(pod: Pod, view: PodView, health: Health) -> Plan:
-    """The next steps for ``pod``; an empty plan when there is nothing to do."""
+def make_plan(pod: Pod, view: PodView, health: Health, made: Collection[str] = ()) -> Plan:
+    """The next steps for ``pod``; an empty plan when there is nothing to do.
+
+    ``made``: names of containers that there were at some time, even if the runtime has none now.
+    """
     plan = Plan(sandbox=view.sandbox, reset=reset_order(pod, view))
     if plan.reset:
         return plan
     if _sandbox_unfit(pod, view):
         _plan_sandbox(pod, view, plan)
         return plan
-    if not _plan_init(pod, view, health, plan):
-        return plan
-    _plan_regular(pod, view, health, plan)
+    if _plan_init(pod, view, health, plan):
+        _plan_regular(pod, view, health, plan)
+    if not plan.stop_pod:
+        plan.start_ephemeral = _ephemeral(pod, view, made)
     return plan
+
+
+def _ephemeral(pod: Pod, view: PodView, made: Collection[str]) -> list[Container]:
+    """Ephemeral containers that were never started: they are not restarted, whatever becomes of them."""
+    found: list[Container] = []
+    for container in pod.spec.ephemeral_containers:
+        seen = view.latest(container.name)
+        begun = container.name in made if seen is None else seen.state != CREATED
+        if not begun:
+            found.append(container)
+    return found
 
 
 def _sandbox_unfit(pod: Pod, view: PodView) -> bool:

@@ -12,6 +12,7 @@ from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet import checkpoint, runtime_class, user_namespaces
 from minikubelet.kubelet.backoff import Entry
 from minikubelet.kubelet.checkpoint import BackoffState
+from minikubelet.kubelet.defaults import all_containers
 from minikubelet.kubelet.environment import ContainerConfigError
 from minikubelet.kubelet.node import Node
 from minikubelet.kubelet.objects import Container, Pod
@@ -153,8 +154,7 @@ class PodState:
 
     def spec_of(self, name: str) -> Container | None:
         """The container spec of that name."""
-        everyone = [*self.pod.spec.init_containers, *self.pod.spec.containers]
-        return next((each for each in everyone if each.name == name), None)
+        return next((each for each in all_containers(self.pod.spec) if each.name == name), None)
 
     # --- surroundings ----------------------------------------------------------------------------------
 
@@ -189,13 +189,16 @@ class PodState:
 
     # --- memory ----------------------------------------------------------------------------------------
 
-    def save(self) -> None:
-        """Write the checkpoint if it has changed; a full disk is logged, not fatal."""
+    def write(self) -> None:
+        """Write the checkpoint if it has changed. Raises OSError."""
         data = msgspec.json.encode(self.memory)
-        if data == self._saved:
-            return
-        try:
+        if data != self._saved:
             checkpoint.save(self.node.config, self.pod.uid, self.memory)
             self._saved = data
+
+    def save(self) -> None:
+        """Write the checkpoint if it has changed; a full disk is logged, not fatal."""
+        try:
+            self.write()
         except OSError as exc:
             log.warning("%s: checkpoint not written: %s", self.pod.title, exc)

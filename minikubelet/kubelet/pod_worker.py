@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from minikubelet.base import clock
-from minikubelet.base.errors import NodeError
-from minikubelet.kubelet import podfiles, runtime_class
+from minikubelet.base.errors import Code, NodeError
+from minikubelet.kubelet import ephemeral, podfiles, runtime_class
 from minikubelet.kubelet.admission import Rejection
 from minikubelet.kubelet.checkpoint import Failure
 from minikubelet.kubelet.cri_config import sandbox_config
@@ -23,6 +23,7 @@ from minikubelet.kubelet.environment import ContainerConfigError
 from minikubelet.kubelet.events import NORMAL, WARNING
 from minikubelet.kubelet.node import Node
 from minikubelet.kubelet.objects import Container, Pod
+from minikubelet.kubelet.objects.containers import EphemeralContainer
 from minikubelet.kubelet.observed import ObservedContainer, ObservedSandbox, PodView
 from minikubelet.kubelet.plan import Plan, make_plan
 from minikubelet.kubelet.pod_state import REFRESH, SANDBOX, SYNC, VOLUMES, PodState
@@ -57,6 +58,7 @@ class PodWorker:
         self._terminator = Terminator(self._state)
         self._starter = ContainerStarter(self._state, self._terminator)
         self._resizer = Resizer(self._state, self._terminator)
+        pod.spec = ephemeral.with_ephemeral(pod.spec, self._state.memory.ephemeral)
         self._wake = asyncio.Event()
         self._end = asyncio.Event()
         self._interrupt = asyncio.Event()
@@ -92,6 +94,22 @@ class PodWorker:
         if pod.spec != self._resizer.desired:
             self._resizer.offer(pod)
             self.wake()
+
+    def add_ephemeral(self, asked: EphemeralContainer) -> None:
+        """Give the pod one container more, to look into it. Raises NodeError."""
+        if self.terminating:
+            raise NodeError(Code.FAILED_PRECONDITION, f'pod "{self.pod.metadata.name}" is being terminated')
+        container = ephemeral.admit(self.pod, asked)
+        memory = self._state.memory
+        memory.ephemeral.append(container)
+        try:
+            self._state.write()
+        except OSError as exc:
+            memory.ephemeral.remove(container)
+            raise NodeError(Code.INTERNAL, f"ephemeral container {container.name} not kept: {exc}") from None
+        self.pod.spec = ephemeral.with_ephemeral(self.pod.spec, memory.ephemeral)
+        self._publish()
+        self.wake()
 
     def room_changed(self) -> None:
         """Another pod has gone: a resize that was deferred may fit now."""
@@ -209,8 +227,8 @@ class PodWorker:
             await self._volumes.refresh(view)
             await self._resizer.look(view)
             view = self._node.cache.view(self.pod.uid)
-            plan = make_plan(self.pod, view, self._state)
-            planned = {container.name for container in [*plan.start_init, *plan.start]}
+            plan = make_plan(self.pod, view, self._state, self._state.memory.restarts)
+            planned = {each.name for each in [*plan.start_ephemeral, *plan.start_init, *plan.start]}
             if plan.create_sandbox:
                 planned = {SANDBOX, VOLUMES}
             elif planned:
@@ -244,7 +262,7 @@ class PodWorker:
             sandbox = await self._create_sandbox(plan, view)
         if sandbox is None:
             return False
-        wanted = [*plan.start_init, *plan.start]
+        wanted = [*plan.start_ephemeral, *plan.start_init, *plan.start]
         if not wanted:
             return bool(plan.kill or plan.stop_pod)
         if not await self._volumes.prepare():
@@ -326,6 +344,10 @@ class PodWorker:
             elif seen.has_exited:
                 self._node.probes.remove(self.pod.uid, container.name)
                 self._read_message(seen)
+        for each in self.pod.spec.ephemeral_containers:
+            seen = view.latest(each.name)
+            if seen is not None and seen.has_exited:
+                self._read_message(seen)
 
     def _read_message(self, seen: ObservedContainer) -> None:
         """The termination message of a container that has ended, read once."""
@@ -384,7 +406,8 @@ class PodWorker:
             state.save()
         if status != self.pod.status:
             self.pod.status = status
-            node.sink.update(msgspec.structs.replace(self.pod, spec=self._resizer.desired, status=status))
+            spec = ephemeral.with_ephemeral(self._resizer.desired, self.pod.spec.ephemeral_containers)
+            node.sink.update(msgspec.structs.replace(self.pod, spec=spec, status=status))
 
     # --- the end ---------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from minikubelet.base import clock
@@ -11,6 +12,7 @@ from minikubelet.kubelet.api.backend import Backend, NodeFacts
 from minikubelet.kubelet.api.remote import RemoteApi
 from minikubelet.kubelet.api.server import LocalApi
 from minikubelet.kubelet.metrics.node import NodeMetrics
+from minikubelet.kubelet.objects.containers import EphemeralContainer
 from minikubelet.kubelet.objects.data import DataObject
 from minikubelet.kubelet.sinks import MemorySink
 from minikubelet.kubelet.stats.summary import Statistics
@@ -22,12 +24,23 @@ RUNTIME_AWAY = 120.0
 """Seconds that the runtime may be away before /healthz says so, as long as upstream's sync loop waits."""
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What the APIs ask of the kubelet itself."""
+
+    desired: Callable[[], int]
+    """How many pods are wanted."""
+    objects: Callable[[], Sequence[DataObject]]
+    """What pods may refer to."""
+    add_ephemeral: Callable[[str, EphemeralContainer], None]
+    """Give the pod of that UID a container more. Raises NodeError."""
+
+
 async def open_apis(
     stack: contextlib.AsyncExitStack,
     node: Node,
     sink: MemorySink,
-    desired: Callable[[], int],
-    objects: Callable[[], Sequence[DataObject]],
+    kubelet: Answers,
 ) -> RemoteApi:
     """Start the local socket; ``stack`` closes it, and the ports, which are still to be started.
 
@@ -42,8 +55,16 @@ async def open_apis(
 
     metrics = NodeMetrics(config.node_name, node.instruments, node.cache, node.probes.counts)
     statistics = Statistics(config, node.client, sink.pods)
-    facts = NodeFacts(config, node.cache, statistics, metrics, health, desired)
-    backend = Backend(sink, node.events, node.client, facts, config.server.streaming_idle_timeout, objects)
+    facts = NodeFacts(config, node.cache, statistics, metrics, health, kubelet.desired)
+    backend = Backend(
+        sink,
+        node.events,
+        node.client,
+        facts,
+        idle=config.server.streaming_idle_timeout,
+        objects=kubelet.objects,
+        add_ephemeral=kubelet.add_ephemeral,
+    )
     if config.socket:
         local = LocalApi(backend, config.socket)
         await local.start()

@@ -19,10 +19,12 @@ from minikubelet.kubelet.environment import (
     PodAddresses,
     make_environment,
 )
+from minikubelet.kubelet.ephemeral import target_id
 from minikubelet.kubelet.events import NORMAL, WARNING
 from minikubelet.kubelet.hooks import HookFailed, run_hook
 from minikubelet.kubelet.images import ImageError, LocalImage, Wanted
 from minikubelet.kubelet.objects import Container
+from minikubelet.kubelet.objects.containers import EphemeralContainer
 from minikubelet.kubelet.observed import CREATED, ObservedContainer, ObservedSandbox
 from minikubelet.kubelet.pod_state import PodState
 from minikubelet.kubelet.status import Waiting
@@ -194,6 +196,7 @@ class ContainerStarter:
             around = Surroundings(
                 node.config, image, attempt, environment, volumes, state.image_volumes, users=users
             )
+            around.target = target_id(container, node.cache.view(state.pod.uid))
             if any(mount.recursive_read_only for mount in container.volume_mounts):
                 around.features = await node.features.of(runtime_class.resolve(state.pod, node.lookups))
             if state.pod.spec.host_network or ips:
@@ -252,7 +255,7 @@ class ContainerStarter:
         if seen is None:
             return
         log_links.add(node.config, state.pod, seen)
-        if seen.is_running:
+        if seen.is_running and not isinstance(container, EphemeralContainer):
             state.watch_health(container, seen)
         hook = container.lifecycle.post_start if container.lifecycle else None
         if hook is not None and seen.is_running:

@@ -15,7 +15,7 @@ from minikubelet.kubelet.defaults import all_containers, is_sidecar
 from minikubelet.kubelet.demands import Amounts, pod_limits, pod_requests
 from minikubelet.kubelet.objects import Container, ContainerStatus, Pod, PodStatus
 from minikubelet.kubelet.objects.base import Quantity
-from minikubelet.kubelet.objects.containers import ResourceRequirements
+from minikubelet.kubelet.objects.containers import EphemeralContainer, ResourceRequirements
 from minikubelet.kubelet.objects.podstatus import (
     ContainerState,
     ContainerStateRunning,
@@ -82,6 +82,7 @@ def make_status(pod: Pod, view: PodView, known: Known, now_ns: int) -> PodStatus
         return _ended(pod, known.failure)
     init = [_container_status(pod, c, view, known, is_init=True) for c in pod.spec.init_containers]
     regular = [_container_status(pod, c, view, known, is_init=False) for c in pod.spec.containers]
+    ephemeral = [_ephemeral_status(pod, c, view, known) for c in pod.spec.ephemeral_containers]
     phase = _phase(pod, init, regular, is_initialized(pod, view))
     status = PodStatus(
         phase=phase,
@@ -89,6 +90,7 @@ def make_status(pod: Pod, view: PodView, known: Known, now_ns: int) -> PodStatus
         start_time=known.start_time or None,
         init_container_statuses=init,
         container_statuses=regular,
+        ephemeral_container_statuses=ephemeral,
     )
     _pod_level(pod, status)
     if known.failure is not None:
@@ -210,6 +212,19 @@ def _container_status(
     return status
 
 
+def _ephemeral_status(
+    pod: Pod, container: EphemeralContainer, view: PodView, known: Known
+) -> ContainerStatus:
+    """Neither ready nor started, as upstream shows them; one that is lost is not made again."""
+    status = _container_status(pod, container, view, known, is_init=False)
+    status.ready, status.started = False, None
+    if view.latest(container.name) is None and container.name in known.restarts:
+        message = "The runtime no longer has this ephemeral container; it is not started again"
+        ended = ContainerStateTerminated(exit_code=137, reason="ContainerStatusUnknown", message=message)
+        status.state = ContainerState(terminated=ended)
+    return status
+
+
 def _mounts(container: Container, latest: ObservedContainer | None) -> list[VolumeMountStatus]:
     below = latest.read_only_below if latest is not None else frozenset()
     mounts = []
@@ -231,6 +246,8 @@ def _mounts(container: Container, latest: ObservedContainer | None) -> list[Volu
 def _will_start(
     pod: Pod, container: Container, latest: ObservedContainer, is_init: bool, view: PodView
 ) -> bool:
+    if isinstance(container, EphemeralContainer):
+        return False
     if is_init and is_sidecar(container):
         return True
     if is_init and is_initialized(pod, view):

@@ -26,7 +26,7 @@ minikubelet exec -i web -- sh -c 'cat > /tmp/file' < file
 """
 
 
-class _Parser(options.Parser):
+class CommandParser(options.Parser):
     """Everything after ``--`` is the command, whatever it looks like."""
 
     def parse_args(  # type: ignore[override]
@@ -42,7 +42,7 @@ class _Parser(options.Parser):
 def parser() -> options.Parser:
     """See :mod:`minikubelet.cli.commands`."""
     usage = "POD [-c CONTAINER] [-it] -- COMMAND [ARG...]"
-    made = _Parser("exec", "Execute a command in a container.", usage, _EXAMPLES)
+    made = CommandParser("exec", "Execute a command in a container.", usage, _EXAMPLES)
     made.add_argument("pod", metavar="POD")
     made.add_argument("command", metavar="COMMAND", nargs="*", help="what to run, after --")
     made.add_argument("-c", "--container", metavar="NAME", help="default: the first container")

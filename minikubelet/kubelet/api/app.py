@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from minikubelet.base.errors import Code, NodeError, invalid
-from minikubelet.kubelet.api import find, node_logs, node_routes, objects, streams
+from minikubelet.kubelet.api import ephemeral, find, node_logs, node_routes, objects, streams
 from minikubelet.kubelet.api.backend import Backend
 from minikubelet.kubelet.api.crilog import LogOptions
 from minikubelet.kubelet.api.follow import Wakeup, read_log
@@ -42,10 +42,12 @@ def make_app(
     *,
     debugging: bool = True,
     system_logs: bool = True,
+    local: bool = False,
 ) -> web.Application:
     """The application over ``backend``; it knows nothing of the socket it is served on.
 
-    ``debugging``: the handlers that reach into pods, ``system_logs``: the node's own logs.
+    ``debugging``: the handlers that reach into pods, ``system_logs``: the node's own logs, ``local``: what
+    only root at this machine may ask for.
     """
     handlers = _Handlers(backend)
     app = web.Application(middlewares=[*middlewares, _errors], client_max_size=1024)
@@ -63,6 +65,8 @@ def make_app(
         return app
     app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", handlers.logs)
     streams.add_routes(app.router, backend)
+    if local:
+        ephemeral.add_routes(app.router, backend)
     if facts is not None:
         for path in ("/runningpods", "/runningpods/"):
             app.router.add_get(path, handlers.running_pods)

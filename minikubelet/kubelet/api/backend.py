@@ -11,6 +11,7 @@ from minikubelet.kubelet.config import KubeletConfig
 from minikubelet.kubelet.events import EventRecorder
 from minikubelet.kubelet.metrics import cadvisor
 from minikubelet.kubelet.metrics.node import NodeMetrics
+from minikubelet.kubelet.objects.containers import EphemeralContainer
 from minikubelet.kubelet.objects.data import DataObject
 from minikubelet.kubelet.observed import RuntimeCache
 from minikubelet.kubelet.sinks import MemorySink
@@ -43,6 +44,8 @@ class Backend:
     """Seconds of silence after which a stream is cut."""
     objects: Callable[[], Sequence[DataObject]] = tuple
     """What pods may refer to."""
+    add_ephemeral: Callable[[str, EphemeralContainer], None] | None = None
+    """Give the pod of that UID a container more. Raises NodeError."""
 
 
 @dataclass(frozen=True, slots=True)

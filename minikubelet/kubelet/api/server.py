@@ -22,7 +22,7 @@ class LocalApi:
     def __init__(self, backend: Backend, path: str) -> None:
         self._path = path
         self._runner = web.AppRunner(
-            make_app(backend),
+            make_app(backend, local=True),
             access_log=None,
             handle_signals=False,
             handler_cancellation=True,

@@ -149,6 +149,14 @@ def _take_out(data: Any, path: Path) -> bool:
     return True
 
 
+def decode_json(text: bytes, kind: type[T]) -> T:
+    """One object of an API request. Raises ManifestError with the field path of the first problem."""
+    document = Document(_json(text))
+    if not isinstance(document.data, dict):
+        raise ManifestError("expected a mapping")
+    return convert(document.data, document, kind)
+
+
 def decode_pods(text: bytes, file: str = "") -> list[tuple[Pod, Document]]:
     """The pods of a manifest only; see :func:`decode_manifest`."""
     return decode_manifest(text, file).pods

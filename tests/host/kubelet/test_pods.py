@@ -17,6 +17,7 @@ from minikubelet.kubelet.config import KubeletConfig
 from minikubelet.kubelet.cri_client import CriClient
 from minikubelet.kubelet.kubelet import Kubelet
 from minikubelet.kubelet.objects import ContainerStatus, Pod
+from minikubelet.kubelet.objects.containers import EnvVar, EphemeralContainer
 from tests.host.kubelet.runtimes import CGROUP_PARENT, IMAGE
 
 
@@ -328,3 +329,30 @@ async def test_a_process_namespace_can_be_shared(node: Node) -> None:
     async with node.running():
         await node.until(lambda: node.container("share").state.terminated)
         assert node.log("share") == "1"
+
+
+async def test_an_ephemeral_container_sees_its_targets_processes(node: Node) -> None:
+    look = ["sh", "-c", "pidof sleep; echo $(MK); exit 3"]
+    asked = EphemeralContainer(
+        name="look",
+        image=IMAGE,
+        command=look,
+        env=[EnvVar(name="MK", value="v")],
+        target_container_name="app",
+    )
+    async with node.running():
+        node.write(
+            "seen",
+            """
+            terminationGracePeriodSeconds: 1
+            containers:
+            - {name: app, image: IMAGE, command: [sleep, "1000"]}
+            """,
+        )
+        await node.until(lambda: node.is_ready("seen"))
+        node.kubelet.add_ephemeral(node.pod("seen").uid, asked)
+        await node.until(lambda: node.pod("seen").status.ephemeral_container_statuses[0].state.terminated)
+        (status,) = node.pod("seen").status.ephemeral_container_statuses
+        assert status.state.terminated is not None and status.state.terminated.exit_code == 3
+        assert node.log("seen", "look") == "1\nv"
+        assert node.is_ready("seen") and node.container("seen").restart_count == 0

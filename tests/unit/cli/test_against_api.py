@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from minikubelet.base.errors import Code, NodeError
 from minikubelet.cli.api_client import ApiClient
 from minikubelet.cli.main import main
 from minikubelet.cli.many_logs import Source, print_lines
@@ -21,6 +22,7 @@ from minikubelet.kubelet.api.backend import Backend
 from minikubelet.kubelet.api.server import LocalApi
 from minikubelet.kubelet.events import NORMAL, EventRecorder
 from minikubelet.kubelet.objects import Container, ContainerStatus, ObjectMeta, Pod, PodSpec, PodStatus
+from minikubelet.kubelet.objects.containers import EphemeralContainer
 from minikubelet.kubelet.objects.data import (
     ConfigMap,
     DataObject,
@@ -77,9 +79,13 @@ class Served:
         return self
 
     async def _start(self) -> None:
-        backend = Backend(self.pods, self.events, Runtime(self.log), objects=lambda: self.objects)
+        runtime, add = Runtime(self.log), self.add
+        backend = Backend(self.pods, self.events, runtime, objects=lambda: self.objects, add_ephemeral=add)
         self._server = LocalApi(backend, str(self.folder / "kubelet.sock"))
         await self._server.start()
+
+    def add(self, uid: str, container: EphemeralContainer) -> None:
+        raise NodeError(Code.UNIMPLEMENTED, "ephemeral containers")
 
     def call(self, work: object) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(10)  # type: ignore[arg-type]
