@@ -15,11 +15,17 @@ class Entry:
 
 
 class Backoff:
-    """First failure: no wait; then ``initial``, doubling to ``maximum``; forgotten after 2 × ``maximum``."""
+    """First failure: no wait; then ``initial``, doubling to ``maximum``.
 
-    def __init__(self, initial: float, maximum: float, now: Callable[[], float]) -> None:
+    Forgotten by a failure that comes more than ``forget`` seconds (default: 2 × ``maximum``) after the last.
+    """
+
+    def __init__(
+        self, initial: float, maximum: float, now: Callable[[], float], forget: float | None = None
+    ) -> None:
         self.initial = initial
         self.maximum = maximum
+        self.forget_after = 2 * maximum if forget is None else forget
         self._now = now
         self.entries: dict[str, Entry] = {}
 
@@ -54,7 +60,7 @@ class Backoff:
             del self.entries[key]
 
     def _expired(self, when: float, entry: Entry) -> bool:
-        return when - entry.updated > 2 * self.maximum
+        return when - entry.updated > self.forget_after
 
 
 def spell(seconds: float) -> str:

@@ -62,8 +62,9 @@ class KubeletConfig:
     retry_period: float = 10.0
     """Seconds until a failed step (sandbox, volume, container configuration) is tried again."""
     backoff_initial: float = 10.0
-    """Seconds of the first CrashLoopBackOff and ImagePullBackOff."""
+    """Seconds of the first CrashLoopBackOff."""
     backoff_max: float = 300.0
+    """Seconds of the longest one."""
     resources: ResourceConfig = field(default_factory=ResourceConfig)
     """cgroups, reservations, eviction, garbage collection, log rotation, devices."""
     server: ServerConfig = field(default_factory=ServerConfig)

@@ -48,6 +48,10 @@ from minikubelet.linux.cgroup.mount import find_mount
 
 log = logging.getLogger(__name__)
 
+PULL_BACKOFF = (10.0, 300.0)
+"""Seconds of the first and the longest ImagePullBackOff."""
+FORGET_CRASHES = 600.0
+"""Seconds without a crash after which the next one is the first again."""
 GIVE_UP = 10.0
 """Seconds that the runtime may be away while pods are to be stopped."""
 
@@ -170,7 +174,9 @@ class Kubelet:
             config.container_runtime_endpoint, config.image_service_endpoint, counted.operation
         )
         cache = RuntimeCache(clock)
-        pulls = Backoff(config.backoff_initial, config.backoff_max, clock.monotonic)
+        # The configuration's longest delay is for restarts; how soon they are forgotten never changes.
+        restarts = Backoff(config.backoff_initial, config.backoff_max, clock.monotonic, FORGET_CRASHES)
+        pulls = Backoff(*PULL_BACKOFF, clock.monotonic)
         folders = node_folders(config.root)
         keyring = Keyring(self._lookups, self.event_recorder, folders, self._providers)
         return Node(
@@ -187,7 +193,7 @@ class Kubelet:
             clock=clock,
             instruments=counted,
             cgroups=CgroupTree(config.resources.cgroups, find_mount(), config.cgroup_parent),
-            restarts=Backoff(config.backoff_initial, config.backoff_max, clock.monotonic),
+            restarts=restarts,
             features=RuntimeFeatures(client),
             users=self._user_namespaces(),
             allocatable=self._allocatable,

@@ -100,10 +100,11 @@ def _validate(config: KubeletConfig) -> None:
     for path, period in (
         ("fileCheckFrequency", config.file_check_frequency),
         ("httpCheckFrequency", config.http_check_frequency),
-        ("crashLoopBackOff.maxContainerRestartPeriod", config.backoff_max),
     ):
         if period <= 0:
             raise invalid(path, "must be more than 0s")
+    if not 1 <= config.backoff_max <= 300:
+        raise invalid("crashLoopBackOff.maxContainerRestartPeriod", "must be between 1s and 300s")
     config.backoff_initial = min(config.backoff_initial, config.backoff_max)
 
 

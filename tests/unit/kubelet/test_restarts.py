@@ -61,6 +61,27 @@ async def test_ten_quiet_minutes_reset_the_backoff(harness: Harness) -> None:
         await harness.until(lambda: len(harness.cri.called("StartContainer")) == 4)
 
 
+async def test_a_short_longest_delay_neither_resets_the_backoff_nor_hastens_pulls(harness: Harness) -> None:
+    """``crashLoopBackOff.maxContainerRestartPeriod``, KEP-4603."""
+    harness.config.backoff_initial, harness.config.backoff_max = 5.0, 5.0
+    other = {"name": "other", "image": "example.org/none:1"}
+    async with harness.running():
+        harness.source.set(make_pod("web", {"name": "app"}, other))
+        await harness.until(lambda: harness.waiting("other") == "ErrImagePull")
+        await crash(harness, 1)
+        await crash(harness, 2)
+        await harness.until(lambda: harness.waiting() == "CrashLoopBackOff")
+        pulls = len(harness.cri.called("PullImage"))
+        harness.clock.advance(6)
+        await harness.until(lambda: len(harness.cri.called("StartContainer")) == 3)
+        await harness.settle()
+        assert len(harness.cri.called("PullImage")) == pulls, "the pull waits its 10 seconds"
+        await harness.until(lambda: harness.container().state.running)
+        harness.clock.advance(60)  # much longer than twice the longest delay
+        harness.cri.exit("app", 1)
+        await harness.until(lambda: harness.waiting() == "CrashLoopBackOff")
+
+
 @pytest.mark.parametrize(
     ("policy", "code", "phase", "starts"),
     [

@@ -199,6 +199,7 @@ def test_thresholds_replace_the_defaults_unless_they_are_to_be_merged(machine: M
         ("tlsMinVersion: VersionTLS10", "VersionTLS12 or VersionTLS13"),
         ("staticPodURL: ftp://x", "is not an http or https URL"),
         ("httpCheckFrequency: 0s", "must be more than 0s"),
+        ("crashLoopBackOff: {maxContainerRestartPeriod: 301s}", "must be between 1s and 300s"),
     ],
 )
 def test_what_is_wrong_is_named(machine: Machine, text: str, words: str) -> None:
