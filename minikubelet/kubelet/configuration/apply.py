@@ -6,9 +6,10 @@ import ipaddress
 from dataclasses import dataclass, field
 from typing import Any
 
-from minikubelet.base.errors import invalid
+from minikubelet.base.errors import Code, NodeError, invalid
 from minikubelet.kubelet import sysctls
 from minikubelet.kubelet.config import KubeletConfig
+from minikubelet.kubelet.configuration import limits
 from minikubelet.kubelet.configuration.document import API_VERSION, KIND, Settings
 from minikubelet.kubelet.configuration.kinds import go_duration, seconds
 from minikubelet.kubelet.configuration.table import BY_PATH, FIELDS, Field
@@ -40,6 +41,7 @@ def apply(settings: Settings, config: KubeletConfig) -> Outcome:
     _evictions(settings, config)
     _feature_gates(settings, config, outcome)
     _validate(config)
+    _check_limits(settings, config)
     config.effective = _effective(settings)
     return outcome
 
@@ -106,6 +108,16 @@ def _validate(config: KubeletConfig) -> None:
     if not 1 <= config.backoff_max <= 300:
         raise invalid("crashLoopBackOff.maxContainerRestartPeriod", "must be between 1s and 300s")
     config.backoff_initial = min(config.backoff_initial, config.backoff_max)
+
+
+def _check_limits(settings: Settings, config: KubeletConfig) -> None:
+    """Raises NodeError that names everything out of bounds, and where it was said."""
+    told = []
+    for path, why in limits.problems(config):
+        given = next((name for name in settings.origin if path == name or path.startswith(f"{name}.")), "")
+        told.append(f"{settings.origin[given]}: {path}: {why}" if given else f"{path}: {why}")
+    if told:
+        raise NodeError(Code.INVALID_ARGUMENT, "; ".join(told))
 
 
 def shown(config: KubeletConfig) -> dict[str, Any]:

@@ -207,6 +207,61 @@ def test_what_is_wrong_is_named(machine: Machine, text: str, words: str) -> None
     assert words in machine.refusal()
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("cpuManagerPolicy: statik", "config.yaml: cpuManagerPolicy: 'statik' is none of none, static"),
+        ("memorySwap: {swapBehavior: Limited}", "memorySwap.swapBehavior: 'Limited' is none of NoSwap"),
+        ("memoryReservationPolicy: Some", "memoryReservationPolicy: 'Some' is none of None"),
+        ("memoryReservationPolicy: TieredReservation", "needs the feature gate MemoryQoS"),
+        ("memoryThrottlingFactor: 1.5", "memoryThrottlingFactor: must be greater than 0 and at most 1"),
+        ("memoryThrottlingFactor: 0.0", "memoryThrottlingFactor: must be greater than 0 and at most 1"),
+        ("cpuCFSQuotaPeriod: 2s", "cpuCFSQuotaPeriod: must be between 1ms and 1s"),
+        ("enforceNodeAllocatable: [pod]", "enforceNodeAllocatable: 'pod' is none of pods, "),
+        ("enforceNodeAllocatable: [pods, pods]", "twice"),
+        ("enforceNodeAllocatable: [none, pods]", "something beside none"),
+        ("systemReserved: {memory: 1X}", "config.yaml: systemReserved.memory: "),
+        ("kubeReserved: {cpu: '-1'}", "kubeReserved.cpu: '-1' must not be negative"),
+        ("kubeReserved: {memori: 1Gi}", "kubeReserved: 'memori' is none of cpu, memory, "),
+        ("reservedSystemCPUs: 3-1", "reservedSystemCPUs: '3-1' is no list of CPUs"),
+        ("maxPods: -1", "maxPods: must not be negative"),
+        ("podsPerCore: -1", "podsPerCore: must not be negative"),
+        ("evictionHard: {memory.avail: 1Gi}", "evictionHard: 'memory.avail' is none of memory.available"),
+        ("evictionHard: {memory.available: 101%}", "evictionHard.memory.available: '101%' is neither"),
+        ("evictionHard: {memory.available: -1Gi}", "evictionHard.memory.available: '-1Gi' is neither"),
+        ("evictionSoft: {pid.available: 5%}", "evictionSoft.pid.available: needs an evictionSoftGracePeriod"),
+        ("evictionSoftGracePeriod: {pid.free: 5s}", "evictionSoftGracePeriod: 'pid.free' is none of"),
+        ("evictionMinimumReclaim: {nodefs.available: much}", "evictionMinimumReclaim.nodefs.available"),
+        ("imageGCHighThresholdPercent: 101", "imageGCHighThresholdPercent: 101 is not between 0 and 100"),
+        ("imageGCHighThresholdPercent: 70", "imageGCLowThresholdPercent: 80 must be less than"),
+        ("imageMaximumGCAge: 1m", "imageMaximumGCAge: must be 0s, or greater than imageMinimumGCAge"),
+        ("imageMinimumGCAge: -1s", "imageMinimumGCAge: must not be negative"),
+        ("containerLogMaxSize: big", "containerLogMaxSize: "),
+        ("containerLogMaxFiles: 1", "containerLogMaxFiles: must be greater than 1"),
+        ("containerLogMonitorInterval: 1s", "containerLogMonitorInterval: must be at least 3s"),
+        ("podLogsDir: /var/log/../pods", "podLogsDir: '/var/log/../pods' is not an absolute"),
+        ("shutdownGracePeriod: 500ms", "shutdownGracePeriod: must be 0s, or at least 1s"),
+        ("shutdownGracePeriodCriticalPods: 9s", "must not be longer than shutdownGracePeriod"),
+        (
+            "shutdownGracePeriod: 9s\n"
+            "shutdownGracePeriodByPodPriority: [{priority: 0, shutdownGracePeriodSeconds: 9}]",
+            "shutdownGracePeriodByPodPriority: excludes shutdownGracePeriod",
+        ),
+    ],
+)
+def test_what_is_out_of_bounds_is_refused_as_by_upstream(machine: Machine, text: str, words: str) -> None:
+    machine.write(text)
+    assert words in machine.refusal()
+
+
+def test_what_is_out_of_bounds_is_told_at_once(machine: Machine) -> None:
+    machine.write("maxPods: -1\nmemoryThrottlingFactor: 2.0\n")
+    assert [part.split(": ")[1] for part in machine.refusal().split("; ")] == [
+        "memoryThrottlingFactor",
+        "maxPods",
+    ]
+
+
 def test_all_problems_of_a_file_are_told_at_once(machine: Machine) -> None:
     machine.write("a: 1\nmaxPods: x\nb: 2\n")
     assert [part.split(": ")[1] for part in machine.refusal().split("; ")] == ["a", "maxPods", "b"]

@@ -1,0 +1,160 @@
+"""What no type can say of the settings for a node's resources; all that is wrong is told at once.
+
+The rules are those that make upstream's kubelet refuse to start (pkg/kubelet/apis/config/validation, and the
+parsers of thresholds, CPU lists and reserved amounts). Settings without effect here are not judged.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+from minikubelet.kubelet.allocatable import parse_cpus, threshold
+from minikubelet.kubelet.config import KubeletConfig
+from minikubelet.kubelet.eviction.thresholds import SIGNALS
+from minikubelet.kubelet.objects.base import Quantity
+from minikubelet.kubelet.objects.quantity import parse
+from minikubelet.kubelet.resource_config import (
+    CgroupConfig,
+    EvictionConfig,
+    GarbageConfig,
+    ReservedConfig,
+    ShutdownConfig,
+)
+
+RESERVABLE = ("cpu", "memory", "ephemeral-storage", "pid")
+_ENFORCEABLE = (
+    "pods",
+    "system-reserved",
+    "system-reserved-compressible",
+    "kube-reserved",
+    "kube-reserved-compressible",
+    "none",
+)
+Problem = tuple[str, str]
+"""The field's path, and what is wrong with it."""
+
+
+def problems(config: KubeletConfig) -> list[Problem]:
+    """Everything that is out of bounds, in the table's order."""
+    resources = config.resources
+    return [
+        *_log_folder(config.log_dir),
+        *_cgroups(resources.cgroups),
+        *_reserved(resources.reserved),
+        *_one_of("cpuManagerPolicy", resources.devices.cpu_manager_policy, ("none", "static")),
+        *_eviction(resources.eviction),
+        *_garbage(resources.garbage),
+        *_shutdown(resources.shutdown),
+    ]
+
+
+def _one_of(path: str, value: str, known: Sequence[str]) -> Iterator[Problem]:
+    if value not in known:
+        yield path, f"{value!r} is none of {', '.join(known)}"
+
+
+def _between(path: str, value: float, least: float, most: float) -> Iterator[Problem]:
+    if not least <= value <= most:
+        yield path, f"{value} is not between {least} and {most}"
+
+
+def _amount(path: str, value: Quantity) -> Iterator[Problem]:
+    try:
+        if parse(value) < 0:
+            yield path, f"{value!r} must not be negative"
+    except ValueError as exc:
+        yield path, str(exc)
+
+
+def _log_folder(folder: str) -> Iterator[Problem]:
+    if not os.path.isabs(folder) or os.path.normpath(folder) != folder or not folder.isascii():
+        yield "podLogsDir", f"{folder!r} is not an absolute, normalized path in ASCII"
+
+
+def _cgroups(config: CgroupConfig) -> Iterator[Problem]:
+    if not 0.001 <= config.cpu_cfs_quota_period <= 1:
+        yield "cpuCFSQuotaPeriod", "must be between 1ms and 1s"
+    yield from _one_of("memorySwap.swapBehavior", config.swap_behavior, ("NoSwap", "LimitedSwap"))
+    policies = ("None", "TieredReservation")
+    yield from _one_of("memoryReservationPolicy", config.memory_reservation_policy, policies)
+    if config.memory_reservation_policy == "TieredReservation" and not config.memory_qos:
+        yield "memoryReservationPolicy", "TieredReservation needs the feature gate MemoryQoS"
+    if not 0 < config.memory_throttling_factor <= 1:
+        yield "memoryThrottlingFactor", "must be greater than 0 and at most 1"
+    wanted = config.enforce_node_allocatable
+    for each in wanted:
+        yield from _one_of("enforceNodeAllocatable", each, _ENFORCEABLE)
+    if len(set(wanted)) < len(wanted) or ("none" in wanted and len(wanted) > 1):
+        yield "enforceNodeAllocatable", "names something twice, or something beside none"
+
+
+def _reserved(config: ReservedConfig) -> Iterator[Problem]:
+    for path, amounts in (
+        ("systemReserved", config.system_reserved),
+        ("kubeReserved", config.kube_reserved),
+    ):
+        for name, amount in amounts.items():
+            yield from _one_of(path, name, RESERVABLE)
+            yield from _amount(f"{path}.{name}", amount)
+    if config.reserved_system_cpus:
+        try:
+            parse_cpus(config.reserved_system_cpus)
+        except ValueError:
+            yield "reservedSystemCPUs", f"{config.reserved_system_cpus!r} is no list of CPUs like 0-1,4"
+    for path, count in (("maxPods", config.max_pods), ("podsPerCore", config.pods_per_core)):
+        if count < 0:
+            yield path, "must not be negative"
+
+
+def _eviction(config: EvictionConfig) -> Iterator[Problem]:
+    for path, amounts in (
+        ("evictionHard", config.hard),
+        ("evictionSoft", config.soft),
+        ("evictionMinimumReclaim", config.minimum_reclaim),
+    ):
+        for signal, text in amounts.items():
+            yield from _one_of(path, signal, tuple(SIGNALS))
+            try:
+                fine = threshold(text, 100) >= 0
+            except ValueError:
+                fine = False
+            if not fine:
+                yield f"{path}.{signal}", f"{text!r} is neither a quantity nor a percentage"
+    for signal, seconds in config.soft_grace_period.items():
+        yield from _one_of("evictionSoftGracePeriod", signal, tuple(SIGNALS))
+        if seconds < 0:
+            yield f"evictionSoftGracePeriod.{signal}", "must not be negative"
+    for signal in config.soft.keys() - config.soft_grace_period.keys():
+        yield f"evictionSoft.{signal}", "needs an evictionSoftGracePeriod"
+
+
+def _garbage(config: GarbageConfig) -> Iterator[Problem]:
+    high, low = config.image_high_threshold, config.image_low_threshold
+    yield from _between("imageGCHighThresholdPercent", high, 0, 100)
+    yield from _between("imageGCLowThresholdPercent", low, 0, 100)
+    if low >= high:
+        yield "imageGCLowThresholdPercent", f"{low} must be less than imageGCHighThresholdPercent, {high}"
+    youngest, oldest = config.image_minimum_age, config.image_maximum_age
+    if youngest < 0:
+        yield "imageMinimumGCAge", "must not be negative"
+    if oldest < 0 or 0 < oldest <= youngest:
+        yield "imageMaximumGCAge", "must be 0s, or greater than imageMinimumGCAge"
+    yield from _amount("containerLogMaxSize", config.log_max_size)
+    if config.log_max_files < 2:
+        yield "containerLogMaxFiles", "must be greater than 1"
+    if config.log_monitor_interval < 3:
+        yield "containerLogMonitorInterval", "must be at least 3s"
+
+
+def _shutdown(config: ShutdownConfig) -> Iterator[Problem]:
+    for path, seconds in (
+        ("shutdownGracePeriod", config.grace_period),
+        ("shutdownGracePeriodCriticalPods", config.grace_period_critical_pods),
+    ):
+        if seconds < 0 or 0 < seconds < 1:
+            yield path, "must be 0s, or at least 1s"
+    if config.grace_period_critical_pods > config.grace_period:
+        yield "shutdownGracePeriodCriticalPods", "must not be longer than shutdownGracePeriod"
+    if config.by_priority and config.grace_period > 0:
+        yield "shutdownGracePeriodByPodPriority", "excludes shutdownGracePeriod"
