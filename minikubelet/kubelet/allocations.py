@@ -22,6 +22,7 @@ from minikubelet.kubelet.defaults import is_sidecar
 from minikubelet.kubelet.devices.manager import DeviceManager, wanted_devices
 from minikubelet.kubelet.grpc_server import UnixServer
 from minikubelet.kubelet.objects import Container, Pod
+from minikubelet.kubelet.objects.podstatus import ResourceStatus
 from minikubelet.kubelet.observed import ObservedContainer
 
 log = logging.getLogger(__name__)
@@ -39,13 +40,16 @@ class Allocations:
         self._active = active
         self.cpus: CpuManager | None = None
         self.devices: DeviceManager | None = None
+        self.changed: Callable[[str], None] = lambda uid: None
+        """Called with a pod's UID when its devices may have fallen ill or recovered."""
 
     async def start(self, stack: contextlib.AsyncExitStack) -> None:
         """Begin, as far as the settings ask for it. Raises ValueError for bad ones, OSError."""
         settings = self._config.resources.devices
         self.cpus = cpus.make(self._config.resources, self._config.root, read_topology)
         if folder := self._or_usual(settings.device_plugin_dir, _USUAL_PLUGINS):
-            devices = DeviceManager(folder, os.path.join(self._config.root, "devices.json"))
+            state = os.path.join(self._config.root, "devices.json")
+            devices = DeviceManager(folder, state, self.changed)
             if await _started(devices, "device plugins"):
                 self.devices = devices
                 stack.push_async_callback(devices.close)
@@ -65,6 +69,13 @@ class Allocations:
     def room(self) -> dict[str, int]:
         """Devices that pods may ask for."""
         return self.devices.allocatable() if self.devices is not None else {}
+
+    def health(self, pod: Pod) -> dict[str, list[ResourceStatus]]:
+        """By regular container, as upstream shows it: how the devices are that it has."""
+        if self.devices is None:
+            return {}
+        found = {each.name: self.devices.health(pod.uid, each.name) for each in pod.spec.containers}
+        return {name: devices for name, devices in found.items() if devices}
 
     def admit(self, pod: Pod) -> Rejection | None:
         """Give the pod its CPUs, or say why it can't have them."""

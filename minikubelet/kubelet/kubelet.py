@@ -135,6 +135,7 @@ class Kubelet:
         os.makedirs(self.config.log_dir, mode=0o755, exist_ok=True)
         node = self._node = self._make_node()
         self._managers = ResourceManagers(node, self._workers.values)
+        self._managers.allocations.changed = self._pod_changed
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(node.client.close)
             answers = Answers(lambda: len(self._desired), self.objects.objects, self.add_ephemeral)

@@ -399,6 +399,7 @@ class PodWorker:
             disrupted=state.disrupted or state.memory.failure is not None,
             resize=self._resizer.conditions(),
             actuated=state.memory.actuated,
+            devices=node.allocations.health(self.pod) if node.allocations is not None else {},
         )
         status = make_status(self.pod, view, known, node.clock.now_ns())
         state.memory.started, state.memory.ready = sorted(started), sorted(ready)

@@ -26,6 +26,7 @@ from minikubelet.kubelet.objects.podstatus import (
     LinuxContainerUser,
     PodCondition,
     PodIP,
+    ResourceStatus,
     VolumeMountStatus,
 )
 from minikubelet.kubelet.objects.quantity import binary, decimal, whole
@@ -74,6 +75,8 @@ class Known:
     """Conditions of a resize under way."""
     actuated: Mapping[str, ResourceRequirements] = field(default_factory=dict)
     """By container: what it was made or updated with."""
+    devices: Mapping[str, list[ResourceStatus]] = field(default_factory=dict)
+    """By regular container: how the devices are that it has."""
 
 
 def make_status(pod: Pod, view: PodView, known: Known, now_ns: int) -> PodStatus:
@@ -82,6 +85,8 @@ def make_status(pod: Pod, view: PodView, known: Known, now_ns: int) -> PodStatus
         return _ended(pod, known.failure)
     init = [_container_status(pod, c, view, known, is_init=True) for c in pod.spec.init_containers]
     regular = [_container_status(pod, c, view, known, is_init=False) for c in pod.spec.containers]
+    for each in regular:
+        each.allocated_resources_status = known.devices.get(each.name, [])
     ephemeral = [_ephemeral_status(pod, c, view, known) for c in pod.spec.ephemeral_containers]
     phase = _phase(pod, init, regular, is_initialized(pod, view))
     status = PodStatus(

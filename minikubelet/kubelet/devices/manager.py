@@ -11,7 +11,7 @@ import base64
 import logging
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -25,6 +25,7 @@ from minikubelet.kubelet.demands import container_limits
 from minikubelet.kubelet.devices.plugin import Plugin
 from minikubelet.kubelet.grpc_server import UnixServer
 from minikubelet.kubelet.objects import Container, Pod
+from minikubelet.kubelet.objects.podstatus import ResourceHealth, ResourceStatus
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +48,15 @@ Grants = dict[str, dict[str, dict[str, Grant]]]
 
 
 class DeviceManager:
-    """One node's; ``folder`` has the sockets, ``state`` is a file that outlives the process."""
+    """One node's; ``folder`` has the sockets, ``state`` is a file that outlives the process.
 
-    def __init__(self, folder: str, state: str) -> None:
+    ``changed`` is called with a pod's UID when devices of its containers may have fallen ill or recovered.
+    """
+
+    def __init__(self, folder: str, state: str, changed: Callable[[str], None]) -> None:
         self._folder = folder
         self._state = state
+        self._tell = changed
         self._plugins: dict[str, Plugin] = {}
         self._grants: Grants = _load(state)
         self._lock = asyncio.Lock()
@@ -82,13 +87,17 @@ class DeviceManager:
         if former is not None:
             await former.close()
         socket = os.path.join(self._folder, request.endpoint)
-        plugin = Plugin(request.resource_name, socket, request.options, self._changed)
-        self._plugins[request.resource_name] = plugin
+        name = request.resource_name
+        plugin = Plugin(name, socket, request.options, lambda: self._changed(name))
+        self._plugins[name] = plugin
         log.info("device plugin %s registered with %s", request.resource_name, request.endpoint)
         return dp.Empty()
 
-    def _changed(self) -> None:
+    def _changed(self, resource: str) -> None:
         log.info("devices: %s", ", ".join(f"{name}: {count}" for name, count in self.allocatable().items()))
+        for uid, containers in self._grants.items():
+            if any(resource in grants for grants in containers.values()):
+                self._tell(uid)
 
     # --- what there is ---------------------------------------------------------------------------------
 
@@ -111,6 +120,22 @@ class DeviceManager:
     def granted(self, uid: str, container: str) -> dict[str, Grant]:
         """What a container has, by resource."""
         return self._grants.get(uid, {}).get(container, {})
+
+    def health(self, uid: str, container: str) -> list[ResourceStatus]:
+        """How the devices are that a container has (KEP-4680); one whose plugin says nothing is well."""
+        found = []
+        for resource, grant in sorted(self.granted(uid, container).items()):
+            plugin = self._plugins.get(resource)
+            known = plugin.devices if plugin is not None else {}
+            each = [
+                ResourceHealth(
+                    resource_id=device,
+                    health="Healthy" if device not in known or known[device].healthy else "Unhealthy",
+                )
+                for device in sorted(grant.devices)
+            ]
+            found.append(ResourceStatus(name=resource, resources=each))
+        return found
 
     def keep_only(self, uids: Iterable[str]) -> None:
         """Take back what pods have that are no longer active."""

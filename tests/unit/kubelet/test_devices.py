@@ -110,6 +110,25 @@ async def test_ill_devices_are_not_given(harness: Harness, plugin: DevicePlugin)
         await again.stop()
 
 
+async def test_the_status_tells_how_the_devices_are(harness: Harness, plugin: DevicePlugin) -> None:
+    def health() -> dict[str, str]:
+        (status,) = harness.container().allocated_resources_status
+        assert status.name == RESOURCE
+        return {each.resource_id: each.health for each in status.resources}
+
+    async with registered(harness, plugin):
+        harness.source.set(using("web", 2))
+        await harness.ready()
+        assert health() == {"w2": "Healthy", "w3": "Healthy"}
+        plugin.set_health("w3", False)
+        await harness.until(lambda: health() == {"w2": "Healthy", "w3": "Unhealthy"})
+        plugin.set_health("w3", True)
+        await harness.until(lambda: health() == {"w2": "Healthy", "w3": "Healthy"})
+        await plugin.stop()
+        await harness.until(lambda: health() == {"w2": "Unhealthy", "w3": "Unhealthy"})
+        assert harness.condition("Ready") == "True" and harness.container().restart_count == 0
+
+
 async def test_what_was_given_outlives_the_daemon(harness: Harness, plugin: DevicePlugin) -> None:
     async with registered(harness, plugin):
         harness.source.set(using("web", 2))
