@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet import podfiles
 from minikubelet.kubelet.config import KubeletConfig
+from minikubelet.kubelet.defaults import all_containers
 from minikubelet.kubelet.objects import Pod
 from minikubelet.linux import openat2
 
@@ -134,7 +135,7 @@ def of_pods(
 def _of_pod(pod: Pod, config: KubeletConfig, stats: list[api.ContainerStats], tasks: int) -> PodUsage:
     usage = PodUsage(tasks=tasks)
     logs = podfiles.log_directory(config, pod)
-    for container in [*pod.spec.init_containers, *pod.spec.containers]:
+    for container in all_containers(pod.spec):
         found = measure(os.path.join(logs, container.name))
         usage.containers[container.name] = ContainerUsage(logs=found)
     for each in stats:

@@ -10,13 +10,16 @@ from typing import Any
 import pytest
 
 from minikubelet.criapi import api_pb2 as api
+from minikubelet.kubelet.config import KubeletConfig
 from minikubelet.kubelet.eviction import limits, ranking, signals
 from minikubelet.kubelet.eviction import usage as use
 from minikubelet.kubelet.eviction.signals import Places
 from minikubelet.kubelet.eviction.thresholds import Observation, Threshold, Watch, parse
 from minikubelet.kubelet.eviction.usage import ContainerUsage, Disk, PodUsage
 from minikubelet.kubelet.objects import Pod
+from minikubelet.kubelet.objects.containers import EphemeralContainer
 from minikubelet.kubelet.objects.quantity import binary, decimal
+from minikubelet.kubelet.podfiles import log_directory
 from minikubelet.kubelet.resource_config import EvictionConfig
 from tests.unit.kubelet.harness import Harness, make_pod
 
@@ -275,3 +278,14 @@ async def test_pressure_clears_images_then_evicts_and_keeps_pods_out(harness: Ha
         assert harness.pod("critical").status.phase == "Running"
         node = {e.reason for e in harness.kubelet.events() if e.involved_object.kind == "Node"}
         assert {"NodeHasDiskPressure", "EvictionThresholdMet"} <= node
+
+
+def test_logs_of_ephemeral_containers_count(tmp_path: Path) -> None:
+    config = KubeletConfig(root=str(tmp_path / "root"), log_dir=str(tmp_path / "logs"))
+    pod = make_pod()
+    pod.spec.ephemeral_containers = [EphemeralContainer(name="debugger", image="tools")]
+    folder = Path(log_directory(config, pod), "debugger")
+    folder.mkdir(parents=True)
+    (folder / "0.log").write_bytes(b"x" * 200_000)
+    usage = use.of_pods([pod], config, [], {})[pod.uid]
+    assert usage.containers["debugger"].logs.used >= 200_000
