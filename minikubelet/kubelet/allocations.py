@@ -16,7 +16,7 @@ from minikubelet.kubelet.admission import Rejection
 from minikubelet.kubelet.config import KubeletConfig
 from minikubelet.kubelet.cpumanager import manager as cpus
 from minikubelet.kubelet.cpumanager.manager import CpuManager
-from minikubelet.kubelet.cpumanager.topology import NotEnough, read_topology
+from minikubelet.kubelet.cpumanager.topology import NotAligned, NotEnough, read_topology
 from minikubelet.kubelet.cri_client import CriClient
 from minikubelet.kubelet.defaults import is_sidecar
 from minikubelet.kubelet.devices.manager import DeviceManager, wanted_devices
@@ -84,6 +84,8 @@ class Allocations:
             return None
         try:
             self.cpus.allocate(pod)
+        except NotAligned as exc:
+            return Rejection("SMTAlignmentError", str(exc))
         except NotEnough as exc:
             return Rejection("UnexpectedAdmissionError", f"Allocate failed due to {exc}, which is unexpected")
         return None

@@ -122,6 +122,9 @@ class DeviceConfig:
 
     cpu_manager_policy: str = "none"
     """``none`` or ``static``: Guaranteed containers with whole CPUs have them for themselves."""
+    cpu_manager_policy_options: dict[str, bool] = field(default_factory=dict)
+    """``full-pcpus-only``: exclusive CPUs come as whole cores with all their threads, or the pod is refused.
+    ``strict-cpu-reservation``: containers that share CPUs keep off the reserved ones, too."""
     cpu_manager_reconcile_period: float = 10.0
     device_plugin_dir: str | None = None
     """Where device plugins register (``kubelet.sock``) and have their own sockets; empty: none may. None:

@@ -11,17 +11,26 @@ from collections.abc import Iterator, Sequence
 
 from minikubelet.kubelet.allocatable import parse_cpus, threshold
 from minikubelet.kubelet.config import KubeletConfig
+from minikubelet.kubelet.cpumanager.manager import FULL_CORES, STRICT
 from minikubelet.kubelet.eviction.thresholds import SIGNALS
 from minikubelet.kubelet.objects.base import Quantity
 from minikubelet.kubelet.objects.quantity import parse
 from minikubelet.kubelet.resource_config import (
     CgroupConfig,
+    DeviceConfig,
     EvictionConfig,
     GarbageConfig,
     ReservedConfig,
     ShutdownConfig,
 )
 
+CPU_OPTIONS = (FULL_CORES, STRICT)
+_OTHER_CPU_OPTIONS = (
+    "distribute-cpus-across-numa",
+    "align-by-socket",
+    "distribute-cpus-across-cores",
+    "prefer-align-cpus-by-uncorecache",
+)
 RESERVABLE = ("cpu", "memory", "ephemeral-storage", "pid")
 _ENFORCEABLE = (
     "pods",
@@ -43,6 +52,7 @@ def problems(config: KubeletConfig) -> list[Problem]:
         *_cgroups(resources.cgroups),
         *_reserved(resources.reserved),
         *_one_of("cpuManagerPolicy", resources.devices.cpu_manager_policy, ("none", "static")),
+        *_cpu_options(resources.devices),
         *_eviction(resources.eviction),
         *_garbage(resources.garbage),
         *_shutdown(resources.shutdown),
@@ -105,6 +115,16 @@ def _reserved(config: ReservedConfig) -> Iterator[Problem]:
     for path, count in (("maxPods", config.max_pods), ("podsPerCore", config.pods_per_core)):
         if count < 0:
             yield path, "must not be negative"
+
+
+def _cpu_options(config: DeviceConfig) -> Iterator[Problem]:
+    path = "cpuManagerPolicyOptions"
+    for name, wanted in config.cpu_manager_policy_options.items():
+        yield from _one_of(path, name, (*CPU_OPTIONS, *_OTHER_CPU_OPTIONS))
+        if wanted and name in _OTHER_CPU_OPTIONS:
+            yield f"{path}.{name}", "not implemented"
+    if config.cpu_manager_policy_options and config.cpu_manager_policy == "none":
+        yield path, "cpuManagerPolicy none takes no options"
 
 
 def _eviction(config: EvictionConfig) -> Iterator[Problem]:

@@ -68,6 +68,15 @@ def _by_priority(value: list[dict[str, Any]]) -> dict[int, float]:
     return {each["priority"]: float(each["shutdownGracePeriodSeconds"]) for each in value}
 
 
+_TRUTHS = dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True)
+_TRUTHS |= dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False)
+"""What Go's strconv.ParseBool takes."""
+
+
+def _truths(value: dict[str, str]) -> dict[str, bool]:
+    return {name: _TRUTHS[word] for name, word in value.items()}
+
+
 def _domain(value: str) -> str:
     return value or "cluster.local"
 
@@ -212,7 +221,15 @@ _RESOURCES = [
     Field("cgroupsPerQOS", BOOL, True, "cgroups-per-qos", f"{_CGROUPS}cgroups_per_qos"),
     Field("cgroupDriver", STRING, "cgroupfs", "cgroup-driver", note=_RUNTIME),
     Field("cpuManagerPolicy", STRING, "none", "cpu-manager-policy", f"{_DEVICES}cpu_manager_policy"),
-    Field("cpuManagerPolicyOptions", MAP, None, "cpu-manager-policy-options", note=_LATER),
+    Field(
+        "cpuManagerPolicyOptions",
+        MAP,
+        None,
+        "cpu-manager-policy-options",
+        f"{_DEVICES}cpu_manager_policy_options",
+        "full-pcpus-only and strict-cpu-reservation; the others can't be true",
+        plain=_truths,
+    ),
     Field(
         "cpuManagerReconcilePeriod",
         DURATION,

@@ -11,7 +11,7 @@ from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet.allocatable import format_cpus, parse_cpus, reserved
 from minikubelet.kubelet.cpumanager import state as files
 from minikubelet.kubelet.cpumanager.state import State
-from minikubelet.kubelet.cpumanager.topology import NotEnough, Topology
+from minikubelet.kubelet.cpumanager.topology import NotAligned, NotEnough, Topology
 from minikubelet.kubelet.cri_client import CriClient
 from minikubelet.kubelet.defaults import is_sidecar
 from minikubelet.kubelet.objects import Container, Pod
@@ -23,6 +23,8 @@ from minikubelet.kubelet.resources import GUARANTEED, qos_class
 log = logging.getLogger(__name__)
 
 STATIC = "static"
+FULL_CORES, STRICT = "full-pcpus-only", "strict-cpu-reservation"
+"""Policy options."""
 
 
 def exclusive_cpus(pod: Pod, container: Container) -> int:
@@ -42,11 +44,13 @@ class CpuManager:
     def __init__(self, config: ResourceConfig, folder: str, topology: Topology) -> None:
         self._path = os.path.join(folder, "cpu_manager_state")
         self._topology = topology
+        options = config.devices.cpu_manager_policy_options
+        self._full_cores, self._strict = options.get(FULL_CORES, False), options.get(STRICT, False)
         self.reserved = self._reserve(config)
         self._applied: dict[str, str] = {}
         found = files.load(self._path, STATIC)
         if found is None or not self._fits(found):
-            found = State(STATIC, format_cpus(topology.cpus))
+            found = State(STATIC, format_cpus(self._usable))
         self._state = found
         self._save()
 
@@ -60,15 +64,20 @@ class CpuManager:
             )
         return self._topology.take(self._topology.cpus, count)
 
+    @property
+    def _usable(self) -> frozenset[int]:
+        """CPUs that any container may be on."""
+        return self._topology.cpus - self.reserved if self._strict else self._topology.cpus
+
     def _fits(self, state: State) -> bool:
-        """Whether a state is about this machine: every CPU once, the reserved ones shared."""
+        """Whether a state is about this machine: every CPU once, the reserved ones shared or nobody's."""
         try:
             shared = parse_cpus(state.default_cpu_set)
             given = [parse_cpus(each) for pod in state.entries.values() for each in pod.values()]
         except ValueError:
             return False
         alone = frozenset[int]().union(*given)
-        if shared | alone == self._topology.cpus and self.reserved <= shared and not shared & alone:
+        if shared | alone == self._usable and not self.reserved & alone and not shared & alone:
             return True
         log.error("%s is not about the CPUs of this machine, they are given out anew", self._path)
         return False
@@ -96,10 +105,14 @@ class CpuManager:
 
     def cpuset(self, uid: str, container: str) -> str:
         """CPUs on which a container may run, as the kernel writes them."""
-        return format_cpus(self.exclusive(uid, container) or self.shared)
+        # Without reserved CPUs among them, the shared ones may all be given away; then only those are left.
+        return format_cpus(self.exclusive(uid, container) or self.shared or self.reserved)
 
     def allocate(self, pod: Pod) -> None:
-        """Give the pod's containers their CPUs; again is fine. Raises NotEnough, with nothing given."""
+        """Give the pod's containers their CPUs; again is fine.
+
+        Raises NotEnough, or NotAligned where only whole cores are given, with nothing given.
+        """
         before = {uid: dict(each) for uid, each in self._state.entries.items()}, self._state.default_cpu_set
         reusable: frozenset[int] = frozenset()
         try:
@@ -121,10 +134,26 @@ class CpuManager:
             return present
         first = self._topology.take(reusable, min(count, len(reusable)))
         free = self.shared - self.reserved - first
+        if self._full_cores:
+            free -= self._topology.siblings(self.reserved)
+            self._check_cores(count, len(free | first))
         own = first | self._topology.take(free, count - len(first))
         self._state.entries.setdefault(pod.uid, {})[container.name] = format_cpus(own)
         self._state.default_cpu_set = format_cpus(self.shared - own)
         return own
+
+    def _check_cores(self, count: int, available: int) -> None:
+        """Raises NotAligned, in upstream's words."""
+        threads = self._topology.threads
+        if count % threads:
+            raise NotAligned(
+                f"SMT Alignment Error: requested {count} cpus not multiple cpus per core = {threads}"
+            )
+        if count > available:
+            raise NotAligned(
+                "SMT Alignment Error: not enough free physical CPUs: available physical CPUs = "
+                f"{available}, requested CPUs = {count}, CPUs per core = {threads}"
+            )
 
     def keep_only(self, uids: Iterable[str]) -> None:
         """Take back what pods have that are no longer active."""

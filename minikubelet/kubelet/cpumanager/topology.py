@@ -24,6 +24,10 @@ class Place:
     """Unique within the socket."""
 
 
+class NotAligned(NotEnough):
+    """CPUs can't be given as whole cores."""
+
+
 class Topology:
     """The CPUs of a machine."""
 
@@ -34,6 +38,16 @@ class Topology:
     def cpus(self) -> frozenset[int]:
         """All CPUs that are online."""
         return frozenset(self.places)
+
+    @property
+    def threads(self) -> int:
+        """CPUs a core."""
+        return max(1, len(self.places) // len({self._core(cpu) for cpu in self.places}))
+
+    def siblings(self, cpus: Iterable[int]) -> frozenset[int]:
+        """All CPUs of the cores that any of ``cpus`` is on."""
+        cores = {self._core(cpu) for cpu in cpus}
+        return frozenset(cpu for cpu in self.places if self._core(cpu) in cores)
 
     def take(self, available: Iterable[int], count: int) -> frozenset[int]:
         """``count`` CPUs packed closely: whole sockets, then whole cores, then the fullest cores.

@@ -9,7 +9,7 @@ import pytest
 from minikubelet.kubelet.allocatable import format_cpus
 from minikubelet.kubelet.cpumanager import manager
 from minikubelet.kubelet.cpumanager.manager import CpuManager
-from minikubelet.kubelet.cpumanager.topology import NotEnough, Place, Topology, read_topology
+from minikubelet.kubelet.cpumanager.topology import NotAligned, NotEnough, Place, Topology, read_topology
 from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.resource_config import DeviceConfig, ReservedConfig, ResourceConfig
 from tests.unit.kubelet.harness import make_pod
@@ -18,8 +18,9 @@ from tests.unit.kubelet.harness import make_pod
 MACHINE = Topology({cpu: Place((cpu % 4) // 2, cpu % 2) for cpu in range(8)})
 
 
-def made(folder: Path, **reserved: object) -> CpuManager:
+def made(folder: Path, *options: str, **reserved: object) -> CpuManager:
     config = ResourceConfig(reserved=ReservedConfig(**(reserved or {"kube_reserved": {"cpu": "1"}})))  # type: ignore[arg-type]
+    config.devices.cpu_manager_policy_options = dict.fromkeys(options, True)
     return CpuManager(config, str(folder), MACHINE)
 
 
@@ -93,6 +94,37 @@ def test_another_machine_or_reservation_begins_anew(tmp_path: Path) -> None:
     cpus.allocate(pod)
     own = format_cpus(cpus.exclusive(pod.uid, "app"))
     assert made(tmp_path, reserved_system_cpus=own).shared == MACHINE.cpus
+
+
+def test_full_cores_or_nothing(tmp_path: Path) -> None:
+    """``full-pcpus-only``: CPU 0 is reserved, so nobody gets its sibling 4 alone."""
+    cpus = made(tmp_path, manager.FULL_CORES)
+    with pytest.raises(NotAligned, match="requested 3 cpus not multiple cpus per core = 2"):
+        cpus.allocate(sure("odd", "3"))
+    pod, other, late = sure("one", "4"), sure("two", "2"), sure("late", "2")
+    cpus.allocate(pod)
+    cpus.allocate(other)
+    given = cpus.exclusive(pod.uid, "app") | cpus.exclusive(other.uid, "app")
+    assert given == MACHINE.cpus - {0, 4}
+    assert MACHINE.siblings(cpus.exclusive(other.uid, "app")) == cpus.exclusive(other.uid, "app")
+    with pytest.raises(NotAligned, match="physical CPUs = 0, requested CPUs = 2, CPUs per core = 2"):
+        cpus.allocate(late)
+    assert not cpus.exclusive(late.uid, "app") and cpus.shared == {0, 4}
+
+
+def test_reserved_cpus_for_nobody(tmp_path: Path) -> None:
+    """``strict-cpu-reservation``."""
+    cpus = made(tmp_path, manager.STRICT, reserved_system_cpus="0,4")
+    assert cpus.shared == MACHINE.cpus - {0, 4} == cpus.allocatable
+    shares, pod = make_pod("shares"), sure("one", "2")
+    cpus.allocate(pod)
+    own = cpus.exclusive(pod.uid, "app")
+    assert cpus.cpuset(shares.uid, "app") == format_cpus(MACHINE.cpus - {0, 4} - own)
+    again = made(tmp_path, manager.STRICT, reserved_system_cpus="0,4")
+    assert again.exclusive(pod.uid, "app") == own, "a restart keeps them"
+    again.allocate(sure("rest", "4"))
+    assert again.cpuset(shares.uid, "app") == "0,4", "nothing else is left"
+    assert made(tmp_path, reserved_system_cpus="0,4").shared == MACHINE.cpus, "another policy begins anew"
 
 
 def test_something_must_be_reserved(tmp_path: Path) -> None:

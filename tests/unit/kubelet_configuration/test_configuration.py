@@ -211,6 +211,16 @@ def test_what_is_wrong_is_named(machine: Machine, text: str, words: str) -> None
     ("text", "words"),
     [
         ("cpuManagerPolicy: statik", "config.yaml: cpuManagerPolicy: 'statik' is none of none, static"),
+        ("cpuManagerPolicyOptions: {full-pcpus: 'true'}", "'full-pcpus' is none of full-pcpus-only, "),
+        (
+            "cpuManagerPolicyOptions: {full-pcpus-only: maybe}",
+            "cpuManagerPolicyOptions: {'full-pcpus-only': ",
+        ),
+        ("cpuManagerPolicyOptions: {full-pcpus-only: 'true'}", "cpuManagerPolicy none takes no options"),
+        (
+            "cpuManagerPolicy: static\ncpuManagerPolicyOptions: {align-by-socket: 'true'}",
+            "cpuManagerPolicyOptions.align-by-socket: not implemented",
+        ),
         ("memorySwap: {swapBehavior: Limited}", "memorySwap.swapBehavior: 'Limited' is none of NoSwap"),
         ("memoryReservationPolicy: Some", "memoryReservationPolicy: 'Some' is none of None"),
         ("memoryReservationPolicy: TieredReservation", "needs the feature gate MemoryQoS"),
@@ -252,6 +262,15 @@ def test_what_is_wrong_is_named(machine: Machine, text: str, words: str) -> None
 def test_what_is_out_of_bounds_is_refused_as_by_upstream(machine: Machine, text: str, words: str) -> None:
     machine.write(text)
     assert words in machine.refusal()
+
+
+def test_options_of_the_cpu_manager(machine: Machine) -> None:
+    machine.write(
+        "cpuManagerPolicy: static\n"
+        "cpuManagerPolicyOptions: {full-pcpus-only: 'true', align-by-socket: 'false'}\n"
+    )
+    options = {"full-pcpus-only": True, "align-by-socket": False}
+    assert machine.start().resources.devices.cpu_manager_policy_options == options
 
 
 def test_what_is_out_of_bounds_is_told_at_once(machine: Machine) -> None:
