@@ -104,6 +104,7 @@ class _Debugging:
         pod = one_pod(self._client, args.namespace, args.pod)
         self._pod, self._uid = str(pod["metadata"]["name"]), pod["metadata"].get("uid", "")
         self._name = args.container or make_name(pod)
+        self._phase = ""
 
     def _say(self, text: str) -> None:
         if not self._args.quiet:
@@ -146,6 +147,8 @@ class _Debugging:
             state = self._state()
             if "waiting" not in state and state:
                 return state
+            if (phase := self._phase) in ("Succeeded", "Failed"):
+                raise CommandError(f'pod "{self._pod}" has ended ({phase}) before {self._name} ran')
             waiting = state.get("waiting", {})
             words = f"{waiting.get('reason', '')}: {waiting.get('message', '')}".rstrip(": ")
             if waiting.get("message") and words != said:
@@ -157,6 +160,7 @@ class _Debugging:
         pod = self._client.find_pod(self._args.namespace, self._pod)
         if pod["metadata"].get("uid", "") != self._uid:
             raise CommandError(f'pod "{self._pod}" was replaced')
+        self._phase = pod.get("status", {}).get("phase", "")
         for each in pod.get("status", {}).get("ephemeralContainerStatuses", []):
             if each["name"] == self._name:
                 return dict(each.get("state", {}))

@@ -168,6 +168,21 @@ def test_a_pod_that_is_replaced_meanwhile(
     assert capsys.readouterr().err == 'error: pod "web-n1" was replaced\n'
 
 
+def test_a_pod_that_ends_meanwhile(
+    served: Debugged, capsys: Capture, then: Callable[[Callable[[], None]], None]
+) -> None:
+    served.states = [ContainerState(waiting=ContainerStateWaiting(reason="ContainerCreating"))]
+
+    def happen() -> None:
+        pod = make_pod("web-n1")
+        pod.status.phase = "Failed"
+        served.pods.update(pod)
+
+    then(happen)
+    assert served.run("debug", "-q", "--attach", "web", "--image=tools", "-c", "d") == 1
+    assert capsys.readouterr().err == 'error: pod "web-n1" has ended (Failed) before d ran\n'
+
+
 def test_what_the_kubelet_refuses(served: Debugged, capsys: Capture) -> None:
     served.refuses = 'spec.ephemeralContainers[0].targetContainerName: Not found: "none"'
     assert served.run("debug", "-q", "web", "--image=tools", "--target=none") == 1
