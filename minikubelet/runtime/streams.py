@@ -6,21 +6,18 @@ import asyncio
 import errno
 import os
 import socket
-import threading
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from minikubelet.base.errors import Code, NodeError, StepError, invalid
 from minikubelet.base.ids import new_id
-from minikubelet.linux import namespaces
 from minikubelet.runtime.context import Context
+from minikubelet.runtime.dial import dial
 from minikubelet.runtime.exec_sync import exec_process
 from minikubelet.runtime.models import Container, Sandbox
 from minikubelet.runtime.monitor_client import MonitorClient
 from minikubelet.wire.messages import ExitStatus
-
-_CONNECT_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True)
@@ -174,7 +171,7 @@ async def connect(context: Context, identifier: str, port: int) -> socket.socket
     sandbox = context.sandbox(identifier)
     netns = await _network_namespace(context, sandbox)
     try:
-        return await _in_own_thread(lambda: _connect(netns, port))
+        return await dial(netns, port)
     except OSError as exc:
         text = f"connecting to port {port} of pod sandbox {sandbox.id}: {exc.strerror or exc}"
         raise NodeError(Code.UNAVAILABLE, text) from exc
@@ -194,42 +191,3 @@ async def _network_namespace(context: Context, sandbox: Sandbox) -> int:
         raise
     _close(fds[1:])
     return fds[0]
-
-
-def _connect(netns: int, port: int) -> socket.socket:
-    """In a thread that ends afterwards: it may stay in the pod's namespace (setns(2) is per thread)."""
-    if netns >= 0:
-        namespaces.join(netns, namespaces.CLONE_NEWNET)
-    try:
-        sock = socket.create_connection(("127.0.0.1", port), _CONNECT_TIMEOUT)
-    except ConnectionRefusedError:
-        if not os.path.exists("/proc/net/if_inet6"):
-            raise
-        sock = socket.create_connection(("::1", port), _CONNECT_TIMEOUT)
-    sock.setblocking(False)
-    return sock
-
-
-async def _in_own_thread(function: Callable[[], socket.socket]) -> socket.socket:
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[socket.socket] = loop.create_future()
-
-    def settle(result: socket.socket | None, error: Exception | None) -> None:
-        if future.done():  # nobody waits any more
-            if result is not None:
-                result.close()
-        elif result is not None:
-            future.set_result(result)
-        else:
-            future.set_exception(error or OSError("no connection"))
-
-    def run() -> None:
-        try:
-            sock = function()
-        except Exception as exc:
-            loop.call_soon_threadsafe(settle, None, exc)
-        else:
-            loop.call_soon_threadsafe(settle, sock, None)
-
-    threading.Thread(target=run, name="port-forward", daemon=True).start()
-    return await future
