@@ -15,6 +15,7 @@ from pathlib import Path
 import grpc
 
 from minikubelet.base.config import DaemonConfig
+from minikubelet.criapi import api_pb2 as api
 from minikubelet.criapi import node_pb2 as node
 from minikubelet.criapi import services
 from minikubelet.linux.cgroup.mount import find_mount
@@ -102,6 +103,8 @@ def minikubelet(home: Path) -> Iterator[str]:
         asyncio.run(_load(str(socket), oci_archive({IMAGE: catalog.busybox()})))
         yield f"unix://{socket}"
     finally:
+        with contextlib.suppress(grpc.RpcError):
+            _remove_pods(socket)
         process.terminate()
         process.wait(30)
         leaks.unexpect(process.pid)
@@ -115,6 +118,15 @@ def _wait_for(socket: Path, process: subprocess.Popen[bytes], log: Path) -> None
         if process.poll() is not None or time.monotonic() > deadline:
             raise AssertionError(f"the daemon does not serve:\n{log.read_text()}")
         time.sleep(0.05)
+
+
+def _remove_pods(socket: Path) -> None:
+    """Whatever a kubelet didn't get round to: monitors outlive their daemon."""
+    options = [("grpc.enable_http_proxy", 0)]
+    with grpc.insecure_channel(f"unix:{socket}", options=options) as channel:
+        runtime = services.RUNTIME.connect(channel)
+        for each in runtime.ListPodSandbox(api.ListPodSandboxRequest()).items:
+            runtime.RemovePodSandbox(api.RemovePodSandboxRequest(pod_sandbox_id=each.id))
 
 
 async def _load(socket: str, archive: bytes) -> None:
