@@ -5,7 +5,7 @@ Comments at its head steer it:
 
 ``# wait: CONDITION``  until when to wait: ``ready`` (default), ``succeeded``, ``failed``, ``absent`` (the
 manifest is refused; looked at after a while), ``waiting REASON [CONTAINER]``, ``restarts N [CONTAINER]``,
-``log WORD [CONTAINER]``, ``condition TYPE STATUS``
+``log WORD [CONTAINER]``, ``started [CONTAINER]``, ``condition TYPE STATUS``
 ``# after: SECONDS``  look that much later than the condition came true
 ``# only: host`` or ``vm``  where it makes sense
 ``# ignore: PATH…``  fields of the result that differ from run to run (fnmatch patterns)
@@ -127,6 +127,8 @@ def is_met(wait: list[str], pod: Pod) -> bool:
     if kind == "waiting":
         waiting = [each.get("state", {}).get("waiting", {}) for each in _named(pod, words[1:])]
         return any(each.get("reason") == words[0] for each in waiting)
+    if kind == "started":
+        return all(each.get("started") for each in _named(pod, words))
     if kind == "restarts":
         return any(each.get("restartCount", 0) >= int(words[0]) for each in _named(pod, words[1:]))
     raise ValueError(f"unknown condition {wait}")
