@@ -22,10 +22,15 @@ from minikubelet.kubelet.status import Waiting
 
 log = logging.getLogger(__name__)
 
+RESET_PERIOD = 1.0
+"""Seconds between two restarts of all containers: they know no backoff, and events would drive them faster
+and faster. Upstream looks at its containers once a second."""
+
 SANDBOX = "/sandbox"
 VOLUMES = "/volumes"
 REFRESH = "/refresh"
 SYNC = "/sync"
+RESET = "/reset"
 """Keys of :attr:`PodState.not_before` beside container names."""
 
 
@@ -54,6 +59,7 @@ class PodState:
         if self.memory.failure is not None:
             self.failure = Waiting(self.memory.failure.reason, self.memory.failure.message)
         self._saved = b""
+        self._next_reset = 0.0
         if not self.memory.start_time:
             self.memory.start_time = clock.rfc3339(node.clock.now_ns())
         self._restore_backoffs()
@@ -99,6 +105,15 @@ class PodState:
             age = self.node.clock.monotonic() - entry.updated
             updated = self.node.clock.now_ns() - int(age * 1e9)
             self.memory.backoffs[container.name] = BackoffState(entry.delay, updated)
+
+    def may_reset(self) -> bool:
+        """Whether all containers may be restarted (again); if not, the next look is when they may."""
+        now = self.node.clock.monotonic()
+        if now < self._next_reset:
+            self.retry_in(RESET, self._next_reset - now)
+            return False
+        self._next_reset = now + RESET_PERIOD
+        return True
 
     def note_reset(self, container: ObservedContainer) -> None:
         """Remember that a container is removed so that all of the pod start over."""

@@ -26,7 +26,7 @@ from minikubelet.kubelet.objects import Container, Pod
 from minikubelet.kubelet.objects.containers import EphemeralContainer
 from minikubelet.kubelet.observed import ObservedContainer, ObservedSandbox, PodView
 from minikubelet.kubelet.plan import Plan, make_plan
-from minikubelet.kubelet.pod_state import REFRESH, SANDBOX, SYNC, VOLUMES, PodState
+from minikubelet.kubelet.pod_state import REFRESH, RESET, SANDBOX, SYNC, VOLUMES, PodState
 from minikubelet.kubelet.pod_volumes import PodVolumes
 from minikubelet.kubelet.resize import RESIZE, Resizer
 from minikubelet.kubelet.starter import ContainerStarter
@@ -233,6 +233,8 @@ class PodWorker:
                 planned = {SANDBOX, VOLUMES}
             elif planned:
                 planned |= {VOLUMES}
+            elif plan.reset:
+                planned = {RESET}
             self._state.drop_retries(planned | {REFRESH, RESIZE})
             self._publish()
             if not await self._carry_out(plan, view):
@@ -248,6 +250,8 @@ class PodWorker:
             self._starter.prefetch(self._soon())
         if plan.stop_pod:
             await self._terminator.stop_pod(view, None)
+        if plan.reset and not state.may_reset():
+            return False
         for seen in plan.reset:
             await self._terminator.reset(state.spec_of(seen.name) or Container(name=seen.name), seen)
         if plan.reset:

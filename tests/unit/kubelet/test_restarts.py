@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from pathlib import Path
 
 import grpc
@@ -217,6 +218,10 @@ def all_restarting(harness: Harness) -> tuple[str, str]:
     return found.status, found.reason
 
 
+def started(harness: Harness, times: int) -> bool:
+    return len(harness.cri.called("StartContainer")) == times
+
+
 async def restarted(harness: Harness, times: int) -> None:
     await harness.until(lambda: harness.container("app").restart_count == times)
     await harness.ready()
@@ -234,6 +239,7 @@ async def test_a_rule_restarts_all_containers_in_their_sandbox(harness: Harness)
         assert all_restarting(harness) == ("False", "")
         first = {c.config.metadata.name: i for i, c in harness.cri.containers.items()}
         for round_ in (1, 2, 3):
+            harness.clock.advance(1)
             harness.cri.exit("app", 42)
             await restarted(harness, round_)
         names = ("init", "side", "app", "other")
@@ -285,9 +291,24 @@ async def test_logs_of_a_reset_container_stay_until_the_next_reset(harness: Harn
         for round_ in (1, 2):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{round_ - 1}.log").write_text("words")
+            harness.clock.advance(1)
             harness.cri.exit("app", 42)
             await restarted(harness, round_)
         assert [each.name for each in folder.iterdir()] == ["1.log"]
+
+
+async def test_restarting_all_without_end_is_paced(harness: Harness) -> None:
+    """There is no backoff: one that asks for it at once, again and again, must not keep the node busy."""
+    harness.cri.behaviours["app"] = Behaviour(exit_at_once=42)
+    async with harness.running():
+        harness.source.set(make_pod("web", {"name": "app", **ALL_ON_42}))
+        await harness.until(lambda: len(harness.cri.called("StartContainer")) == 2)
+        for round_ in (2, 3, 4):
+            await harness.settle()
+            assert len(harness.cri.called("StartContainer")) == round_
+            assert all_restarting(harness)[0] == "True"
+            harness.clock.advance(1)
+            await harness.until(functools.partial(started, harness, round_ + 1))
 
 
 async def test_a_container_that_cannot_be_removed_holds_the_restart_up(harness: Harness) -> None:
