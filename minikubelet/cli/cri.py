@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from minikubelet.base.errors import Code, NodeError
-from minikubelet.cli.api_client import not_running
+from minikubelet.cli.api_client import connect, not_running
 from minikubelet.cli.options import CommandError
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.criapi import node_pb2 as node
@@ -83,9 +83,17 @@ class CriClient:
         finally:
             call.cancel()
 
+    def _is_served(self) -> bool:
+        try:
+            connect(self._path).close()
+        except CommandError:
+            return False
+        return True
+
     def _explain(self, exc: Any) -> NodeError:
         code, details = exc.code(), exc.details() or ""
-        if code is grpc.StatusCode.UNAVAILABLE and ("connect" in details or "No such file" in details):
+        # A registry that can't be reached is UNAVAILABLE, too: only the socket itself tells them apart.
+        if code is grpc.StatusCode.UNAVAILABLE and not self._is_served():
             return not_running(self._path)
         if code is grpc.StatusCode.UNIMPLEMENTED and "unknown service" in details.lower():
             return CommandError(f"{self._path} is another runtime's: it doesn't offer this ({details})")

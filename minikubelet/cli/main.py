@@ -112,7 +112,9 @@ def _run(command: str, arguments: list[str]) -> int:
             raise
         from minikubelet.cli.text import escape
 
-        text = escape(" ".join(str(exc).split("\n")))
+        plain = isinstance(exc, OSError) and exc.filename is not None and exc.strerror
+        said = f"{exc.filename}: {exc.strerror}" if isinstance(exc, OSError) and plain else str(exc)
+        text = escape(" ".join(said.split("\n")))
         print(f"error: {text}", file=sys.stderr)
         return EXIT_USAGE if getattr(exc, "usage", False) else 1
 

@@ -140,7 +140,7 @@ def _at_gates(problem: Problem, pod: Pod) -> Problem:
     if problem.path != ("spec", "nodeName") or not pod.spec.scheduling_gates:
         return problem
     path: Path = ("spec", "schedulingGates")
-    message = "are lifted by controllers of a cluster: this node takes no pod that has some"
+    message = "controllers of a cluster lift them: this node takes no pod that has some"
     return Problem(message, field=dotted(path), path=path)
 
 

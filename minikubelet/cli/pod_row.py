@@ -48,7 +48,9 @@ def row(pod: Json, now: float, *, wide: bool = False, namespace: bool = False) -
     if summary.restarts and summary.last_restart:
         restarts += f" ({text.human_duration(now - summary.last_restart)} ago)"
     total = len(spec.get("containers", [])) + len(sidecars)
-    created = meta.get("creationTimestamp") or status.get("startTime")
+    # A pod that the node has refused has neither time: kubectl would show when its object was made.
+    seen = meta.get("annotations", {}).get("kubernetes.io/config.seen")
+    created = meta.get("creationTimestamp") or status.get("startTime") or seen
     cells = [meta["name"], f"{summary.ready}/{total}", reason, restarts, text.age(created, now)]
     if wide:
         cells += [status.get("podIP") or "<none>", spec.get("nodeName") or "<none>"]

@@ -147,3 +147,11 @@ def test_columns_follow_the_lines_around_them() -> None:
         "  long one:  d  e\n"
         "             indented"
     )
+
+
+def test_a_refused_pod_is_as_old_as_its_manifest() -> None:
+    refused = pod(phase="Failed")
+    del refused["metadata"]["creationTimestamp"]
+    assert pod_row.row(refused, NOW)[-1] == "<unknown>"
+    refused["metadata"]["annotations"] = {"kubernetes.io/config.seen": ago(90)}
+    assert pod_row.row(refused, NOW)[-1] == "90s"
