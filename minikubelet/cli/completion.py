@@ -21,6 +21,7 @@ Candidate = tuple[str, str]
 
 _KINDS = ("pods", "pod")
 _GET_KINDS = (*_KINDS, "events", *(kind.words[0] for kind in object_rows.KINDS))
+_KINDS_OF = {"get": _GET_KINDS, "delete": tuple(kind for kind in _GET_KINDS if kind != "events")}
 _POD_LAST = {"get", "describe", "explain", "delete"}
 """Commands whose first word is a kind and whose others are names."""
 _POD_FIRST = {"logs", "exec", "attach", "debug", "port-forward"}
@@ -131,13 +132,13 @@ class _Line:
             if isinstance(action, argparse._SubParsersAction):
                 verbs = [(each.dest, each.help or "") for each in action._choices_actions]
                 return _fitting(verbs, current), False
+        kind, slash, _ = current.partition("/")
+        if slash and (self._command in _POD_LAST or (self._command in _POD_FIRST and not self._positional)):
+            return _fitting([(f"{kind}/{name}", "") for name in self._of_kind(kind)], current), False
         if self._command in _POD_LAST:
             if not self._positional:
-                kinds = _GET_KINDS if self._command == "get" else _KINDS
-                return _fitting([(kind, "") for kind in kinds], current), False
-            if self._positional[0] not in _KINDS:
-                return [], False
-            return _fitting([(name, "") for name in self._names()], current), False
+                return _fitting([(each, "") for each in _KINDS_OF.get(self._command, _KINDS)], current), False
+            return _fitting([(name, "") for name in self._of_kind(self._positional[0])], current), False
         if self._command in _POD_FIRST and not self._positional:
             return _fitting([(name, "") for name in self._names()], current), False
         if self._command == "cp":
@@ -150,13 +151,31 @@ class _Line:
 
     def _pods(self) -> list[Json]:
         """All pods; none if no daemon answers: Tab is no time for errors."""
+        with contextlib.suppress(CommandError, OSError, ValueError):
+            return self._client().pods()
+        return []
+
+    def _client(self) -> ApiClient:
         defaults = options.Parser("", "", "")
         options.add_sockets(defaults)
         known = defaults.parse_args([])
         known.run = self._values.get("run", known.run)
-        with contextlib.suppress(CommandError, OSError, ValueError):
-            return ApiClient(options.kubelet_socket(known)).pods()
-        return []
+        return ApiClient(options.kubelet_socket(known))
+
+    def _of_kind(self, word: str) -> list[str]:
+        """Names of pods, or of what pods refer to."""
+        if word.lower() in _KINDS or word.lower() == "po":
+            return self._names()
+        kind, found = object_rows.find_kind(word), []
+        if kind is not None:
+            with contextlib.suppress(CommandError, OSError, ValueError):
+                found = [each for each in self._client().objects() if each["kind"] == kind.name]
+        here = self._values.get("namespace", "default")
+        return sorted(
+            each["metadata"]["name"]
+            for each in found
+            if kind is not None and (not kind.namespaced or each["metadata"].get("namespace") == here)
+        )
 
     def _names(self) -> list[str]:
         namespace = self._values.get("namespace", "default")

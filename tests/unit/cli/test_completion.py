@@ -9,7 +9,8 @@ import pytest
 
 from minikubelet.cli.completion import SHELLS, complete
 from minikubelet.cli.main import GROUPS, main
-from minikubelet.kubelet.objects import Pod
+from minikubelet.kubelet.objects import ObjectMeta, Pod
+from minikubelet.kubelet.objects.data import ConfigMap
 from tests.unit.cli.test_against_api import Served, make_pod
 
 FORMATS = ["wide", "json", "yaml", "name", "jsonpath=", "custom-columns="]
@@ -55,6 +56,21 @@ def test_pods_namespaces_and_containers(run_dir: Path) -> None:
         assert words("describe", "pod", "-n", "kube-system", "") == ["dns"]
         assert words("exec", "web", "-c", "") == ["app"]
         assert words("events", "--for", "") == ["pod/db", "pod/web"]
+        assert words("logs", "pod/w") == ["pod/web"]
+        assert words("get", "po/") == ["po/db", "po/web"]
+
+
+def test_what_pods_refer_to(run_dir: Path) -> None:
+    with Served(run_dir) as served:
+        for name, namespace in (("site", "default"), ("dns", "kube-system")):
+            meta = ObjectMeta(name=name, namespace=namespace)
+            served.objects.append(ConfigMap(api_version="v1", kind="ConfigMap", metadata=meta))
+        assert words("get", "cm", "") == ["site"]
+        assert words("delete", "configmaps", "-n", "kube-system", "") == ["dns"]
+        assert words("delete", "cm/") == ["cm/site"]
+        assert words("delete", "config") == ["configmaps"]
+        assert words("describe", "config") == []
+        assert words("get", "nonsense", "") == []
 
 
 def test_without_a_daemon_there_are_no_names_and_no_errors(
