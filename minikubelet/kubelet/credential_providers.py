@@ -20,11 +20,11 @@ import msgspec
 from minikubelet.base.errors import invalid
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet.clock import Clock
+from minikubelet.kubelet.configuration.document import only_document
 from minikubelet.kubelet.configuration.kinds import seconds
 from minikubelet.kubelet.image_match import Entry, fits
 from minikubelet.kubelet.manifests.decode import convert
 from minikubelet.kubelet.manifests.errors import ManifestError
-from minikubelet.kubelet.manifests.yaml_reader import read_yaml
 from minikubelet.kubelet.objects.base import Object
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 TIMEOUT = 60.0
 """Seconds that a program has for its answer, as upstream gives it."""
 MAX_BYTES = 1 << 20
+"""As much of an answer is read."""
 _GROUP = "kubelet.config.k8s.io"
 _KIND = "CredentialProviderConfig"
 _VERSIONS = tuple(f"credentialprovider.kubelet.k8s.io/{each}" for each in ("v1", "v1beta1", "v1alpha1"))
@@ -182,15 +183,8 @@ def load(path: str, bin_dir: str, clock: Clock) -> CredentialProviders:
 
 
 def _read(file: str) -> CredentialProviderConfig:
-    with open(file, "rb") as opened:
-        data = opened.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise invalid(file, f"larger than {MAX_BYTES} bytes")
+    document = only_document(file, _KIND)
     try:
-        documents = list(read_yaml(data))
-        if len(documents) != 1:
-            raise ManifestError(f"must hold one {_KIND}, holds {len(documents)} documents")
-        document = documents[0]
         config = convert(document.data, document, CredentialProviderConfig)
         if config.kind != _KIND or config.api_version.partition("/")[0] != _GROUP:
             raise ManifestError(f"expected kind {_KIND} of {_GROUP}/v1", line=document.line(("kind",)))

@@ -66,6 +66,11 @@ def merged(old: Any, new: Any) -> Any:
 
 def read_file(path: str) -> Settings:
     """One file's settings. Raises OSError, and NodeError INVALID_ARGUMENT naming file, line and field."""
+    return _checked(only_document(path, KIND), path)
+
+
+def only_document(path: str, kind: str) -> Document:
+    """The one document that a configuration file holds, a mapping. Raises as :func:`read_file`."""
     with open(path, "rb") as file:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
@@ -75,8 +80,10 @@ def read_file(path: str) -> Settings:
     except ManifestError as exc:
         raise invalid(f"{path}:{exc.line}" if exc.line else path, exc.message) from None
     if len(documents) != 1:
-        raise invalid(path, f"must hold one {KIND}, holds {len(documents)} documents")
-    return _checked(documents[0], path)
+        raise invalid(path, f"must hold one {kind}, holds {len(documents)} documents")
+    if not isinstance(documents[0].data, dict):
+        raise invalid(path, f"expected a mapping, the fields of a {kind}")
+    return documents[0]
 
 
 def read_folder(folder: str) -> list[Settings]:
@@ -110,8 +117,6 @@ def is_kubelet_configuration(path: str) -> bool:
 
 def _checked(document: Document, file: str) -> Settings:
     data = document.data
-    if not isinstance(data, dict):
-        raise invalid(file, f"expected a mapping, the fields of a {KIND}")
     kind, version = data.get("kind"), data.get("apiVersion")
     if (kind, version) != (KIND, API_VERSION):
         raise invalid(file, f"expected kind {KIND} of {API_VERSION}, got {kind} of {version}")
