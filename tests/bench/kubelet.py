@@ -121,6 +121,7 @@ class Measures:
         self.cpu = Row(f"idle CPU, {pods} pods, 1 s probes", "% of a core", 1)
         self.memory = Row(f"PSS without pods' own, {pods} pods", "MiB", 1 / 2)
         self.per_pod = Row("PSS a pod", "MiB", 1 / 2)
+        self.total = Row(f"PSS in all, {pods} pods", "MiB", 1 / 2)
         self._count = 0
 
     @property
@@ -133,6 +134,7 @@ class Measures:
             self.cpu,
             self.memory,
             self.per_pod,
+            self.total,
         ]
 
     def one(self, node: Node, *, count: bool = True) -> None:
@@ -153,9 +155,10 @@ class Measures:
             passed = time.monotonic() - started
             used = sum(_cpu(process) - before.get(process.pid, 0.0) for process in node.processes())
             self.cpu.samples[node.name].append(100 * used / passed)
-            self.memory.samples[node.name].append(pss_mib(node.processes()))
-            helpers = list(node.runtime.helpers())
-            self.per_pod.samples[node.name].append(pss_mib(helpers) / self._pods)
+            daemons, helpers = pss_mib(node.processes()), pss_mib(list(node.runtime.helpers()))
+            self.memory.samples[node.name].append(daemons)
+            self.per_pod.samples[node.name].append(helpers / self._pods)
+            self.total.samples[node.name].append(daemons + helpers)
 
         ready, gone = self._cycle(node, self._pods, idle)
         self.all_ready.samples[node.name].append(ready)
