@@ -9,7 +9,6 @@ from typing import Any
 from minikubelet.base.errors import Code, NodeError, invalid
 from minikubelet.kubelet import sysctls
 from minikubelet.kubelet.config import KubeletConfig
-from minikubelet.kubelet.configuration import limits
 from minikubelet.kubelet.configuration.document import API_VERSION, KIND, Settings
 from minikubelet.kubelet.configuration.kinds import go_duration, seconds
 from minikubelet.kubelet.configuration.table import BY_PATH, FIELDS, Field
@@ -112,6 +111,8 @@ def _validate(config: KubeletConfig) -> None:
 
 def _check_limits(settings: Settings, config: KubeletConfig) -> None:
     """Raises NodeError that names everything out of bounds, and where it was said."""
+    from minikubelet.kubelet.configuration import limits  # it takes half the kubelet: not for every --help
+
     told = []
     for path, why in limits.problems(config):
         given = next((name for name in settings.origin if path == name or path.startswith(f"{name}.")), "")

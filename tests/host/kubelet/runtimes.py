@@ -29,6 +29,8 @@ BRIDGE = "mkkubtest0"
 SUBNET = "10.211.0.0/16"
 IMAGE = "localhost/kubelet/busybox:1"
 PAUSE = "localhost/kubelet/pause:1"
+PATIENCE = 30.0 * float(os.environ.get("MINIKUBELET_PATIENCE", "1"))
+"""Seconds that a daemon may take to serve."""
 CGROUP_PARENT = f"/mkkubtest-{os.getpid()}"
 """Where pods go in all tests; made and removed with the runtime, since runtimes leave such parents alone."""
 
@@ -113,7 +115,7 @@ def minikubelet(home: Path) -> Iterator[str]:
 
 
 def _wait_for(socket: Path, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while not socket.exists():
         if process.poll() is not None or time.monotonic() > deadline:
             raise AssertionError(f"the daemon does not serve:\n{log.read_text()}")
