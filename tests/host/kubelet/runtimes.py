@@ -29,6 +29,8 @@ BRIDGE = "mkkubtest0"
 SUBNET = "10.211.0.0/16"
 IMAGE = "localhost/kubelet/busybox:1"
 PAUSE = "localhost/kubelet/pause:1"
+OWN_PARENT = "/k8s.io"
+"""Where containerd puts pods that name no parent, and leaves it."""
 PATIENCE = 30.0 * float(os.environ.get("MINIKUBELET_PATIENCE", "1"))
 """Seconds that a daemon may take to serve."""
 CGROUP_PARENT = f"/mkkubtest-{os.getpid()}"
@@ -78,6 +80,8 @@ def containerd(home: Path, bin_dir: Path) -> Iterator[str]:
     runtime = TestContainerd(home, bin_dir, home / "certs", PAUSE)
     runtime.cgroup_parent = CGROUP_PARENT
     os.makedirs(find_mount().path + CGROUP_PARENT, exist_ok=True)
+    kept = os.path.isdir(find_mount().path + OWN_PARENT)
+    os.makedirs(find_mount().path + OWN_PARENT, exist_ok=True)
     try:
         # The plugin would make it with the first pod and keep it, which looks like a leak of that test.
         subprocess.run(["ip", "link", "add", BRIDGE, "type", "bridge"], check=False, capture_output=True)
@@ -86,6 +90,8 @@ def containerd(home: Path, bin_dir: Path) -> Iterator[str]:
         yield f"unix://{runtime.socket}"
     finally:
         runtime.stop()
+        if not kept:
+            remove_cgroups(OWN_PARENT)
 
 
 @contextlib.contextmanager
