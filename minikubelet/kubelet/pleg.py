@@ -130,14 +130,17 @@ class LifecycleEvents:
         sandboxes, containers = await asyncio.gather(
             self._client.list_pod_sandboxes(), self._client.list_containers()
         )
-        changed = await self._merge(sandboxes, containers)
-        for identifier in self._cache.missing([s.id for s in sandboxes], [c.id for c in containers]):
-            if identifier in known:
-                changed.add(self._cache.remove(identifier))
-        self._relisted(monotonic() - started)
-        for uid in changed | (self._cache.uids() ^ before):
-            if uid:
-                self._changed(uid)
+        changed: set[str] = set()
+        try:
+            await self._merge(sandboxes, containers, changed)
+            for identifier in self._cache.missing([s.id for s in sandboxes], [c.id for c in containers]):
+                if identifier in known:
+                    changed.add(self._cache.remove(identifier))
+            self._relisted(monotonic() - started)
+        finally:  # what is in the cache already is news to nobody after a failure
+            for uid in changed | (self._cache.uids() ^ before):
+                if uid:
+                    self._changed(uid)
 
     async def refresh_pod(self, uid: str) -> None:
         """List one pod's sandboxes and containers and merge them. Raises NodeError."""
@@ -146,7 +149,7 @@ class LifecycleEvents:
         sandboxes, containers = await asyncio.gather(
             self._client.list_pod_sandboxes(labels), self._client.list_containers(labels)
         )
-        await self._merge(sandboxes, containers)
+        await self._merge(sandboxes, containers, set())
         present = {*(s.id for s in sandboxes), *(c.id for c in containers)}
         for identifier in [*(s.id for s in known.sandboxes), *(c.id for c in known.containers)]:
             if identifier not in present:
@@ -168,9 +171,10 @@ class LifecycleEvents:
         reply = await self._client.pod_sandbox_status(sandbox_id)
         self._cache.put_sandbox(sandbox_of(reply.status))
 
-    async def _merge(self, sandboxes: list[api.PodSandbox], containers: list[api.Container]) -> set[str]:
-        """Ask for the status of whatever is new or has moved on; the UIDs of pods that changed."""
-        changed: set[str] = set()
+    async def _merge(
+        self, sandboxes: list[api.PodSandbox], containers: list[api.Container], changed: set[str]
+    ) -> None:
+        """Ask for the status of whatever is new or has moved on; adds the UIDs of pods that changed."""
         queries: list[Awaitable[None]] = []
         for sandbox in sandboxes:
             seen = self._cache.sandbox(sandbox.id)
@@ -179,7 +183,7 @@ class LifecycleEvents:
                 continue
             changed.add(new.pod_uid)
             if new.ready:
-                queries.append(self._tolerant(self.refresh_sandbox(sandbox.id)))
+                queries.append(self._tolerant(self.refresh_sandbox, sandbox.id))
             else:
                 self._cache.put_sandbox(new)
         for container in containers:
@@ -187,15 +191,14 @@ class LifecycleEvents:
             if old is not None and old.state == container.state and old.detailed:
                 continue
             changed.add(container.labels.get(POD_UID, ""))
-            queries.append(self._tolerant(self.refresh_container(container.id, container.pod_sandbox_id)))
+            queries.append(self._tolerant(self.refresh_container, container.id, container.pod_sandbox_id))
         await asyncio.gather(*queries)
-        return changed
 
     @staticmethod
-    async def _tolerant(query: Awaitable[None]) -> None:
+    async def _tolerant(query: Callable[..., Awaitable[None]], *ids: str) -> None:
         """What vanished between the list and the question is no error."""
         try:
-            await query
+            await query(*ids)
         except NodeError as exc:
             if exc.code is not Code.NOT_FOUND:
                 raise

@@ -73,13 +73,13 @@ async def open_exec(
     except BaseException:
         context.execs.pop(exec_id, None)
         _close([*ours, *theirs])
-        await _kill(monitor, exec_id)
+        await _kill(context, monitor, exec_id)
         raise
     _make_non_blocking(ours)
     return OpenStreams(
-        wait=lambda: _exit_code(container, ended),
+        wait=lambda: _exit_code(context, container, exec_id, ended),
         resize=lambda width, height: monitor.resize_tty(exec_id, width, height),
-        cancel=lambda: _kill(monitor, exec_id),
+        cancel=lambda: _kill(context, monitor, exec_id),
         stdin=ours[0],
         stdout=ours[1],
         stderr=ours[2],
@@ -105,7 +105,9 @@ def _pipes(wanted: Wanted) -> tuple[list[int], list[int]]:
     return ours, theirs
 
 
-async def _exit_code(container: Container, ended: asyncio.Future[ExitStatus]) -> int:
+async def _exit_code(
+    context: Context, container: Container, exec_id: str, ended: asyncio.Future[ExitStatus]
+) -> int:
     gone = asyncio.ensure_future(container.exited.wait())
     either: set[asyncio.Future[Any]] = {ended, gone}
     try:
@@ -114,14 +116,15 @@ async def _exit_code(container: Container, ended: asyncio.Future[ExitStatus]) ->
             await asyncio.wait({ended}, timeout=1.0)
     finally:
         gone.cancel()
+        context.execs.pop(exec_id, None)
     return ended.result().exit_code if ended.done() else 137
 
 
-async def _kill(monitor: MonitorClient, exec_id: str) -> None:
+async def _kill(context: Context, monitor: MonitorClient, exec_id: str) -> None:
     try:
         await monitor.kill_exec(exec_id)
-    except NodeError:
-        pass  # the monitor has gone, and everything with it
+    except NodeError:  # the monitor has gone, and everything with it: nobody will tell of the end
+        context.execs.pop(exec_id, None)
 
 
 async def open_attach(context: Context, identifier: str, wanted: Wanted) -> OpenStreams:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Mapping
@@ -47,9 +48,28 @@ def write(folder: str, name: str, value: str) -> None:
 
 
 def write_all(folder: str, values: Mapping[str, str]) -> None:
-    """Write several files in order. Raises OSError with the path of the one that failed."""
-    for name, value in values.items():
-        write(folder, name, value)
+    """Write several files in order, or none: those written before one that failed get their old values back.
+
+    Raises OSError with the path of the one that failed.
+    """
+    before: list[tuple[str, str]] = []
+    try:
+        for name, value in values.items():
+            old = _current(folder, name)
+            write(folder, name, value)
+            if old is not None:
+                before.append((name, old or "\n"))
+    except OSError:
+        for name, old in reversed(before):
+            with contextlib.suppress(OSError):  # the cgroup has gone, or the kernel takes no such value
+                write(folder, name, old)
+        raise
+
+
+def _current(folder: str, name: str) -> str | None:
+    with contextlib.suppress(OSError):  # some files can only be written
+        return read(folder, name)
+    return None
 
 
 def number(folder: str, name: str) -> int | None:

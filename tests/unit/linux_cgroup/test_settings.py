@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from minikubelet.base.errors import Code, NodeError
+from minikubelet.linux.cgroup import files
 from minikubelet.linux.cgroup.core import check_path
 from minikubelet.linux.cgroup.cpu import shares_to_weight
 from minikubelet.linux.cgroup.resources import Resources, plan, to_files
@@ -161,3 +164,13 @@ def test_bad_paths(path: str) -> None:
     with pytest.raises(NodeError) as error:
         check_path(path)
     assert error.value.field == "cgroup_parent"
+
+
+def test_settings_are_written_all_or_none(tmp_path: Path) -> None:
+    for name, value in (("cpu.max", "max 100000\n"), ("cpuset.cpus", "")):
+        (tmp_path / name).write_text(value)
+    with pytest.raises(FileNotFoundError) as caught:
+        files.write_all(str(tmp_path), {"cpu.max": "50000 100000", "cpuset.cpus": "1", "memory.max": "1"})
+    assert caught.value.filename == str(tmp_path / "memory.max")
+    assert (tmp_path / "cpu.max").read_text().startswith("max 100000\n")
+    assert (tmp_path / "cpuset.cpus").read_text() == "\n"

@@ -271,6 +271,21 @@ async def test_exec_that_outlives_its_timeout_is_killed(node: FakeNode) -> None:
     assert not node.context.execs
 
 
+@pytest.mark.parametrize("waited", [False, True])
+async def test_a_streamed_exec_whose_monitor_dies_is_forgotten(node: FakeNode, waited: bool) -> None:
+    _, container_id = await running(node)
+    streams = await open_exec(node.context, container_id, ("cat",), Wanted(False, True, False))
+    assert len(node.context.execs) == 1
+    node.spawner.monitors[0].die()
+    await asyncio.wait_for(node.context.container(container_id).exited.wait(), 5)
+    if waited:
+        assert await asyncio.wait_for(streams.wait(), 5) == 137
+    else:
+        await streams.cancel()
+    os.close(streams.stdout)
+    assert not node.context.execs
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_exec_without_descriptors_leaves_none_open(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch, stream: bool
