@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
+SIGNATURE_POLICY = "/etc/containers/policy.json"
+
 
 @dataclass
 class NetworkConfig:
@@ -45,6 +47,8 @@ class DaemonConfig:
     """Folders of ``HOST/hosts.toml``; the first that has the host wins."""
     registries_conf: str = "/etc/containers/registries.conf"
     """containers' file of mirrors, blocked registries and short names, if it is there; "" for none."""
+    signature_policy: str = SIGNATURE_POLICY
+    """containers' file of which images must be signed by whom; "" for none. One set here must exist."""
     registry_auth_file: str = ""
     """Credentials for registries (docker's config.json, containers' auth.json); "" for none."""
     pinned_images: list[str] = field(default_factory=list)

@@ -10,6 +10,7 @@ import os
 class Code(enum.Enum):
     """Why a request failed; the value is the gRPC status code of that name (google.rpc.Code)."""
 
+    UNKNOWN = 2
     INVALID_ARGUMENT = 3
     DEADLINE_EXCEEDED = 4
     NOT_FOUND = 5

@@ -57,7 +57,7 @@ def check(config: DaemonConfig) -> None:
     for key in ("root", "run", "manifests", "cgroup_root"):
         if not getattr(config, key).startswith("/"):
             raise invalid(camel(key), f"{getattr(config, key)!r} is not an absolute path")
-    for key in ("registries_conf", "registry_auth_file"):
+    for key in ("registries_conf", "registry_auth_file", "signature_policy"):
         if getattr(config, key) and not getattr(config, key).startswith("/"):
             raise invalid(camel(key), f"{getattr(config, key)!r} is not an absolute path")
     if config.network.mode not in ("builtin", "cni"):

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from minikubelet.base.clock import monotonic
-from minikubelet.base.config import DaemonConfig
+from minikubelet.base.config import SIGNATURE_POLICY, DaemonConfig
 from minikubelet.base.database import Database
 from minikubelet.base.errors import NodeError, precondition
 from minikubelet.base.sd_notify import notify, watchdog_seconds
@@ -85,7 +85,13 @@ async def _start(
 
     db = Database(f"{config.root}/state.db")
     stack.callback(db.close)
-    sources = Sources(config.certs_dirs, config.registries_conf, config.registry_auth_file)
+    sources = Sources(
+        config.certs_dirs,
+        config.registries_conf,
+        config.registry_auth_file,
+        config.signature_policy,
+        signature_policy_required=config.signature_policy != SIGNATURE_POLICY,
+    )
     images = ImageStore(db, config.root, sources, config.pinned_images)
     network = make_network(db, config)
     stack.push_async_callback(network.close)

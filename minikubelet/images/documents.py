@@ -170,6 +170,14 @@ def parse_manifest(data: bytes, media_type: str, what: str) -> Manifest | Index:
     return _checked_index(data, what) if is_index else _checked_manifest(data, what)
 
 
+def parse_artifact(data: bytes, what: str) -> Manifest:
+    """Decode a manifest whose layers are no layers of an image. Raises NodeError(FAILED_PRECONDITION)."""
+    manifest = _decode(data, Manifest, what)
+    for descriptor in (manifest.config, *manifest.layers):
+        _check_descriptor(descriptor, f"a part of {what}")
+    return manifest
+
+
 def _declared_type(shape: _Shape, media_type: str, what: str) -> str:
     inside = shape.media_type if isinstance(shape.media_type, str) else ""
     outside = media_type.partition(";")[0].strip().lower()

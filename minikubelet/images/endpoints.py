@@ -16,10 +16,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from minikubelet.base.errors import Code, NodeError
-from minikubelet.images import registries_conf
+from minikubelet.images import registries_conf, signature_policy
 from minikubelet.images.hosts import Host, Tls, folders, is_loopback, load_hosts, registry_host
 from minikubelet.images.reference import Reference
 from minikubelet.images.registries_conf import Endpoint, RegistriesConf, RegistryEntry
+from minikubelet.images.signature_policy import SignaturePolicy
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,20 @@ class Sources:
     """containers' registries.conf; it need not exist."""
     auth_file: str = ""
     """Credentials for registries; "" for none."""
+    signature_policy: str = ""
+    """containers' policy.json; "" for none."""
+    signature_policy_required: bool = False
+    """Whether nothing may be pulled without that file."""
 
     def read_registries_conf(self) -> RegistriesConf:
         """As :func:`registries_conf.load`."""
         return registries_conf.load(self.registries_conf) if self.registries_conf else RegistriesConf()
+
+    def read_signature_policy(self) -> SignaturePolicy:
+        """As :func:`signature_policy.load`."""
+        if not self.signature_policy:
+            return SignaturePolicy()
+        return signature_policy.load(self.signature_policy, required=self.signature_policy_required)
 
 
 def hosts_for(reference: Reference, certs_dirs: Sequence[str], conf: RegistriesConf) -> list[Host]:

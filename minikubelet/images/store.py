@@ -16,6 +16,7 @@ import msgspec
 
 from minikubelet.base.database import Database
 from minikubelet.base.errors import Code, NodeError, StepError, invalid, not_found
+from minikubelet.images import signatures
 from minikubelet.images.archive import Archive, Feed, unpack_archive
 from minikubelet.images.auth import check_credentials
 from minikubelet.images.auth_file import AuthFile
@@ -146,7 +147,8 @@ class ImageStore:
 
         ``progress`` is called in the event loop. Raises NodeError: INVALID_ARGUMENT for the reference or the
         credentials, NOT_FOUND, UNAUTHENTICATED, PERMISSION_DENIED, RESOURCE_EXHAUSTED (disk, rate limit),
-        UNAVAILABLE, FAILED_PRECONDITION for content or configuration that isn't what it must be.
+        UNAVAILABLE, FAILED_PRECONDITION for content or configuration that isn't what it must be, UNKNOWN for
+        what the signature policy refuses.
         """
         parse_reference(reference)
         check_credentials(credentials)
@@ -190,13 +192,19 @@ class ImageStore:
         hosts = await asyncio.to_thread(hosts_for, reference, self._sources.certs_dirs, self._registries)
         rights = Rights(order.credentials, self._stored)
         client = RegistryClient(self._transport, reference, hosts, rights, order.trouble)
-        image = await self._current(reference, client, platform)
-        if image is not None:
+        policy = await asyncio.to_thread(self._sources.read_signature_policy)
+        requirements = policy.requirements(reference)
+        current = await self._current(reference, client, platform)
+        if current is not None:
+            image, target = current
+            await signatures.check(requirements, reference, (target, image.manifest_digest), client)
             return image
         pull = Pull(reference, platform, client, self._blobs, self._layers)
         with self._leases.take(progress) as lease:
             try:
                 resolved = await pull.resolve()
+                digests = resolved.target, resolved.manifest_digest
+                await signatures.check(requirements, reference, digests, client)
                 rows = await pull.fetch(resolved, lease)
                 image = self._commit(reference, resolved, rows)
             finally:
@@ -208,14 +216,14 @@ class ImageStore:
 
     async def _current(
         self, reference: Reference, client: RegistryClient, platform: Platform
-    ) -> Image | None:
-        """The image that is here, if the registry says that the reference still points to it."""
+    ) -> tuple[Image, str] | None:
+        """The image that is here, and the reference's digest, if the registry says it still points there."""
         known = self._records.target(str(reference))
         image = self._images.get(known[0]) if known else None
         if known is None or image is None or image.config.architecture not in ("", platform.architecture):
             return None
         digest = await client.digest_of(reference.selector)
-        return image if digest == known[1] else None
+        return (image, digest) if digest == known[1] else None
 
     def _commit(self, reference: Reference, resolved: Resolved, rows: list[LayerRow]) -> Image:
         manifest = resolved.manifest

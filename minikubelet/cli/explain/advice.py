@@ -11,11 +11,15 @@ _Table = tuple[tuple[str, str], ...]
 
 _PULL = (
     (
-        r"401|403|unauthorized|denied|authentication required",
+        r"signature validation failed|SignatureValidationFailed",
+        "Sign the image (cosign sign --key), or correct what the signature policy says of its name.",
+    ),
+    (
+        r"\b401\b|\b403\b|unauthorized|denied|authentication required",
         "Check the credentials: imagePullSecrets, or those that the runtime is configured with.",
     ),
     (
-        r"not found|404|manifest unknown|name unknown",
+        r"not found|\b404\b|manifest unknown|name unknown",
         "Check the image's name and tag; minikubelet image ls shows what is here.",
     ),
     (

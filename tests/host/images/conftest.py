@@ -42,10 +42,13 @@ class Stores:
         *,
         registries_conf: str = "",
         auth_file: str = "",
+        signature_policy: str = "",
         pinned: Collection[str] = (),
     ) -> ImageStore:
         database = Database(f"{self.root}/state.db")
-        sources = Sources(certs_dirs or [], registries_conf, auth_file)
+        sources = Sources(
+            certs_dirs or [], registries_conf, auth_file, signature_policy, signature_policy_required=True
+        )
         store = ImageStore(database, str(self.root), sources, pinned)
         self._open.append((store, database))
         await store.start()

@@ -305,6 +305,7 @@ def test_config_errors_name_file_and_key(tmp_path: Path, text: str, expected: st
     [
         ("registriesConf: r.conf", "registriesConf: 'r.conf' is not an absolute path"),
         ("registryAuthFile: auth.json", "registryAuthFile: 'auth.json' is not an absolute path"),
+        ("signaturePolicy: policy.json", "signaturePolicy: 'policy.json' is not an absolute path"),
         ("root: relative", "root: 'relative' is not an absolute path"),
         ("unenforcedLimits: maybe", "unenforcedLimits: 'maybe' is neither refuse nor allow"),
         ("logLevel: loud", "logLevel: 'loud' is not one of"),

@@ -49,7 +49,8 @@ def test_a_ready_pod() -> None:
         ("can't connect: Name or service not known", "this machine's DNS"),
         ("certificate verify failed", "the registry's CA"),
         ("no image for platform linux/amd64 in the index", "isn't built for this machine's processor"),
-        ("something else", "minikubelet image pull registry.test/app:1"),
+        ("the signature validation failed: pull r/a@sha256:1403: not found", "Sign the image"),
+        ("something about sha256:140140440", "minikubelet image pull registry.test/app:1"),
     ],
 )
 def test_an_image_that_cant_be_pulled(message: str, advice: str) -> None:
