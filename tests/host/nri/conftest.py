@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from minikubelet.criapi import api_pb2 as api
 from tests.host.node import PEERS, Node, wait_for
 from tests.host.runtime.client import Client
 
@@ -60,3 +61,12 @@ def start_plugin(node: Node, tmp_path: Path) -> Iterator[Start]:
             return process
 
         yield start
+
+
+async def runs_after_killing(plugin: subprocess.Popen[bytes], client: Client) -> None:
+    """Kill a plugin; pods and containers must go on being made."""
+    plugin.kill()
+    plugin.wait()
+    pod = await client.run_pod()
+    app = await client.run(pod, client.container_config("sleep", "1000"))
+    assert (await client.status(app)).state == api.CONTAINER_RUNNING

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import grpc
 
-from minikubelet.criapi import api_pb2 as api
 from tests.host.node import Node, wait_for
-from tests.host.nri.conftest import Start
+from tests.host.nri.conftest import Start, runs_after_killing
 from tests.host.runtime.client import Client, Refused
 
 
@@ -81,9 +80,4 @@ async def test_the_logger_sees_what_is_there_and_what_happens(
 
 
 async def test_pods_go_on_without_a_plugin_that_has_died(client: Client, start_plugin: Start) -> None:
-    plugin = start_plugin("device-injector", "10")
-    plugin.kill()
-    plugin.wait()
-    pod = await client.run_pod()
-    app = await client.run(pod, client.container_config("sleep", "1000"))
-    assert (await client.status(app)).state == api.CONTAINER_RUNNING
+    await runs_after_killing(start_plugin("device-injector", "10"), client)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -11,6 +13,7 @@ import pytest
 from minikubelet.base.errors import Code, NodeError
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet.ephemeral import MOST, admit
+from minikubelet.kubelet.kubelet import Kubelet
 from minikubelet.kubelet.objects import ContainerStatus
 from minikubelet.kubelet.objects.containers import EphemeralContainer
 from tests.fake_cri import Behaviour, CriError
@@ -30,11 +33,18 @@ def status(harness: Harness, name: str = "debugger") -> ContainerStatus:
     return next(s for s in harness.pod().status.ephemeral_container_statuses if s.name == name)
 
 
-async def test_it_is_started_in_the_running_pod_and_sees_its_targets_processes(harness: Harness) -> None:
+@contextlib.asynccontextmanager
+async def beside_a_pod(harness: Harness, **more: Any) -> AsyncIterator[Kubelet]:
+    """A pod that is Ready, with an ephemeral container added to it."""
     async with harness.running() as kubelet:
         harness.source.set(make_pod())
         await harness.ready()
-        kubelet.add_ephemeral(harness.pod().uid, ephemeral(targetContainerName="app", stdin=True, tty=True))
+        kubelet.add_ephemeral(harness.pod().uid, ephemeral(**more))
+        yield kubelet
+
+
+async def test_it_is_started_in_the_running_pod_and_sees_its_targets_processes(harness: Harness) -> None:
+    async with beside_a_pod(harness, targetContainerName="app", stdin=True, tty=True) as kubelet:
         await harness.until(lambda: status(harness).state.running)
         made = harness.cri.newest("debugger")
         options = made.config.linux.security_context.namespace_options
@@ -51,10 +61,7 @@ async def test_it_is_started_in_the_running_pod_and_sees_its_targets_processes(h
 @pytest.mark.parametrize("code", [0, 3])
 async def test_it_is_never_restarted(harness: Harness, code: int) -> None:
     harness.cri.behaviours["debugger"] = Behaviour(exit_at_once=code)
-    async with harness.running() as kubelet:
-        harness.source.set(make_pod())
-        await harness.ready()
-        kubelet.add_ephemeral(harness.pod().uid, ephemeral())
+    async with beside_a_pod(harness):
         await harness.until(lambda: status(harness).state.terminated)
         harness.clock.advance(1000)
         await harness.settle()
@@ -65,10 +72,7 @@ async def test_it_is_never_restarted(harness: Harness, code: int) -> None:
 
 async def test_one_that_cannot_start_has_had_its_chance(harness: Harness) -> None:
     harness.cri.behaviours["debugger"] = Behaviour(start_error='exec: "nope": not found')
-    async with harness.running() as kubelet:
-        harness.source.set(make_pod())
-        await harness.ready()
-        kubelet.add_ephemeral(harness.pod().uid, ephemeral())
+    async with beside_a_pod(harness):
         await harness.until(lambda: status(harness).state.terminated)
         harness.clock.advance(1000)
         await harness.settle()
@@ -78,10 +82,7 @@ async def test_one_that_cannot_start_has_had_its_chance(harness: Harness) -> Non
 
 
 async def test_a_pull_that_fails_is_tried_again(harness: Harness) -> None:
-    async with harness.running() as kubelet:
-        harness.source.set(make_pod())
-        await harness.ready()
-        kubelet.add_ephemeral(harness.pod().uid, ephemeral(image="example.org/tools:1"))
+    async with beside_a_pod(harness, image="example.org/tools:1"):
         await harness.until(lambda: waits(harness) == "ErrImagePull")
         harness.cri.add_image("example.org/tools:1")
         harness.clock.advance(60)
@@ -134,10 +135,7 @@ async def test_it_survives_the_kubelet_and_is_not_started_twice(harness: Harness
 
 
 async def test_one_that_the_runtime_has_lost_is_not_made_again(harness: Harness) -> None:
-    async with harness.running() as kubelet:
-        harness.source.set(make_pod())
-        await harness.ready()
-        kubelet.add_ephemeral(harness.pod().uid, ephemeral())
+    async with beside_a_pod(harness):
         await harness.until(lambda: status(harness).state.running)
     harness.cri.containers.clear()  # a reboot
     harness.cri.sandboxes.clear()

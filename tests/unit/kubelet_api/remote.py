@@ -214,3 +214,8 @@ class Authority:
             usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
             builder = builder.add_extension(usage, critical=False)
         return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def local_session(folder: Path) -> aiohttp.ClientSession:
+    """HTTP over the kubelet's unix socket in ``folder``."""
+    return aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(folder / "kubelet.sock")))

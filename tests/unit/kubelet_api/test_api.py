@@ -88,8 +88,7 @@ class Api:
 
 @pytest.fixture
 async def running_api(tmp_path: Path) -> AsyncIterator[Api]:
-    connector = aiohttp.UnixConnector(str(tmp_path / "kubelet.sock"))
-    async with aiohttp.ClientSession(connector=connector) as session:
+    async with remote.local_session(tmp_path) as session:
         running = Api(tmp_path, session)
         await running.server.start()
         yield running

@@ -49,8 +49,7 @@ class Api:
 
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[Api]:
-    connector = aiohttp.UnixConnector(str(tmp_path / "kubelet.sock"))
-    async with aiohttp.ClientSession(connector=connector) as session:
+    async with remote.local_session(tmp_path) as session:
         made = Api(tmp_path, session)
         await made.server.start()
         yield made

@@ -143,3 +143,16 @@ class FakeRuntime:
         peer.setblocking(False)
         await asyncio.get_running_loop().sock_connect(peer, ("127.0.0.1", self.port if port == 80 else port))
         return peer
+
+
+async def echo_server() -> tuple[asyncio.Server, int]:
+    """What a port in a pod may lead to; and its port here."""
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    return server, server.sockets[0].getsockname()[1]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import struct
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,22 +18,9 @@ from minikubelet.streaming.server import StreamingServer
 from minikubelet.streaming.sessions import ExecRequest, PortForwardRequest
 from minikubelet.streaming.spdy import HIGH_WATER, MAX_HELD, Connection, Stream
 from minikubelet.streaming.spdy_headers import HeaderEncoder
-from tests.unit.streaming.peers import FakeRuntime, read_all, spdy
+from tests.unit.streaming.peers import FakeRuntime, echo_server, read_all, spdy
 
 TOKEN = "portforward.k8s.io"
-
-
-@pytest.fixture
-async def runtime() -> FakeRuntime:
-    return FakeRuntime()
-
-
-@pytest.fixture
-async def server(runtime: FakeRuntime) -> AsyncIterator[StreamingServer]:
-    server = StreamingServer(runtime)
-    await server.start()
-    yield server
-    await server.close()
 
 
 async def until(condition: Any, what: str) -> None:
@@ -191,13 +177,7 @@ async def test_half_a_pair_is_refused_in_the_end(
 ) -> None:
     monkeypatch.setattr(port_forward, "PAIR_TIMEOUT", 0.2)
 
-    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(100):
-            writer.write(data)
-        writer.close()
-
-    listening = await asyncio.start_server(echo, "127.0.0.1", 0)
-    runtime.port = listening.sockets[0].getsockname()[1]
+    listening, runtime.port = await echo_server()
     client = await spdy(server.url(PortForwardRequest("s")), TOKEN)
     assert client.connection is not None
     whole = {"port": "80", "requestID": "1"}

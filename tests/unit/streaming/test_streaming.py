@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
@@ -18,27 +17,7 @@ from minikubelet.streaming import sessions
 from minikubelet.streaming.server import StreamingServer
 from minikubelet.streaming.sessions import ExecRequest, PortForwardRequest, TokenCache
 from minikubelet.streaming.spdy import Stream
-from tests.unit.streaming.peers import FakeRuntime, read_all, spdy
-
-
-@pytest.fixture
-async def runtime() -> FakeRuntime:
-    return FakeRuntime()
-
-
-@pytest.fixture
-async def server(runtime: FakeRuntime) -> AsyncIterator[StreamingServer]:
-    server = StreamingServer(runtime)
-    await server.start()
-    fds = len(os.listdir("/proc/self/fd"))
-    yield server
-    for _ in range(100):
-        if not server.session_count and len(os.listdir("/proc/self/fd")) <= fds:
-            break
-        await asyncio.sleep(0.02)
-    assert server.session_count == 0
-    assert len(os.listdir("/proc/self/fd")) <= fds
-    await server.close()
+from tests.unit.streaming.peers import FakeRuntime, echo_server, read_all, spdy
 
 
 def _exec(*command: str, **options: bool) -> ExecRequest:
@@ -185,19 +164,8 @@ async def test_websocket_v5_half_close_ends_stdin(server: StreamingServer) -> No
     assert output == b"data"
 
 
-async def _echo_server() -> tuple[asyncio.Server, int]:
-    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(echo, "127.0.0.1", 0)
-    return server, server.sockets[0].getsockname()[1]
-
-
 async def test_spdy_port_forward_with_half_close(server: StreamingServer, runtime: FakeRuntime) -> None:
-    echo, runtime.port = await _echo_server()
+    echo, runtime.port = await echo_server()
     client = await spdy(server.url(PortForwardRequest("s")), "portforward.k8s.io")
     assert client.connection is not None
     payload = os.urandom(3 << 20)
@@ -230,7 +198,7 @@ async def test_spdy_port_forward_names_a_refused_port(server: StreamingServer) -
 
 
 async def test_websocket_port_forward(server: StreamingServer, runtime: FakeRuntime) -> None:
-    echo, runtime.port = await _echo_server()
+    echo, runtime.port = await echo_server()
     async with (
         aiohttp.ClientSession() as session,
         session.ws_connect(server.url(PortForwardRequest("s", (80,))), protocols=["v4.channel.k8s.io"]) as ws,
