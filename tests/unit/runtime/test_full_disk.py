@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -17,13 +16,6 @@ from minikubelet.runtime.run_sandbox import run_sandbox
 from minikubelet.runtime.start_container import start_container
 from minikubelet.wire.messages import ExitStatus
 from tests.unit.runtime.fakes import FakeNode, container_config, sandbox_config
-
-
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[FakeNode]:
-    made = FakeNode(tmp_path)
-    yield made
-    made.close()
 
 
 def limit(db: Database, pages: int) -> None:

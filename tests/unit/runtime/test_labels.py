@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,13 +16,6 @@ from minikubelet.runtime.run_sandbox import run_sandbox
 from tests.unit.runtime.fakes import FakeNode, container_config, sandbox_config
 
 OPTIONS = SELinux(level="s0:c1,c2")
-
-
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[FakeNode]:
-    made = FakeNode(tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,6 @@ from minikubelet.runtime.restore_pod import PodRestore, named, restore_pod
 from minikubelet.runtime.run_sandbox import run_sandbox
 from minikubelet.runtime.start_container import start_container
 from tests.unit.runtime.fakes import FakeNode, container_config, sandbox_config
-
-
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[FakeNode]:
-    made = FakeNode(tmp_path / "node")
-    yield made
-    made.close()
 
 
 @pytest.fixture

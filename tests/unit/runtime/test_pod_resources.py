@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -21,12 +20,9 @@ _LIMITED = LinuxResources(memory_limit=1 << 20, cpu_shares=1024, cpu_quota=50_00
 _OVERHEAD = LinuxResources(memory_limit=1 << 10, cpu_shares=1, cpu_quota=10_000, cpu_period=200_000)
 
 
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[FakeNode]:
-    made = FakeNode(tmp_path)
-    made.context.enforcement = Enforcement(frozenset({"cpu", "memory"}), False)
-    yield made
-    made.close()
+@pytest.fixture(autouse=True)
+def enforced(node: FakeNode) -> None:
+    node.context.enforcement = Enforcement(frozenset({"cpu", "memory"}), False)
 
 
 def started(node: FakeNode) -> wire.StartSandbox:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from minikubelet.base.errors import Code, NodeError
@@ -21,13 +18,6 @@ WRONG = [
     (LinuxResources(memory_limit=-2), "memory_limit_in_bytes"),
     (LinuxResources(unified={"cgroup.procs": "1"}), "unified"),
 ]
-
-
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[FakeNode]:
-    made = FakeNode(tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.mark.parametrize(("resources", "name"), WRONG)

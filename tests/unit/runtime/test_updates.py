@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,13 +17,6 @@ from minikubelet.runtime.run_sandbox import run_sandbox
 from minikubelet.runtime.start_container import start_container
 from minikubelet.runtime.update_resources import update_resources
 from tests.unit.runtime.fakes import FakeNode, container_config, sandbox_config
-
-
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[FakeNode]:
-    made = FakeNode(tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -33,13 +32,6 @@ from minikubelet.runtime.streams import Wanted, open_exec
 from minikubelet.runtime.update_resources import update_resources
 from minikubelet.wire import messages as wire
 from tests.unit.runtime.fakes import IMAGE_ID, FakeNode, container_config, sandbox_config
-
-
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[FakeNode]:
-    made = FakeNode(tmp_path)
-    yield made
-    made.close()
 
 
 async def running(node: FakeNode, name: str = "app") -> tuple[str, str]:
@@ -358,7 +350,7 @@ class TestRecovery:
     async def test_vanished_monitors(self, node: FakeNode, tmp_path: Path) -> None:
         sandbox_id, container_id = await running(node)
         node.context.sandbox(sandbox_id).monitor.close()
-        again = FakeNode(tmp_path)
+        again = FakeNode(tmp_path / "node")
         await recover(again.context)
         assert again.context.sandbox(sandbox_id).state is SandboxState.NOT_READY
         container = again.context.container(container_id)
@@ -374,7 +366,7 @@ class TestRecovery:
         sandbox = node.context.sandbox(sandbox_id)
         sandbox.status.ready_at = 0
         node.context.store.save_sandbox(sandbox)
-        again = FakeNode(tmp_path)
+        again = FakeNode(tmp_path / "node")
         await recover(again.context)
         nothing_is_left(again)
         await run_sandbox(again.context, sandbox_config(), "")
@@ -386,7 +378,7 @@ class TestRecovery:
         """Damaged to an empty status, it looks half made; but its containers have layers."""
         sandbox_id, _ = await running(node)
         node.db.execute("UPDATE sandboxes SET status='{}' WHERE id=?", (sandbox_id,))
-        again = FakeNode(tmp_path)
+        again = FakeNode(tmp_path / "node")
         await recover(again.context)
         assert not again.context.containers
         nothing_is_left(again)
