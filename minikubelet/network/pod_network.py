@@ -285,7 +285,7 @@ class PodNetwork:
         The veth goes with the pod's netns, which the monitor lets go. Maps that can't be changed are logged
         and made anew at the next change: a pod can always be removed.
         """
-        del netns_fd  # what plugins want to have
+        del netns_fd  # what CNI's plugins want to have
         live = self._live
         if live is None:
             self._forget(sandbox_id)

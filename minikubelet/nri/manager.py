@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
@@ -178,7 +179,7 @@ class Manager:
         try:
             await self._tell("RunPodSandbox", nri.RUN_POD_SANDBOX, request)
         except NodeError:
-            await self.stop_sandbox(sandbox)
+            await self.stop_sandbox(sandbox, -1)
             await self.remove_sandbox(sandbox)
             raise
 
@@ -199,8 +200,11 @@ class Manager:
         request = nri.PostUpdatePodSandboxRequest(pod=sandbox_message(sandbox))
         await self._note("PostUpdatePodSandbox", nri.POST_UPDATE_POD_SANDBOX, request)
 
-    async def stop_sandbox(self, sandbox: Sandbox) -> None:
+    async def stop_sandbox(self, sandbox: Sandbox, netns: int) -> None:
         request = nri.StopPodSandboxRequest(pod=sandbox_message(sandbox))
+        if netns >= 0:  # pause has gone: until the call ends, the daemon alone keeps the namespace
+            del request.pod.linux.namespaces[:]
+            request.pod.linux.namespaces.add(type="network", path=f"/proc/{os.getpid()}/fd/{netns}")
         await self._note("StopPodSandbox", nri.STOP_POD_SANDBOX, request)
 
     async def remove_sandbox(self, sandbox: Sandbox) -> None:

@@ -33,8 +33,8 @@ class Plugins(Protocol):
     async def sandbox_updated(self, sandbox: Sandbox) -> None:
         """They have changed."""
 
-    async def stop_sandbox(self, sandbox: Sandbox) -> None:
-        """It has stopped."""
+    async def stop_sandbox(self, sandbox: Sandbox, netns: int) -> None:
+        """It has stopped; ``netns`` is its network namespace (a descriptor of the caller's), -1: gone."""
 
     async def remove_sandbox(self, sandbox: Sandbox) -> None:
         """It is about to go."""
@@ -77,7 +77,7 @@ class NoPlugins:
 
     async def sandbox_updated(self, sandbox: Sandbox) -> None: ...
 
-    async def stop_sandbox(self, sandbox: Sandbox) -> None: ...
+    async def stop_sandbox(self, sandbox: Sandbox, netns: int) -> None: ...
 
     async def remove_sandbox(self, sandbox: Sandbox) -> None: ...
 

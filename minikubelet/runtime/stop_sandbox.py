@@ -62,7 +62,7 @@ async def _stop(context: Context, sandbox: Sandbox, netns: int) -> None:
     elif not sandbox.status.stopped_at:
         lose(context, sandbox, "the pod's monitor has ended")
     if context.plugins.active and not sandbox.status.released:
-        await context.plugins.stop_sandbox(sandbox)
+        await context.plugins.stop_sandbox(sandbox, netns)
     await release_network(context, sandbox, netns)
     record_not_ready(context, sandbox)
 
@@ -87,9 +87,12 @@ async def detach(context: Context, sandbox: Sandbox) -> None:
 
 
 async def _namespace(context: Context, sandbox: Sandbox) -> int:
-    """The pod's network namespace for a network that wants it at detaching; -1: gone, or no use for it."""
+    """The pod's network namespace for who wants it at the pod's end; -1: gone, or no use for it.
+
+    A network may need it to detach the pod, and plugins are shown it.
+    """
     monitor = sandbox.monitor
-    wanted = context.network.needs_netns and not sandbox.status.released
+    wanted = (context.network.needs_netns or context.plugins.active) and not sandbox.status.released
     if not wanted or sandbox.config.namespaces.network == "node" or monitor is None or monitor.gone:
         return -1
     try:

@@ -1,7 +1,6 @@
 """containerd's own NRI tests, unmodified: plugins made of NRI's stub see and adjust pods and containers.
 
-Left out: those that restart containerd; those of limits, which want cgroup v2's controllers; and
-TestNriPluginNetworkingLifecycle: the pod's network namespace isn't shown any more when StopPodSandbox comes.
+Left out: those that restart containerd, and those of limits, which want cgroup v2's controllers.
 """
 
 from __future__ import annotations
@@ -37,6 +36,7 @@ def socket(node: Node) -> Iterator[None]:
         "TestNriAnnotationInjection",
         "TestNriLinuxDeviceInjection",
         "TestNriPluginNetworkingSynchronization",
+        "TestNriPluginNetworkingLifecycle",
     ],
 )
 def test_of_containerd(node: Node, busybox: str, tmp_path: Path, test: str) -> None:

@@ -125,9 +125,24 @@ async def test_only_events_of_the_mask_are_sent(scene: Scene) -> None:
     plugin = await scene.plugin("narrow", "10", mask(nri.STOP_POD_SANDBOX))
     pod = sandbox()
     await scene.manager.run_sandbox(pod)
-    await scene.manager.stop_sandbox(pod)
+    await scene.manager.stop_sandbox(pod, -1)
     await scene.manager.start_container(container(pod))
     assert plugin.methods() == ["Configure", "Synchronize", "StopPodSandbox"]
+
+
+async def test_a_pod_that_has_stopped_is_shown_with_the_namespace_that_is_still_held(scene: Scene) -> None:
+    plugin = await scene.plugin("net", "10")
+    pod = sandbox()
+    pod.status.pid = 4711
+    await scene.manager.stop_sandbox(pod, 7)
+    await scene.manager.stop_sandbox(pod, -1)
+    shown = [
+        [(each.type, each.path) for each in asked.pod.linux.namespaces]
+        for method, asked in plugin.asked
+        if method == "StopPodSandbox"
+    ]
+    assert shown[0] == [("network", f"/proc/{os.getpid()}/fd/7")]
+    assert shown[1] == [("network", "/proc/4711/ns/net")]
 
 
 async def test_an_old_plugin_gets_state_changes(scene: Scene) -> None:
