@@ -43,6 +43,18 @@ class Loop:
         self._timers: list[Timer] = []
         self._running = True
 
+    def renew(self) -> None:
+        """Put another epoll instance in the old one's place, watching the same descriptors: a fork's own."""
+        new = select.epoll()
+        os.dup2(new.fileno(), self._epoll.fileno(), inheritable=False)
+        new.close()
+        for fd in self._handlers:
+            self._epoll.register(fd, READ)
+
+    def descriptors(self) -> list[int]:
+        """What it waits on, and for."""
+        return [self._epoll.fileno(), *self._handlers]
+
     def watch(self, fd: int, handler: Handler, events: int = READ) -> None:
         """Call ``handler(events)`` whenever ``fd`` is ready."""
         self._epoll.register(fd, events)
@@ -119,15 +131,28 @@ def settle_signals() -> None:
 
 
 class ChildWatcher:
-    """Reaps every child as SIGCHLD tells of it, and hands its wait status to whoever registered."""
+    """Reaps every child as SIGCHLD tells of it, and hands its wait status to whoever registered.
+
+    It may be made in one process and used in a fork of it: there, :meth:`start` comes first.
+    """
 
     def __init__(self, loop: Loop) -> None:
         self._owners: dict[int, Callable[[int], None]] = {}
         self._expecting = 0
         self._early: dict[int, int] = {}
-        self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        self._reader, self.writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         loop.watch(self._reader, self._on_signal)
+
+    def renew(self) -> None:
+        """Put another pipe in the old one's place: a fork's own."""
+        pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        for new, place in zip(pipe, (self._reader, self.writer), strict=True):
+            os.dup2(new, place, inheritable=False)
+            os.close(new)
+
+    def start(self) -> None:
+        """From now on be woken by this process's signals."""
+        signal.set_wakeup_fd(self.writer, warn_on_full_buffer=False)
 
     def register(self, pid: int, callback: Callable[[int], None]) -> None:
         """Call ``callback(wait status)`` when child ``pid`` has ended."""

@@ -29,12 +29,15 @@ _RETRIES = 400
 
 
 class Monitor:
-    """Serves the requests of ``wire.messages`` on its control socket and on ``monitor.sock``."""
+    """Serves the requests of ``wire.messages`` on its control socket and on ``monitor.sock``.
 
-    def __init__(
-        self, host: Host, request: messages.SpawnMonitor, control: socket.socket, listener: socket.socket
-    ) -> None:
-        self._pod = Pod(host, request.sandbox_id, request.run_dir, self._tell)
+    There is one, made in the spawner before it serves: all forks have it in common, and what a monitor finds
+    made costs it no memory. Its sockets are places, which :meth:`fit` fills for the next fork: so nothing is
+    made there but descriptors, in either process.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._pod = Pod(host, self._tell)
         self._sandbox = Sandbox(self._pod)
         self._containers: dict[str, Container] = {}
         self._execs: dict[str, Exec] = {}
@@ -55,13 +58,34 @@ class Monitor:
             messages.StopSandbox: self._stop_sandbox,
             messages.Shutdown: self._shutdown,
         }
-        self._listener = listener
+        self._listener, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.setblocking(False)
         self._pod.on_end = self._check_ended
         self._pod.loop.watch(self._listener.fileno(), self._on_connection)
         self._add_peer(control).subscribed = True
+        self._places = (control.fileno(), self._listener.fileno())
 
-    def run(self) -> None:
-        """Serve until Shutdown."""
+    def fit(self, control: int, listener: int) -> None:
+        """Fill the places, before a fork: the sockets must not block."""
+        for fd, place in zip((control, listener), self._places, strict=True):
+            os.dup2(fd, place, inheritable=False)
+        self._pod.children.renew()
+        self._pod.loop.renew()
+
+    def clear(self) -> None:
+        """Empty the places of the sockets, after the fork: they are the monitor's alone."""
+        for place in self._places:
+            os.dup2(self._pod.host.null, place, inheritable=False)
+
+    def descriptors(self) -> list[int]:
+        """What it needs, beside the host's."""
+        return [*self._pod.loop.descriptors(), self._pod.children.writer]
+
+    def run(self, sandbox_id: str, run_dir: str) -> None:
+        """Serve one pod until Shutdown, in a process that does nothing else."""
+        self._pod.sandbox_id = sandbox_id
+        self._pod.run_dir = run_dir
+        self._pod.children.start()
         self._pod.loop.run()
 
     # --- connections ---------------------------------------------------------------------------------

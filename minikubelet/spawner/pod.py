@@ -24,10 +24,10 @@ _RETRY_SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 class Pod:
     """One pod's monitor, as its sandbox, containers and execs see it."""
 
-    def __init__(self, host: Host, sandbox_id: str, run_dir: str, tell: Callable[[Message], None]) -> None:
+    def __init__(self, host: Host, tell: Callable[[Message], None]) -> None:
         self.host = host
-        self.sandbox_id = sandbox_id
-        self.run_dir = run_dir
+        self.sandbox_id = ""
+        self.run_dir = ""
         self.loop = Loop()
         self.children = ChildWatcher(self.loop)
         self.tell = tell

@@ -37,6 +37,7 @@ class Cradle:
             self.log = self._kept(os.open(_LOG, flags, 0o600, dir_fd=self.folder))
             self.listener = self._listen()
             self.control, self.daemon_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self.control.setblocking(False)
         except BaseException:
             self.close()
             raise
@@ -77,6 +78,8 @@ class Server:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._host = Host()
+        self._monitor = Monitor(self._host)
+        self._notes = notes(2)
         self._reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
@@ -131,11 +134,38 @@ class Server:
         """(PID, the daemon's end of the control socket) of a new monitor."""
         check_fit_to_fork()
         cradle = Cradle(request.run_dir)
-        pid = os.fork()
-        if pid == 0:
-            _live_as_monitor(self._host, request, cradle)
-        cradle.close()
+        try:
+            self._monitor.fit(cradle.control.fileno(), cradle.listener.fileno())
+            pid = os.fork()
+            if pid == 0:
+                self._live_as_monitor(request, cradle.log)
+        except BaseException:
+            cradle.daemon_end.close()
+            raise
+        finally:
+            cradle.close()
+            self._monitor.clear()
         return pid, cradle.daemon_end.detach()
+
+    def _live_as_monitor(self, request: SpawnMonitor, log: int) -> None:
+        """The whole life of a forked monitor; never returns."""
+        code = 1
+        try:
+            os.setsid()
+            for fd, given in enumerate((self._host.null, log, log)):
+                os.dup2(given, fd)
+            sys.stderr = self._notes
+            prctl.close_all_but([0, 1, 2, *self._monitor.descriptors(), *self._host.descriptors()])
+            prctl.set_name(b"mk-monitor")
+            prctl.set_subreaper()
+            os.chdir("/")
+            self._monitor.run(request.sandbox_id, request.run_dir)
+            code = 0
+        except BaseException:
+            traceback.print_exc(file=sys.stderr)
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
 
 
 def check_fit_to_fork() -> None:
@@ -156,25 +186,3 @@ def freeze() -> None:
     gc.collect()
     gc.disable()
     gc.freeze()
-
-
-def _live_as_monitor(host: Host, request: SpawnMonitor, cradle: Cradle) -> None:
-    """The whole life of a forked monitor; never returns."""
-    code = 1
-    try:
-        os.setsid()
-        for fd, given in enumerate((host.null, cradle.log, cradle.log)):
-            os.dup2(given, fd)
-        sys.stderr = notes(2)
-        keep = [cradle.control.fileno(), cradle.listener.fileno(), *host.descriptors()]
-        prctl.close_all_but([0, 1, 2, *keep])
-        prctl.set_name(b"mk-monitor")
-        prctl.set_subreaper()
-        os.chdir("/")
-        Monitor(host, request, cradle.control, cradle.listener).run()
-        code = 0
-    except BaseException:
-        traceback.print_exc(file=sys.stderr)
-        sys.stderr.flush()
-    finally:
-        os._exit(code)
