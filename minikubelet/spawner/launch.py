@@ -16,9 +16,11 @@ from minikubelet.linux import clone, namespaces, prctl
 from minikubelet.linux.users import Credentials
 from minikubelet.spawner.loop import Loop
 from minikubelet.spawner.steps.base import Scene, Step
+from minikubelet.wire.channel import descriptors
 from minikubelet.wire.messages import Failure, ResolvedUser
 
 _REPORT_SIZE = 65536
+_ANCILLARY = socket.CMSG_SPACE(4)
 _FAILED = 127
 _encoder = msgspec.json.Encoder()
 _user_decoder = msgspec.json.Decoder(Credentials)
@@ -86,7 +88,9 @@ class Launch:
         """Take in what the child has reported by now."""
         while not self.done:
             try:
-                data, fds, _, _ = socket.recv_fds(self._channel, _REPORT_SIZE, 1, socket.MSG_CMSG_CLOEXEC)
+                # Not socket.recv_fds(), which in CPython 3.11 takes flags and does nothing with them.
+                received = self._channel.recvmsg(_REPORT_SIZE, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+                data, fds = received[0], descriptors(received[1])
             except BlockingIOError:
                 return
             except OSError:

@@ -66,7 +66,7 @@ def receive(sock: socket.socket) -> tuple[AnyMessage, list[int]]:
     """
     size = socket.CMSG_SPACE(MAX_FDS * 4)
     data, ancillary, flags, _ = sock.recvmsg(INLINE_MAX + 1, size, socket.MSG_CMSG_CLOEXEC)
-    fds = _descriptors(ancillary)
+    fds = descriptors(ancillary)
     try:
         if not data:
             raise ChannelClosed("channel closed by peer")
@@ -82,7 +82,8 @@ def receive(sock: socket.socket) -> tuple[AnyMessage, list[int]]:
         raise
 
 
-def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+def descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    """The descriptors in what recvmsg(2) has brought along."""
     fds = array.array("i")
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:

@@ -286,6 +286,14 @@ def test_no_descriptor_leaks_into_the_program(pod: Pod) -> None:
     assert set(output.split()) <= {b"0", b"1", b"2", b"3"}
 
 
+def test_a_monitor_lets_no_descriptor_be_inherited(pod: Pod) -> None:
+    """Not even a terminal's master, which comes out of the container."""
+    pod.run("c", "sleep", "1000", process_settings={"tty": True})
+    for info in Path(f"/proc/{pod.spawned.pid}/fdinfo").iterdir():
+        flags = int(info.read_text().split("flags:")[1].split()[0], 8)
+        assert int(info.name) <= 2 or flags & os.O_CLOEXEC, (info.name, oct(flags))
+
+
 def test_limits_and_scores(pod: Pod) -> None:
     settings = {"rlimits": [m.Rlimit(name="RLIMIT_NOFILE", soft=100, hard=200)], "oom_score_adj": 500}
     script = "ulimit -n; ulimit -Hn; cat /proc/self/oom_score_adj; umask"
