@@ -13,7 +13,8 @@ from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet import podfiles
 from minikubelet.kubelet.config import KubeletConfig
 from minikubelet.kubelet.dns import pod_dns
-from minikubelet.kubelet.environment import ContainerConfigError, expand
+from minikubelet.kubelet.environment import ContainerConfigError
+from minikubelet.kubelet.expansion import expand, names
 from minikubelet.kubelet.images import LocalImage
 from minikubelet.kubelet.labels import OWNER, container_annotations, container_labels, pod_labels
 from minikubelet.kubelet.objects import Container, Pod, Volume
@@ -230,13 +231,13 @@ def _mount(mount: VolumeMount, around: Surroundings, place: SubPath) -> api.Moun
 
 
 def expand_sub_path(text: str, environment: Mapping[str, str]) -> str:
-    """A subPathExpr with its variables; an unknown one is an error."""
-    if not text:
-        return ""
-    full = expand(text, environment)
-    if "$(" in full:
-        raise ContainerConfigError(f"missing value for subPathExpr {text!r}")
-    return full
+    """A subPathExpr with its variables; one that is unknown or empty is an error.
+
+    With an empty one the container would be shown what lies above its own folder.
+    """
+    if missing := sorted(name for name in names(text) if not environment.get(name)):
+        raise ContainerConfigError(f"missing value for {', '.join(missing)}")
+    return expand(text, environment)
 
 
 def open_sub_path(place: SubPath, source: str, path: str) -> str:
@@ -252,8 +253,9 @@ def open_sub_path(place: SubPath, source: str, path: str) -> str:
         return subpath.prepare(place, source, path)
     except OSError as exc:
         log.warning("subPath %s of volume %s, container %s: %s", path, place.volume, place.container, exc)
+        what = "create subPath directory" if isinstance(exc, subpath.CantMake) else "prepare subPath"
         raise ContainerConfigError(
-            f'failed to prepare subPath for volumeMount "{place.volume}" of container "{place.container}"'
+            f'failed to {what} for volumeMount "{place.volume}" of container "{place.container}"'
         ) from None
 
 

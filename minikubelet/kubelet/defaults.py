@@ -132,7 +132,7 @@ def _field_refs(files: list[DownwardAPIVolumeFile]) -> None:
 
 def has_latest_tag(image: str) -> bool:
     """Whether ``image`` has the tag ``latest`` or neither tag nor digest."""
-    if "@" in image:
+    if not image or "@" in image:
         return False
     _, colon, tag = image.rpartition("/")[2].partition(":")
     return not colon or tag == "latest"

@@ -10,14 +10,15 @@ from fractions import Fraction
 
 from minikubelet.kubelet.demands import amounts
 from minikubelet.kubelet.env_files import read_variable
+from minikubelet.kubelet.expansion import expand
 from minikubelet.kubelet.lookups import Lookups, SecretContent
 from minikubelet.kubelet.objects import Container, Pod
 from minikubelet.kubelet.objects.containers import EnvVarSource, FileKeySelector
 from minikubelet.kubelet.objects.quantity import parse
 from minikubelet.kubelet.objects.volumes import ResourceFieldSelector
+from minikubelet.kubelet.quoting import quote
 from minikubelet.kubelet.resources import node_cpus, node_memory
 
-_REFERENCE = re.compile(r"\$(?:\$|\(([^()]*)\))")
 _SUBSCRIPT = re.compile(r"metadata\.(labels|annotations)\['(.+)'\]\Z")
 
 
@@ -43,17 +44,6 @@ class Known:
     """Of the node: millicores of cpu, else bytes."""
     volumes: Mapping[str, str] = field(default_factory=dict)
     """Host path by volume name."""
-
-
-def expand(text: str, variables: Mapping[str, str]) -> str:
-    """Replace ``$(NAME)`` by known variables; ``$$`` is a literal ``$``, unknown names stay."""
-
-    def replace(match: re.Match[str]) -> str:
-        if match[0] == "$$":
-            return "$"
-        return variables.get(match[1], match[0])
-
-    return _REFERENCE.sub(replace, text)
 
 
 async def make_environment(pod: Pod, container: Container, known: Known) -> dict[str, str]:
@@ -180,12 +170,7 @@ def pod_field(pod: Pod, path: str, addresses: PodAddresses) -> str:
 
 def format_map(values: Mapping[str, str]) -> str:
     """``key="value"`` lines sorted by key, with Go's quoting of the value."""
-    return "\n".join(f"{key}={_quote(values[key])}" for key in sorted(values))
-
-
-def _quote(text: str) -> str:
-    escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
-    return '"' + "".join(escapes.get(char, char) for char in text) + '"'
+    return "\n".join(f"{key}={quote(values[key])}" for key in sorted(values))
 
 
 def resource_field(

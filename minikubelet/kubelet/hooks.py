@@ -7,14 +7,20 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from minikubelet.base.errors import NodeError
+from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet.cri_client import CriClient
 from minikubelet.kubelet.objects import Container, LifecycleHandler, Pod
+from minikubelet.kubelet.objects.containers import ExecAction
 from minikubelet.kubelet.probes import http
 from minikubelet.kubelet.probes.outcome import ProbeError
 from minikubelet.kubelet.probes.ports import join_host_port
+from minikubelet.kubelet.quoting import quote
 
 HTTP_TIMEOUT = 3600.0
 """A hook's GET has no limit of its own; the pod's termination bounds it."""
+
+OUTPUT_LIMIT = 1024
+"""Bytes of each kind of output that an error shows."""
 
 ASK_TIMEOUT = 5.0
 """Seconds in which a server that is not one for TLS shows whether it is one for HTTP."""
@@ -42,13 +48,9 @@ async def run_hook(
         try:
             result = await client.exec_sync(container_id, hook.exec.command, 0)
         except NodeError as exc:
-            raise HookFailed(f"Exec lifecycle hook ({hook.exec.command}) {name} - error: {exc}") from None
+            raise HookFailed(f'{_exec_hook(hook.exec)} {name} - error: {exc}, message: ""') from None
         if result.exit_code:
-            output = (result.stdout + result.stderr)[:1024].decode(errors="replace")
-            raise HookFailed(
-                f"Exec lifecycle hook ({hook.exec.command}) {name} - error: command exited with "
-                f'{result.exit_code}, message: "{output}"'
-            )
+            raise HookFailed(f"{_exec_hook(hook.exec)} {name} - {_exit(hook.exec, result)}")
     elif hook.http_get is not None:
         try:
             request = http.new_request(hook.http_get, container, pod_ip, "lifecycle")
@@ -61,13 +63,28 @@ async def run_hook(
         raise HookFailed(f"Cannot run handler {name}: it says neither exec, httpGet nor sleep")
 
 
+def _exec_hook(action: ExecAction) -> str:
+    return f"Exec lifecycle hook ([{' '.join(action.command)}])"
+
+
+def _exit(action: ExecAction, result: api.ExecSyncResponse) -> str:
+    """Upstream's words for a command that ended badly; it shows what was printed, quoted as Go does it."""
+    said = result.stderr[:OUTPUT_LIMIT].decode(errors="replace")
+    output = quote((result.stdout + result.stderr)[:OUTPUT_LIMIT].decode(errors="replace"))
+    code = result.exit_code
+    return f"error: command '{' '.join(action.command)}' exited with {code}: {said}, message: {output}"
+
+
 async def _fetch(request: http.Request, fell_back: Callable[[str], None]) -> None:
     """GET, over plain HTTP where the server answers TLS with it: hooks once ignored the scheme.
 
-    Raises http.RequestFailed, that of the first attempt if both fail; ProbeError.
+    An answer is enough, whatever its status and whether its body can be read. Raises http.RequestFailed, that
+    of the first attempt if both fail.
     """
     try:
         await http.fetch(request, HTTP_TIMEOUT)
+    except ProbeError:
+        return
     except http.NotTls as exc:
         if not await http.answers_in_http(request.host, request.port, ASK_TIMEOUT):
             raise
@@ -75,7 +92,9 @@ async def _fetch(request: http.Request, fell_back: Callable[[str], None]) -> Non
         open_headers = {name: each for name, each in request.headers.items() if name != "Authorization"}
         try:
             await http.fetch(replace(request, scheme="http", headers=open_headers), HTTP_TIMEOUT)
-        except (http.RequestFailed, ProbeError):
+        except ProbeError:
+            pass
+        except http.RequestFailed:
             raise exc from None
         where = join_host_port(request.host, request.port)
         fell_back(f"request to HTTPS lifecycle hook {where} got HTTP response, retry with HTTP succeeded")

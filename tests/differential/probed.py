@@ -12,7 +12,9 @@ _CHANGING = {"host", "content-length"}
 
 
 class Probed:
-    """Paths are /CASE/…; a path that ends in /STATUS/NNN is answered with that status."""
+    """Paths are /CASE/…, and their ends say what is answered: ``status/NNN``; ``redirect/NAME``, to
+    /CASE/NAME; ``cut``, the connection ends within the body; ``stall``, the body never ends.
+    """
 
     def __init__(self) -> None:
         self.seen: dict[str, list[str]] = defaultdict(list)
@@ -51,8 +53,18 @@ class Probed:
         line = " | ".join([f"{request.command} {request.path}", *sorted(headers)])
         if line not in self.seen[parts[0]]:
             self.seen[parts[0]].append(line)
-        status = int(parts[-1]) if len(parts) > 1 and parts[-2] == "status" else 200
+        self._answer(request, parts)
+
+    def _answer(self, request: BaseHTTPRequestHandler, parts: list[str]) -> None:
+        kind, name = ["", "", *parts][-2:]
+        status = 302 if kind == "redirect" else int(name) if kind == "status" else 200
         request.send_response(status)
-        request.send_header("Content-Length", "3")
+        request.send_header("Content-Length", "9" if name in ("cut", "stall") else "3")
+        if kind == "redirect":
+            request.send_header("Location", f"/{parts[0]}/{name}")
         request.end_headers()
         request.wfile.write(b"ok\n")
+        if name == "stall":
+            request.rfile.read(1)  # until the other side gives up
+        if name in ("cut", "stall"):
+            request.close_connection = True

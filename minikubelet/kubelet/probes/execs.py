@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from minikubelet.base.errors import Code, NodeError
+from minikubelet.kubelet.backoff import spell
+from minikubelet.kubelet.expansion import expand
 from minikubelet.kubelet.objects.containers import Container
 from minikubelet.kubelet.probes.outcome import Outcome, ProbeError, failure, success
+from minikubelet.kubelet.quoting import quote
 
 OUTPUT_LIMIT = 10 * 1024
-_REFERENCE = re.compile(r"\$(?:\$|\(([^()$]*)\))")
 
 
 class ExecResult(Protocol):
@@ -35,7 +36,7 @@ async def probe(run: ExecSync, container_id: str, command: list[str], timeout: f
         result: ExecResult = await run(container_id, command, timeout)
     except NodeError as exc:
         if exc.code is Code.DEADLINE_EXCEEDED:
-            return failure(f"command timed out: {exc}")
+            return failure(f"command timed out: {quote(' '.join(command))} timed out after {spell(timeout)}")
         raise ProbeError(str(exc)) from exc
     output = (result.stdout + result.stderr)[:OUTPUT_LIMIT].decode("utf-8", "replace")
     return success(output) if result.exit_code == 0 else failure(output)
@@ -44,13 +45,8 @@ async def probe(run: ExecSync, container_id: str, command: list[str], timeout: f
 def expand_static(command: list[str], container: Container) -> list[str]:
     """``$(NAME)`` replaced by the container's literal variables; ``$$`` is one ``$``; others stay.
 
-    Probes see the values of the manifest alone, nothing from fieldRef or the like (upstream does the same).
+    Probes see the values of the manifest alone: what comes from fieldRef or the like is empty for them, and
+    nothing is replaced inside the values (upstream does the same).
     """
-    values = {variable.name: variable.value for variable in container.env if variable.value_from is None}
-
-    def replace(match: re.Match[str]) -> str:
-        if match.group(1) is None:
-            return "$"
-        return values.get(match.group(1), match.group(0))
-
-    return [_REFERENCE.sub(replace, word) for word in command]
+    values = {variable.name: variable.value for variable in container.env}
+    return [expand(word, values) for word in command]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from minikubelet.kubelet.backoff import spell
 from minikubelet.kubelet.probes.http import VERSION
 from minikubelet.kubelet.probes.outcome import Outcome, failure, success
 from minikubelet.kubelet.probes.ports import join_host_port
@@ -34,8 +35,8 @@ async def probe(host: str, port: int, service: str, timeout: float) -> Outcome:
         try:
             await asyncio.wait_for(channel.channel_ready(), timeout)
         except TimeoutError:
-            reason = "context deadline exceeded"
-            return failure(f'timeout: failed to connect service "{address}" within {timeout:g}s: {reason}')
+            within = f"within {spell(timeout)}: context deadline exceeded"
+            return failure(f'timeout: failed to connect service "{address}" {within}')
         check: Any = channel.unary_unary("/grpc.health.v1.Health/Check")
         left = max(deadline - asyncio.get_running_loop().time(), 0.001)
         try:
@@ -53,8 +54,8 @@ def _explain(exc: Any, timeout: float) -> str:
     if code == "UNIMPLEMENTED":
         return f"{_LACKS_HEALTH}: {exc.details()}"
     if code == "DEADLINE_EXCEEDED":
-        return f"timeout: health rpc did not complete within {timeout:g}s"
-    go_name = code.title().replace("_", "")
+        return f"timeout: health rpc did not complete within {spell(timeout)}"
+    go_name = "Canceled" if code == "CANCELLED" else code.title().replace("_", "")
     return f"error: health rpc probe failed: rpc error: code = {go_name} desc = {exc.details()}"
 
 

@@ -10,15 +10,15 @@ import contextlib
 import os
 import re
 import ssl
-import string
 from dataclasses import dataclass, field, replace
 from functools import cache
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from minikubelet.kubelet.objects.containers import Container, HTTPGetAction
 from minikubelet.kubelet.probes.outcome import Outcome, ProbeError, Verdict, failure, success
 from minikubelet.kubelet.probes.ports import join_host_port, resolve_port
 from minikubelet.kubelet.probes.response import BadResponse, ResponseReader
+from minikubelet.kubelet.probes.urls import escape_path, request_target
 
 VERSION = "1.36"
 """The Kubernetes minor release whose behaviour is followed; part of the User-Agent."""
@@ -27,7 +27,9 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
 """OpenSSL's names for an answer that is no TLS record; which one, depends on its version."""
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
-_PATH_SAFE = "/%:@!$&'()*+,;=~-._"
+_NOT_IN_VALUES = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_FRAMING = ("Content-Length", "Transfer-Encoding", "Trailer")
+"""Headers that say how a body is framed: net/http writes them itself, and a GET has no body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +52,12 @@ class Request:
     def encode(self) -> bytes:
         """The bytes to send. Raises ValueError for what would break out of a header."""
         host = self.host_header or _default_host(self)
-        lines = [f"GET {self.target} HTTP/1.1", f"Host: {host}"]
-        for name, values in self.headers.items():
+        lines = [f"GET {self.target} HTTP/1.1"]
+        for name, values in {"Host": [host], **self.headers}.items():
+            if any(_NOT_IN_VALUES.search(value) for value in values):
+                raise ValueError(f'net/http: invalid header field value for "{name}"')
             lines += [f"{name}: {value}" for value in values]
         lines.append("Connection: close")
-        if any("\r" in line or "\n" in line or "\0" in line for line in lines):
-            raise ValueError("net/http: invalid header field value")
         return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8")
 
 
@@ -85,22 +87,18 @@ def new_request(action: HTTPGetAction, container: Container, pod_ip: str, purpos
     for name in ("Accept", "User-Agent"):  # an empty one means: don't send it
         if not headers[name][0]:
             del headers[name]
+    if "User-Agent" in headers:
+        del headers["User-Agent"][1:]
+    for name in _FRAMING:
+        headers.pop(name, None)
     return Request(
         scheme=(action.scheme or "http").lower(),
         host=action.host or pod_ip,
         port=resolve_port(action.port, container),
-        target=_target(action.path),
+        target=request_target(action.path),
         headers=headers,
         host_header=host_header,
     )
-
-
-def _target(path: str) -> str:
-    parts = urlsplit(path)
-    target = quote(unquote(parts.path), safe=_PATH_SAFE)
-    if not target.startswith("/"):
-        target = "/" + target
-    return target + ("?" + quote(parts.query, safe=string.punctuation) if parts.query else "")
 
 
 def _canonical(name: str) -> str:
@@ -180,10 +178,8 @@ def _tls() -> ssl.SSLContext:
     return context
 
 
-async def _fetch_once(request: Request) -> Response:
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-    exchange = _Exchange(request.encode(), done)
+async def _fetch_once(request: Request, exchange: _Exchange) -> Response:
+    loop, done = asyncio.get_running_loop(), exchange.done
     tls = _tls() if request.scheme == "https" else None
     try:
         transport, _ = await loop.create_connection(lambda: exchange, request.host, request.port, ssl=tls)
@@ -229,7 +225,7 @@ async def answers_in_http(host: str, port: int, timeout: float) -> bool:
 
 def _broken(exchange: _Exchange, text: str) -> Exception:
     # Upstream: no response is a failed probe, a response whose body can't be read an error that says nothing.
-    return ProbeError(text) if exchange.reader.has_head else RequestFailed(text)
+    return ProbeError(text, "failure") if exchange.reader.has_head else RequestFailed(text)
 
 
 def error_text(exc: OSError) -> str:
@@ -249,20 +245,24 @@ async def fetch(request: Request, timeout: float) -> Response:
 
     Raises RequestFailed, or ProbeError when only the body can't be read.
     """
-    if request.scheme not in ("http", "https"):
-        raise RequestFailed(f'Get "{request.url}": unsupported protocol scheme "{request.scheme}"')
-    first, started = request, request
+    first, exchange = request, None
     try:
         async with asyncio.timeout(timeout):
-            for _ in range(MAX_REDIRECTS):
-                response = await _fetch_once(request)
+            for left in reversed(range(MAX_REDIRECTS)):
+                if request.scheme not in ("http", "https"):
+                    raise RequestFailed(f'unsupported protocol scheme "{request.scheme}"')
+                exchange = _Exchange(request.encode(), asyncio.get_running_loop().create_future())
+                response = await _fetch_once(request, exchange)
                 following = _redirect(first, request, response)
                 if following is None:
                     return response
-                request = following
+                request = following if left else request
     except TimeoutError:
+        if exchange is not None and exchange.reader.has_head:
+            what = "context deadline exceeded (Client.Timeout or context cancellation while reading body)"
+            raise ProbeError(what, "failure") from None
         reason = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
-        raise RequestFailed(f'Get "{started.url}": {reason}') from None
+        raise RequestFailed(f'Get "{request.url}": {reason}') from None
     except NotTls as exc:
         raise NotTls(f'Get "{request.url}": {exc}') from exc
     except (RequestFailed, ValueError) as exc:
@@ -271,6 +271,7 @@ async def fetch(request: Request, timeout: float) -> Response:
 
 
 def _redirect(first: Request, request: Request, response: Response) -> Request | None:
+    """The next request; None if there is none, or it is for another host."""
     location = response.headers.get("location", "")
     if response.status not in _REDIRECTS or not location:
         return None
@@ -279,12 +280,15 @@ def _redirect(first: Request, request: Request, response: Response) -> Request |
         port = url.port or (443 if url.scheme == "https" else 80)
     except ValueError as exc:
         raise RequestFailed(f"failed to parse Location header {location!r}: {exc}") from None
-    if (url.hostname or "") != first.host.lower().strip("[]") or url.scheme not in ("http", "https"):
+    if (url.hostname or "") != first.host.lower().strip("[]"):
         return None
-    target = quote(unquote(url.path or "/"), safe=_PATH_SAFE) + (f"?{url.query}" if url.query else "")
+    target = escape_path(url.path or "/") + (f"?{url.query}" if url.query else "")
     # A Host header of the manifest stays only for a Location that names no host (net/http does the same).
     kept = first.host_header if not urlsplit(location).netloc else ""
-    return replace(request, scheme=url.scheme, port=port, target=target, host_header=kept)
+    headers = dict(first.headers)
+    if (request.scheme, url.scheme) != ("https", "http"):
+        headers.setdefault("Referer", [request.url])
+    return replace(request, scheme=url.scheme, port=port, target=target, headers=headers, host_header=kept)
 
 
 async def probe(request: Request, timeout: float) -> Outcome:

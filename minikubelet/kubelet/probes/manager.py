@@ -292,7 +292,7 @@ def _counted(outcome: Outcome | ProbeError) -> str:
 
 def _describe(word: str, outcome: Outcome | ProbeError) -> str:
     if isinstance(outcome, ProbeError):
-        return f"{word} probe errored and resulted in unknown state: {outcome}"
+        return f"{word} probe errored and resulted in {outcome.state} state: {outcome}"
     if outcome.verdict is Verdict.WARNING:
         return f"{word} probe warning: {outcome.message}"
     if outcome.verdict is Verdict.FAILURE:

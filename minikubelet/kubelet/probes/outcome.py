@@ -25,8 +25,13 @@ class Outcome:
 class ProbeError(Exception):
     """The probe itself could not be made, so that nothing is known: bad port name, runtime away, broken body.
 
-    Upstream tries such a probe three times in a row and then drops the result.
+    Upstream tries such a probe three times in a row and then drops the result. ``state`` is its word for the
+    result in the event.
     """
+
+    def __init__(self, message: str, state: str = "unknown") -> None:
+        super().__init__(message)
+        self.state = state
 
 
 def success(message: str = "") -> Outcome:

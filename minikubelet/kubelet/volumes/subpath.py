@@ -32,12 +32,16 @@ class SubPath:
     """Which of the container's mounts."""
 
 
+class CantMake(OSError):
+    """A missing folder couldn't be made."""
+
+
 def prepare(wanted: SubPath, source: str, path: str) -> str:
     """What to give to the runtime for ``path`` in the volume at ``source``.
 
     A missing folder is made, with the volume's mode.
 
-    Raises OSError: EXDEV for what leads out of the volume, ELOOP for links without end.
+    Raises OSError: EXDEV for what leads out of the volume, ELOOP for links without end, CantMake.
     """
     volume = os.open(source, os.O_PATH | os.O_CLOEXEC)
     try:
@@ -59,7 +63,10 @@ def _open(volume: int, path: str) -> int:
     try:
         return openat2.open_at(volume, "/".join(parts), os.O_PATH, _INSIDE)
     except FileNotFoundError:
-        return _make(volume, parts)
+        try:
+            return _make(volume, parts)
+        except OSError as exc:
+            raise CantMake(exc.errno, exc.strerror, path) from exc
 
 
 def _make(volume: int, parts: list[str]) -> int:

@@ -75,6 +75,13 @@ async def test_what_is_missing_is_made_with_the_volumes_mode(tmp_path: Path, vol
     await VolumeManager(str(tmp_path / "pods")).teardown("uid")
 
 
+def test_what_cannot_be_made_is_told(tmp_path: Path, volume: Path) -> None:
+    (volume / "dangling").symlink_to("nothing")
+    words = 'failed to create subPath directory for volumeMount "data" of container "app"'
+    with pytest.raises(ContainerConfigError, match=words):
+        open_sub_path(place(tmp_path), str(volume), "dangling")
+
+
 @pytest.mark.parametrize("path", ["out", "out/passwd", "up", "up/canary", "dir/file/x", "out/new", "up/new"])
 def test_what_leads_out_is_refused(tmp_path: Path, volume: Path, path: str) -> None:
     words = 'failed to prepare subPath for volumeMount "data" of container "app"'

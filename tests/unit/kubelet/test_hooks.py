@@ -51,6 +51,15 @@ async def test_an_https_hook_falls_back_to_a_server_that_answers_in_http(harness
         )
 
 
+async def test_a_hook_is_content_with_an_answer_whatever_its_body(harness: Harness) -> None:
+    async with server(b"HTTP/1.1 500 No\r\nContent-Length: 9\r\n\r\ncut") as (port, _), harness.running():
+        pod = hooked(port)
+        pod["lifecycle"]["postStart"]["httpGet"]["scheme"] = "HTTP"
+        harness.source.set(make_pod("web", pod))
+        await harness.ready()
+        assert "FailedPostStartHook" not in harness.reasons()
+
+
 @pytest.mark.parametrize("answer", [b"SSH-2.0-x\r\n", b"<!DOCTYPE HTML>\n", b""])
 async def test_an_https_hook_does_not_fall_back_to_anything_else(harness: Harness, answer: bytes) -> None:
     async with server(answer) as (port, asked), harness.running():

@@ -13,23 +13,24 @@ from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet import podfiles
 from minikubelet.kubelet.backoff import Backoff, spell
 from minikubelet.kubelet.config import KubeletConfig
-from minikubelet.kubelet.cri_config import sandbox_config
+from minikubelet.kubelet.cri_config import expand_sub_path, sandbox_config
 from minikubelet.kubelet.defaults import apply_defaults
 from minikubelet.kubelet.dns import omissions, pod_dns
 from minikubelet.kubelet.environment import (
     ContainerConfigError,
     Known,
     PodAddresses,
-    expand,
     format_map,
     make_environment,
     pod_field,
     resource_field,
 )
+from minikubelet.kubelet.expansion import expand
 from minikubelet.kubelet.lookups import ConfigMapContent, NoLookups, SecretContent
 from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.objects.quantity import canonical, milli, parse, whole
 from minikubelet.kubelet.objects.volumes import ResourceFieldSelector
+from minikubelet.kubelet.probes.execs import expand_static
 from minikubelet.kubelet.resources import linux_resources, oom_score_adj, qos_class, quota, shares
 from minikubelet.kubelet.security import container_security, sandbox_security
 
@@ -150,6 +151,25 @@ def test_oom_scores(resources: dict[str, Any], expected: int) -> None:
 def test_expansion() -> None:
     known = {"A": "1", "B": "$(A)"}
     assert expand("$(A) $(B) $(C) $$(A) $$$(A) $A $( $(A", known) == "1 $(A) $(C) $(A) $1 $A $( $(A"
+    # A name ends at the first closing bracket.
+    assert expand("$($(A)) $(x(A) $()", known) == "$($(A)) $(x(A) $()"
+
+
+def test_probes_know_the_values_of_the_manifest_only() -> None:
+    env = [{"name": "A", "value": "$(B)"}, {"name": "F", "valueFrom": {"fieldRef": {"fieldPath": "x"}}}]
+    container = app_of(env=env).spec.containers[0]
+    words = ["$(A)", "<$(F)>", "$$(A)", "$(NONE)"]
+    assert expand_static(words, container) == ["$(B)", "<>", "$(A)", "$(NONE)"]
+
+
+@pytest.mark.parametrize("expression", ["$(NONE)", "a/$(EMPTY)", "$(FULL)/$(EMPTY)/$(NONE)"])
+def test_a_sub_path_needs_all_its_variables(expression: str) -> None:
+    with pytest.raises(ContainerConfigError, match=r"^missing value for (EMPTY, )?(NONE|EMPTY)$"):
+        expand_sub_path(expression, {"FULL": "x", "EMPTY": ""})
+
+
+def test_sub_paths_are_expanded() -> None:
+    assert expand_sub_path("a/$(FULL)$$(X)", {"FULL": "$(Y)"}) == "a/$(Y)$(X)"
 
 
 class Objects(NoLookups):
@@ -212,6 +232,8 @@ def test_downward_api_fields() -> None:
     }
     assert {path: pod_field(pod, path, known) for path in fields} == fields
     assert format_map(pod.metadata.labels) == 'a="1"\nb="q\\"\\n"'
+    odd = {"a": "\x00\x1b\x7f\a\v é \u200b\U000e0001"}
+    assert format_map(odd) == 'a="\\x00\\x1b\\x7f\\a\\v é \\u200b\\U000e0001"'
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from minikubelet.kubelet.objects.containers import Container, ContainerPort, HTT
 from minikubelet.kubelet.probes import http
 from minikubelet.kubelet.probes.outcome import ProbeError, Verdict
 from minikubelet.kubelet.probes.response import BODY_LIMIT, BadResponse, ResponseReader
+from minikubelet.kubelet.probes.urls import request_target
 from tests.certificates import make_authority
 
 CONTAINER = Container(name="web", ports=[ContainerPort(name="www", container_port=8080)])
@@ -24,7 +25,7 @@ class Server:
     def __init__(self) -> None:
         self.answers: list[bytes] = [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"]
         self.requests: list[bytes] = []
-        self.hang = asyncio.Event()
+        self.hang_after_answer = False
         self.port = 0
         self.closed_by_client = 0
 
@@ -37,6 +38,8 @@ class Server:
                 self.closed_by_client += 1
             writer.write(answer)
             await writer.drain()
+            if self.hang_after_answer:
+                await reader.read()
         except (OSError, asyncio.IncompleteReadError):
             pass
         finally:
@@ -124,7 +127,7 @@ async def test_lines_cannot_be_smuggled_into_the_request(start: Start) -> None:
     with pytest.raises(ProbeError, match="invalid header field name"):
         await run(server, http_headers=[HTTPHeader(name="A: b\r\nC", value="d")])
     await run(server, path="/a b\r\nX: y")
-    assert server.requests[-1].startswith(b"GET /a%20bX:%20y HTTP/1.1\r\n")
+    assert server.requests[-1].startswith(b"GET /a%20b%0D%0AX:%20y HTTP/1.1\r\n")
     assert len(server.requests) == 1
 
 
@@ -136,6 +139,26 @@ async def test_redirects_on_the_same_host_are_followed(start: Start) -> None:
     ]
     assert (await run(server, path="/first"))[0] is Verdict.SUCCESS
     assert server.requests[1].startswith(b"GET /next HTTP/1.1")
+
+
+async def test_a_redirect_tells_where_it_comes_from(start: Start) -> None:
+    server = await start()
+    server.answers = [
+        b"HTTP/1.1 302 Found\r\nLocation: /next%2Fone\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+    ]
+    await run(server, path="/first", http_headers=[HTTPHeader(name="X-A", value="1")])
+    assert b"Referer" not in server.requests[0]
+    assert server.requests[1].startswith(b"GET /next%2Fone HTTP/1.1\r\n")
+    assert b"\r\nReferer: http://127.0.0.1:%d/first\r\n" % server.port in server.requests[1]
+    assert b"\r\nX-A: 1\r\n" in server.requests[1]
+
+
+async def test_a_redirect_to_what_is_no_web_address_fails(start: Start) -> None:
+    server = await start()
+    server.answers = [b"HTTP/1.1 302 Found\r\nLocation: ftp://127.0.0.1/\r\nContent-Length: 0\r\n\r\n"]
+    verdict, message = await run(server)
+    assert verdict is Verdict.FAILURE and message.endswith('unsupported protocol scheme "ftp"')
 
 
 async def test_a_redirect_elsewhere_is_a_warning_and_not_followed(start: Start) -> None:
@@ -189,8 +212,29 @@ async def test_the_body_is_cut_at_the_limit_and_the_connection_closed(start: Sta
 async def test_a_broken_body_says_nothing_about_the_container(start: Start) -> None:
     server = await start()
     server.answers = [b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"]
-    with pytest.raises(ProbeError, match="unexpected EOF"):
+    with pytest.raises(ProbeError, match="unexpected EOF") as caught:
         await run(server)
+    assert caught.value.state == "failure"
+
+
+async def test_a_body_without_end_says_nothing_about_the_container(start: Start) -> None:
+    server = await start()
+    server.answers = [b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"]
+    server.hang_after_answer = True
+    with pytest.raises(ProbeError, match="while reading body") as caught:
+        await run(server, timeout=0.3)
+    assert caught.value.state == "failure"
+
+
+async def test_headers_that_frame_a_body_are_not_sent(start: Start) -> None:
+    server = await start()
+    names = ("Content-Length", "transfer-encoding", "Trailer")
+    headers = [HTTPHeader(name=name, value="7") for name in names]
+    headers += [HTTPHeader(name="User-Agent", value=value) for value in ("one", "two")]
+    await run(server, http_headers=headers)
+    sent = server.requests[0].lower()
+    assert not any(name.lower().encode() in sent for name in names)
+    assert sent.count(b"user-agent:") == 1 and b"user-agent: one" in sent
 
 
 async def test_https_is_not_verified(start: Start, tmp_path: Path) -> None:
@@ -226,6 +270,29 @@ def test_urls() -> None:
     assert request.headers["User-Agent"] == ["kube-lifecycle/1.36"]
     other = http.new_request(HTTPGetAction(port=80, path="http://evil/x"), CONTAINER, "10.0.0.1")
     assert other.url == "http://10.0.0.1:80/x"
+
+
+@pytest.mark.parametrize(
+    ("path", "target"),
+    [
+        ("/a%2Fb", "/a%2Fb"),
+        ("/a%2fb/c d", "/a/b/c%20d"),
+        ("/a%25b", "/a%25b"),
+        ("/ö", "/%C3%B6"),
+        ("/a%zz?b#c", "/a%25zz%3Fb%23c"),
+        ("/x?", "/x?"),
+        ("/x?a=%2F&b#c", "/x?a=%2F&b"),
+        ("//host/p", "/p"),
+        ("///p", "///p"),
+        ("http:///p", "/p"),
+        ("/a[1]!b*(c)'", "/a[1]!b*(c)'"),
+        ('/a"b<c>', "/a%22b%3Cc%3E"),
+        ("", "/"),
+        ("*", "/*"),
+    ],
+)
+def test_paths_are_sent_as_go_writes_them(path: str, target: str) -> None:
+    assert request_target(path) == target
 
 
 def read(data: bytes, step: int) -> ResponseReader:

@@ -216,7 +216,7 @@ async def test_a_command_that_times_out_fails(node: Node) -> None:
     node.add(liveness_probe=probe("l", failure_threshold=1))
     await node.clock.run_for(1)
     assert node.updates == [(Kind.LIVENESS, Result.FAILURE)]
-    assert node.events == ["Unhealthy: Liveness probe failed: command timed out: command sleep timed out"]
+    assert node.events == ['Unhealthy: Liveness probe failed: command timed out: "l" timed out after 1s']
 
 
 async def test_an_impossible_probe_is_tried_three_times_and_says_nothing(node: Node) -> None:
