@@ -12,6 +12,7 @@ from minikubelet.kubelet.objects import Pod
 MAX_NAMESERVERS = 3
 MAX_SEARCHES = 32
 MAX_SEARCH_CHARS = 2048
+MAX_SEARCH = 253
 _SYSTEMD_RESOLVED = "/run/systemd/resolve/resolv.conf"
 _MAX_BYTES = 1 << 20
 
@@ -39,9 +40,9 @@ def read_resolv_conf(path: str) -> Resolver:
             case ["nameserver", server, *_]:
                 found.servers.append(server)
             case ["search", *domains]:
-                found.searches = [domain.rstrip(".") or "." for domain in domains]
+                found.searches = [domain.removesuffix(".") for domain in domains if domain != "."]
             case ["options", *options]:
-                found.options = options
+                found.options = _merged(found.options, options)
     return found
 
 
@@ -105,10 +106,19 @@ def _resolver(pod: Pod, config: KubeletConfig) -> Resolver:
         extra = pod.spec.dns_config
         resolver.servers = _unique([*resolver.servers, *extra.nameservers])
         resolver.searches = _unique([*resolver.searches, *extra.searches])
-        given = [f"{o.name}:{o.value}" if o.value is not None else o.name for o in extra.options]
-        names = {option.partition(":")[0] for option in given}
-        resolver.options = [o for o in resolver.options if o.partition(":")[0] not in names] + given
+        given = [f"{o.name}:{o.value}" if o.value else o.name for o in extra.options]
+        resolver.options = _merged(resolver.options, given)
     return resolver
+
+
+def _merged(options: list[str], more: list[str]) -> list[str]:
+    """Options without those that later ones set again."""
+    named: dict[str, str] = {}
+    for option in [*options, *more]:
+        name = option.partition(":")[0]
+        named.pop(name, None)
+        named[name] = option
+    return list(named.values())
 
 
 def _cluster(pod: Pod, config: KubeletConfig) -> Resolver:
@@ -123,7 +133,8 @@ def _unique(items: list[str]) -> list[str]:
 
 
 def _fit(searches: list[str]) -> list[str]:
-    kept = searches[:MAX_SEARCHES]
+    # Some resolvers abort the program over a domain that is too long.
+    kept = [search for search in searches[:MAX_SEARCHES] if len(search) <= MAX_SEARCH]
     while len(" ".join(kept)) > MAX_SEARCH_CHARS:
         kept.pop()
     return kept

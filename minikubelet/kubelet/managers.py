@@ -17,6 +17,7 @@ from minikubelet.kubelet import (
     gc,
     log_links,
     runtime_class,
+    security,
     shutdown,
     sysctls,
 )
@@ -147,10 +148,12 @@ class ResourceManagers:
 
     def _elsewhere(self, pod: Pod) -> Rejection | None:
         name = self._node.config.node_name
-        if affinity.allows(pod, name, affinity.node_labels(name)):
-            return None
-        words = "node(s) didn't match Pod's node affinity/selector"
-        return Rejection("NodeAffinity", f"Predicate NodeAffinity failed: {words}")
+        if not affinity.allows(pod, name, affinity.node_labels(name)):
+            words = "node(s) didn't match Pod's node affinity/selector"
+            return Rejection("NodeAffinity", f"Predicate NodeAffinity failed: {words}")
+        if why := security.app_armor_refusal(pod):
+            return Rejection("AppArmor", f"Cannot enforce AppArmor: {why}")
+        return None
 
     def start(self, stack: contextlib.AsyncExitStack) -> None:
         """Begin the periodic work; the stack ends it."""

@@ -15,6 +15,7 @@ from minikubelet.kubelet.objects import Container, Pod
 MAX_TERMINATION_MESSAGE = 4096
 MAX_FALLBACK_MESSAGE = 2048
 MAX_FALLBACK_LINES = 80
+NODE_HOSTS = "/etc/hosts"
 _LOG_FILE = re.compile(r"(\d+)\.log(\.|\Z)")
 
 
@@ -63,10 +64,13 @@ def domain(pod: Pod, cluster_domain: str) -> str:
 
 
 def write_hosts(config: KubeletConfig, pod: Pod, pod_ips: Sequence[str]) -> str:
-    """(Re)write the pod's hosts file in place, so that running containers see it; returns its path."""
+    """(Re)write the pod's hosts file in place, so that running containers see it; returns its path.
+
+    Raises OSError, also where the pod shall have the node's file and that can't be read.
+    """
     path = os.path.join(config.pod_dir(pod.uid), "etc-hosts")
     if pod.spec.host_network:
-        with contextlib.suppress(OSError), open("/etc/hosts", encoding="utf-8", errors="replace") as file:
+        with open(NODE_HOSTS, encoding="utf-8", errors="replace") as file:
             text = "# Kubernetes-managed hosts file (host network).\n" + file.read(1 << 20)
     else:
         text = _hosts(hostname(pod), domain(pod, config.cluster_domain), pod_ips)

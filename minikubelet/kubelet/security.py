@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import glob
+from functools import cache
+
 from minikubelet.criapi import api_pb2 as api
+from minikubelet.kubelet.defaults import all_containers
 from minikubelet.kubelet.environment import ContainerConfigError
 from minikubelet.kubelet.objects import Container, Pod
 from minikubelet.kubelet.objects.containers import (
@@ -12,6 +16,7 @@ from minikubelet.kubelet.objects.containers import (
     SELinuxOptions,
 )
 from minikubelet.kubelet.objects.podspec import PodSecurityContext
+from minikubelet.linux import apparmor
 
 MASKED_PATHS = (
     "/proc/asound",
@@ -30,7 +35,13 @@ MASKED_PATHS = (
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 SECCOMP_ROOT = "/var/lib/kubelet/seccomp"
 """Localhost profiles are relative to this folder, as upstream's default root."""
-_APPARMOR_ANNOTATION = "container.apparmor.security.beta.kubernetes.io/"
+APPARMOR_ANNOTATION = "container.apparmor.security.beta.kubernetes.io/"
+
+
+@cache
+def throttles(cpus: str = "/sys/devices/system/cpu") -> tuple[str, ...]:
+    """Where the kernel tells how often each CPU was too hot: masked, as it shows what neighbours do."""
+    return tuple(sorted(glob.glob(f"{cpus}/cpu[0-9]*/thermal_throttle")))
 
 
 def namespace_options(pod: Pod, users: api.UserNamespace | None = None) -> api.NamespaceOption:
@@ -89,10 +100,10 @@ def container_security(
         supplemental_groups=_groups(context),
         supplemental_groups_policy=_groups_policy(context),
         no_new_privs=own.allow_privilege_escalation is False,
-        masked_paths=() if unmasked else MASKED_PATHS,
+        masked_paths=() if unmasked else (*MASKED_PATHS, *throttles()),
         readonly_paths=() if unmasked else READONLY_PATHS,
         seccomp=_seccomp(own.seccomp_profile or context.seccomp_profile, seccomp_default),
-        apparmor=_apparmor(pod, container, own.app_armor_profile or context.app_armor_profile),
+        apparmor=_apparmor(_app_armor_profile(pod, container)),
     )
 
 
@@ -158,10 +169,25 @@ def _seccomp(profile: SeccompProfile | None, seccomp_default: bool) -> api.Secur
     return kinds(profile_type=kinds.RuntimeDefault if profile.type == "RuntimeDefault" else kinds.Unconfined)
 
 
-def _apparmor(pod: Pod, container: Container, profile: AppArmorProfile | None) -> api.SecurityProfile | None:
+def app_armor_refusal(pod: Pod) -> str:
+    """Why a pod can't be confined by AppArmor as it asks; empty if it can, or doesn't ask."""
+    profiles = [_app_armor_profile(pod, each) for each in all_containers(pod.spec)]
+    if all(profile is None or profile.type == "Unconfined" for profile in profiles):
+        return ""
+    return "" if apparmor.enabled() else "AppArmor is not enabled on the host"
+
+
+def _app_armor_profile(pod: Pod, container: Container) -> AppArmorProfile | None:
+    """The container's own field, else its annotation, else the pod's field."""
+    if container.security_context is not None and container.security_context.app_armor_profile is not None:
+        return container.security_context.app_armor_profile
+    noted = _from_annotation(pod.metadata.annotations.get(APPARMOR_ANNOTATION + container.name, ""))
+    context = pod.spec.security_context
+    return noted or (context.app_armor_profile if context is not None else None)
+
+
+def _apparmor(profile: AppArmorProfile | None) -> api.SecurityProfile | None:
     kinds = api.SecurityProfile
-    if profile is None:
-        profile = _from_annotation(pod.metadata.annotations.get(_APPARMOR_ANNOTATION + container.name, ""))
     if profile is None:
         return None
     if profile.type == "Localhost":

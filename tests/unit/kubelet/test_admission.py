@@ -12,6 +12,7 @@ from minikubelet.kubelet.admission import admit
 from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.resource_config import EvictionConfig, ReservedConfig, ResourceConfig
 from minikubelet.kubelet.resources import node_cpus, node_memory
+from minikubelet.linux import apparmor
 from tests.unit.kubelet.harness import Harness, make_pod
 
 ROOM = {"cpu": 1000, "memory": 1 << 30, "ephemeral-storage": 1 << 30, "pods": 3}
@@ -118,6 +119,19 @@ async def test_a_rejected_pod_is_failed_and_never_reaches_the_runtime(harness: H
         assert not harness.cri.called("RunPodSandbox")
         harness.source.set()
         await harness.until(lambda: not harness.kubelet.pods())
+
+
+async def test_a_pod_that_cannot_be_confined_is_refused(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apparmor, "enabled", lambda: False)
+    profile = {"securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}}
+    async with harness.running():
+        harness.source.set(make_pod("web", {"name": "app", **profile}))
+        await harness.until(lambda: harness.pod().status.phase == "Failed")
+        status = harness.pod().status
+        assert status.reason == "AppArmor"
+        assert status.message.endswith("Cannot enforce AppArmor: AppArmor is not enabled on the host")
 
 
 async def test_a_pod_waits_for_the_room_of_one_that_is_ending(harness: Harness) -> None:

@@ -32,7 +32,13 @@ from minikubelet.kubelet.objects.quantity import canonical, milli, parse, whole
 from minikubelet.kubelet.objects.volumes import ResourceFieldSelector
 from minikubelet.kubelet.probes.execs import expand_static
 from minikubelet.kubelet.resources import linux_resources, oom_score_adj, qos_class, quota, shares
-from minikubelet.kubelet.security import container_security, sandbox_security
+from minikubelet.kubelet.security import (
+    app_armor_refusal,
+    container_security,
+    sandbox_security,
+    throttles,
+)
+from minikubelet.linux import apparmor
 
 
 def pod_of(spec: dict[str, Any], **meta: Any) -> Pod:
@@ -301,6 +307,32 @@ def test_security_contexts_merge() -> None:
     assert sandbox_security(pod).run_as_user.value == 1
 
 
+def test_app_armor_profiles_have_an_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    noted = {"container.apparmor.security.beta.kubernetes.io/app": "localhost/noted"}
+    spec: dict[str, Any] = {"securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}}
+    pod = pod_of(spec, annotations=noted)
+    assert container_security(pod, pod.spec.containers[0], 0, "").apparmor.localhost_ref == "noted"
+    monkeypatch.setattr(apparmor, "enabled", lambda: False)
+    assert app_armor_refusal(pod) == "AppArmor is not enabled on the host"
+    assert app_armor_refusal(pod_of(spec)) and not app_armor_refusal(pod_of({}))
+    free = {"name": "app", "image": "a", "securityContext": {"appArmorProfile": {"type": "Unconfined"}}}
+    own = pod_of({**spec, "containers": [free]}, annotations=noted)
+    made = container_security(own, own.spec.containers[0], 0, "").apparmor
+    assert made.profile_type == api.SecurityProfile.Unconfined and not app_armor_refusal(own)
+    monkeypatch.setattr(apparmor, "enabled", lambda: True)
+    assert not app_armor_refusal(pod)
+
+
+def test_how_hot_cpus_are_is_masked(tmp_path: Path) -> None:
+    for name in ("cpu0/thermal_throttle", "cpu11/thermal_throttle", "cpu1", "cpufreq/thermal_throttle"):
+        (tmp_path / name).mkdir(parents=True)
+    found = [f"{tmp_path}/cpu0/thermal_throttle", f"{tmp_path}/cpu11/thermal_throttle"]
+    assert list(throttles(str(tmp_path))) == found
+    pod = app_of()
+    masked = container_security(pod, pod.spec.containers[0], 0, "").masked_paths
+    assert set(throttles()) <= set(masked)
+
+
 def test_the_image_says_the_user_when_nobody_else_does() -> None:
     pod = app_of()
     by_id = container_security(pod, pod.spec.containers[0], 7, "")
@@ -361,6 +393,20 @@ def test_dns_policies(tmp_path: Path) -> None:
     ]
 
 
+def test_options_and_domains_of_resolvers(tmp_path: Path) -> None:
+    conf = tmp_path / "resolv.conf"
+    long = ".".join(["x" * 60] * 5)
+    conf.write_text(f"search . a.example. {long}\noptions ndots:1 edns0\noptions ndots:2 rotate\n")
+    config = KubeletConfig(resolv_conf=str(conf))
+    made = pod_dns(pod_of({}), config)
+    assert list(made.searches) == ["a.example"]
+    assert list(made.options) == ["edns0", "ndots:2", "rotate"]
+    assert len(omissions(pod_of({}), config)) == 1
+    options = [{"name": "ndots", "value": "3"}, {"name": "edns0", "value": ""}, {"name": "ndots"}]
+    own = pod_dns(pod_of({"dnsConfig": {"options": options}}), config)
+    assert list(own.options) == ["rotate", "edns0", "ndots"]
+
+
 def test_what_resolvers_have_no_room_for_is_told(tmp_path: Path) -> None:
     config = KubeletConfig(resolv_conf=str(tmp_path / "none"))
     servers = [f"192.0.2.{number}" for number in range(1, 5)]
@@ -398,6 +444,19 @@ def test_the_hosts_file_is_rewritten_in_place(tmp_path: Path) -> None:
         and "10.0.0.2" in path.read_text()
         and path.stat().st_mode & 0o777 == 0o644
     )
+
+
+def test_pods_on_the_hosts_network_have_its_hosts_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = KubeletConfig(root=str(tmp_path))
+    pod = pod_of({"hostNetwork": True})
+    monkeypatch.setattr(podfiles, "NODE_HOSTS", str(tmp_path / "hosts"))
+    with pytest.raises(FileNotFoundError):
+        podfiles.write_hosts(config, pod, [])
+    (tmp_path / "hosts").write_text("192.0.2.1 here\n")
+    text = Path(podfiles.write_hosts(config, pod, [])).read_text()
+    assert text == "# Kubernetes-managed hosts file (host network).\n192.0.2.1 here\n"
 
 
 def test_termination_files_are_only_read_if_regular(tmp_path: Path) -> None:
