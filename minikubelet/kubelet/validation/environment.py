@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from minikubelet.kubelet.environment import is_pod_field
 from minikubelet.kubelet.manifests.yaml_reader import Path
 from minikubelet.kubelet.objects import Container
 from minikubelet.kubelet.objects.containers import EnvVar, EnvVarSource, FileKeySelector
-from minikubelet.kubelet.objects.quantity import parse
-from minikubelet.kubelet.objects.volumes import ResourceFieldSelector
+from minikubelet.kubelet.objects.quantity import canonical
+from minikubelet.kubelet.objects.volumes import ObjectFieldSelector, ResourceFieldSelector
 from minikubelet.kubelet.validation.checker import SUBDOMAIN, SUBDOMAIN_RULE, Checker
+from minikubelet.kubelet.validation.scheduling import qualified
 
 _RELAXED_NAME = re.compile(r"[\x20-<>-~]+\Z")
 _NAME_RULE = (
     "a valid environment variable name must consist only of printable ASCII characters other than '='"
 )
 _NAMES = ("cpu", "ephemeral-storage", "memory")
-_ONLY_IN_FILES = ("metadata.annotations", "metadata.labels")
+_FIELDS = (
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
+)
 _KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}\Z")
 _RESOURCE = re.compile(r"(limits|requests)\.(cpu|memory|ephemeral-storage|hugepages-.+)\Z")
-_BYTES = {parse(1)} | {
-    parse(f"1{suffix}") for suffix in ("k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
-}
+_BYTES = tuple(f"1{suffix}" for suffix in ("", *"kMGTPE", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"))
+"""Divisors as they are written: ``1024`` isn't among them, though ``1Ki`` is."""
 
 
 def validate_environment(check: Checker, at: Path, container: Container, files: set[str]) -> None:
@@ -57,13 +68,8 @@ def _variable(check: Checker, path: Path, variable: EnvVar, files: set[str]) -> 
 
 
 def _source(check: Checker, at: Path, source: EnvVarSource, files: set[str]) -> None:
-    if (field := source.field_ref) is not None:
-        if field.api_version not in ("", "v1"):
-            check.invalid((*at, "fieldRef", "apiVersion"), field.api_version, "unsupported pod version")
-        if not is_pod_field(field.field_path) or field.field_path in _ONLY_IN_FILES:
-            check.invalid(
-                (*at, "fieldRef", "fieldPath"), field.field_path, "not a field that can be used here"
-            )
+    if source.field_ref is not None:
+        validate_field_ref(check, (*at, "fieldRef"), source.field_ref, _FIELDS)
     if source.resource_field_ref is not None:
         validate_resource_field(check, (*at, "resourceFieldRef"), source.resource_field_ref)
     for name, key in (
@@ -78,6 +84,20 @@ def _source(check: Checker, at: Path, source: EnvVarSource, files: set[str]) -> 
         _file_key(check, (*at, "fileKeyRef"), source.file_key_ref, files)
 
 
+def validate_field_ref(check: Checker, at: Path, field: ObjectFieldSelector, fields: Sequence[str]) -> None:
+    """Check a reference to one of the pod's ``fields``, or to a label or annotation."""
+    if field.api_version not in ("", "v1"):
+        check.invalid((*at, "apiVersion"), field.api_version, "unsupported pod version")
+    path = field.field_path
+    if not check.required((*at, "fieldPath"), path):
+        return
+    if "['" not in path or not is_pod_field(path):
+        check.one_of((*at, "fieldPath"), path, fields)
+        return
+    kind, _, key = path.removesuffix("']").partition("['")
+    qualified(check, (*at, "fieldPath"), key.lower() if kind == "metadata.annotations" else key)
+
+
 def validate_resource_field(check: Checker, at: Path, field: ResourceFieldSelector) -> None:
     """Check a reference to a container's request or limit."""
     if not check.required((*at, "resource"), field.resource):
@@ -88,13 +108,13 @@ def validate_resource_field(check: Checker, at: Path, field: ResourceFieldSelect
         check.one_of((*at, "resource"), field.resource, words)
         return
     try:
-        divisor = parse(field.divisor or 0)
+        divisor = canonical(field.divisor or 0)
     except ValueError as exc:
         check.invalid((*at, "divisor"), field.divisor, str(exc))
         return
-    allowed = {parse("1m"), parse(1)} if match[2] == "cpu" else _BYTES
-    if divisor and divisor not in allowed:
-        values = "1m and 1" if match[2] == "cpu" else "1 and one of a suffix k to E, Ki to Ei"
+    allowed = ("1m", "1") if match[2] == "cpu" else _BYTES
+    if divisor not in ("0", *allowed):
+        values = "1m and 1" if match[2] == "cpu" else ", ".join(_BYTES)
         check.invalid((*at, "divisor"), field.divisor, f"only divisor's values {values} are supported")
 
 

@@ -21,6 +21,7 @@ from minikubelet.kubelet.validation.container import (
     validate_init_only,
     volumes_of,
 )
+from minikubelet.kubelet.validation.profiles import validate_profile_annotations
 from minikubelet.kubelet.validation.resources import validate_pod_resources
 from minikubelet.kubelet.validation.scheduling import label_value, qualified, validate_scheduling
 from minikubelet.kubelet.validation.security import validate_pod_security
@@ -56,6 +57,7 @@ def _metadata(check: Checker, pod: Pod) -> None:
         label_value(check, ("metadata", "labels", key), value)
     for key in meta.annotations:
         qualified(check, ("metadata", "annotations"), key.lower())
+    validate_profile_annotations(check, pod)
 
 
 def _spec(check: Checker, spec: PodSpec) -> None:

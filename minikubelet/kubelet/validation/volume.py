@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from minikubelet.kubelet.environment import is_pod_field
 from minikubelet.kubelet.manifests.yaml_reader import Path
 from minikubelet.kubelet.objects import Volume
 from minikubelet.kubelet.objects.base import Quantity
 from minikubelet.kubelet.objects.quantity import parse
-from minikubelet.kubelet.objects.volumes import DownwardAPIVolumeFile, KeyToPath, ProjectedVolumeSource
+from minikubelet.kubelet.objects.volumes import (
+    DownwardAPIVolumeFile,
+    KeyToPath,
+    ProjectedVolumeSource,
+    VolumeProjection,
+)
 from minikubelet.kubelet.validation.checker import Checker
-from minikubelet.kubelet.validation.environment import validate_resource_field
+from minikubelet.kubelet.validation.environment import validate_field_ref, validate_resource_field
 
 _IN_FILES = ("metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid")
 _HOST_PATH_TYPES = (
@@ -23,6 +27,9 @@ _HOST_PATH_TYPES = (
     "FileOrCreate",
     "Socket",
 )
+
+
+_PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 
 
 def validate_volume(check: Checker, at: Path, volume: Volume) -> None:
@@ -47,6 +54,8 @@ def validate_volume(check: Checker, at: Path, volume: Volume) -> None:
         _downward(check, (*where, "items"), downward.items)
     if volume.projected is not None:
         _projected(check, (*at, "projected"), volume.projected)
+    if volume.image is not None:
+        check.one_of((*at, "image", "pullPolicy"), volume.image.pull_policy, _PULL_POLICIES)
     if volume.persistent_volume_claim is not None:
         claim = volume.persistent_volume_claim.claim_name
         check.required((*at, "persistentVolumeClaim", "claimName"), claim)
@@ -62,11 +71,18 @@ def _size_limit(check: Checker, at: Path, limit: Quantity) -> None:
 
 def _projected(check: Checker, at: Path, source: ProjectedVolumeSource) -> None:
     _mode(check, (*at, "defaultMode"), source.default_mode)
+    seen: set[str] = set()
     for index, projection in enumerate(source.sources):
         where: Path = (*at, "sources", index)
         given = [n for n in projection.__struct_fields__ if getattr(projection, n) is not None]
+        if not given:
+            check.add(where, "Required value: must specify a source")
         if len(given) > 1:
-            check.add(where, "Forbidden: may not specify more than 1 volume type")
+            check.add(where, "Forbidden: may not specify more than 1 volume type per source")
+        for path in _projected_paths(projection):
+            if path in seen:
+                check.invalid(at, path, "conflicting duplicate paths")
+            seen.add(path)
         if projection.secret is not None:
             check.required((*where, "secret", "name"), projection.secret.name)
             _items(check, (*where, "secret", "items"), projection.secret.items)
@@ -75,6 +91,18 @@ def _projected(check: Checker, at: Path, source: ProjectedVolumeSource) -> None:
             _items(check, (*where, "configMap", "items"), projection.config_map.items)
         if projection.downward_api is not None:
             _downward(check, (*where, "downwardAPI", "items"), projection.downward_api.items)
+
+
+def _projected_paths(projection: VolumeProjection) -> Iterator[str]:
+    """Paths that the manifest names; those of whole objects only show later."""
+    for source in (projection.secret, projection.config_map, projection.downward_api):
+        if source is not None:
+            yield from (item.path for item in source.items if item.path)
+    if projection.cluster_trust_bundle is not None:
+        yield projection.cluster_trust_bundle.path
+    if (made := projection.pod_certificate) is not None:
+        paths = (made.credential_bundle_path, made.key_path, made.certificate_chain_path)
+        yield from filter(None, paths)
 
 
 def _items(check: Checker, at: Path, items: Sequence[KeyToPath]) -> None:
@@ -92,9 +120,7 @@ def _downward(check: Checker, at: Path, items: Sequence[DownwardAPIVolumeFile]) 
         if (item.field_ref is None) == (item.resource_field_ref is None):
             check.add(where, "Required value: one of fieldRef and resourceFieldRef is required")
         if item.field_ref is not None:
-            path = item.field_ref.field_path
-            if path not in _IN_FILES and not ("[" in path and is_pod_field(path)):
-                check.one_of((*where, "fieldRef", "fieldPath"), path, _IN_FILES)
+            validate_field_ref(check, (*where, "fieldRef"), item.field_ref, _IN_FILES)
         if item.resource_field_ref is not None:
             name = item.resource_field_ref.container_name
             check.required((*where, "resourceFieldRef", "containerName"), name)

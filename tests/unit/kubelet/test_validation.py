@@ -26,6 +26,14 @@ def one(**fields: Any) -> dict[str, Any]:
     return {"containers": [{"name": "a", "image": "b", **fields}]}
 
 
+MEMORY = {"resource": "limits.memory"}
+NAME = {"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}
+
+
+def projected(*sources: dict[str, Any]) -> dict[str, Any]:
+    return {"volumes": [{"name": "v", "projected": {"sources": list(sources)}}]}
+
+
 def test_a_plain_pod_is_valid() -> None:
     assert validate_pod(built({})) == []
     assert warnings_for(built({})) == []
@@ -153,7 +161,32 @@ def test_a_plain_pod_is_valid() -> None:
         (
             one(env=[{"name": "a", "valueFrom": {"fieldRef": {"fieldPath": "spec.nope"}}}]),
             "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath",
+            "Unsupported value",
+        ),
+        (
+            one(env=[{"name": "a", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['a/b/c']"}}}]),
+            "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath",
             "Invalid value",
+        ),
+        (
+            one(env=[{"name": "a", "valueFrom": {"resourceFieldRef": MEMORY | {"divisor": "1024"}}}]),
+            "spec.containers[0].env[0].valueFrom.resourceFieldRef.divisor",
+            "only divisor's values 1, 1k, 1M",
+        ),
+        (
+            {"volumes": [{"name": "v", "image": {"reference": "i", "pullPolicy": "Sometimes"}}]},
+            "spec.volumes[0].image.pullPolicy",
+            "Unsupported value",
+        ),
+        (
+            projected({"downwardAPI": {"items": [NAME]}}, {"downwardAPI": {"items": [NAME]}}),
+            "spec.volumes[0].projected",
+            'Invalid value: "name": conflicting duplicate paths',
+        ),
+        (
+            projected({"downwardAPI": {"items": [NAME]}}, {}),
+            "spec.volumes[0].projected.sources[1]",
+            "Required value",
         ),
         (
             one(resources={"limits": {"cpu": "lots"}}),
@@ -226,6 +259,52 @@ def test_bad_names(name: str) -> None:
 @pytest.mark.parametrize("uid", ["../../etc", "a/b", ".", "a\n"])
 def test_uids_that_could_not_be_a_folder(uid: str) -> None:
     assert [p.field for p in validate_pod(built({}, uid=uid))] == ["metadata.uid"]
+
+
+APPARMOR = "container.apparmor.security.beta.kubernetes.io"
+SECCOMP = "container.seccomp.security.alpha.kubernetes.io"
+DEFAULT = {"type": "RuntimeDefault"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "context", "field"),
+    [
+        (f"{APPARMOR}/b", "unconfined", {}, "metadata.annotations"),
+        (f"{APPARMOR}/a", "mine", {}, "metadata.annotations"),
+        (
+            f"{APPARMOR}/a",
+            "unconfined",
+            {"appArmorProfile": {"type": "RuntimeDefault"}},
+            "spec.containers[0]",
+        ),
+        (f"{SECCOMP}/a", "mine", {}, "metadata.annotations"),
+        (f"{SECCOMP}/a", "localhost/../x", {}, "metadata.annotations"),
+        (f"{SECCOMP}/a", "unconfined", {"seccompProfile": DEFAULT}, "spec.containers[0]"),
+    ],
+)
+def test_annotations_about_profiles(key: str, value: str, context: dict[str, Any], field: str) -> None:
+    pod = built(one(securityContext=context), annotations={key: value})
+    (problem,) = validate_pod(pod)
+    assert problem.field.startswith(field)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "context"),
+    [
+        (f"{APPARMOR}/a", "localhost/p", {"appArmorProfile": {"type": "Localhost", "localhostProfile": "p"}}),
+        (f"{APPARMOR}/a", "", {}),
+        (f"{SECCOMP}/a", "docker/default", {"seccompProfile": {"type": "RuntimeDefault"}}),
+        (f"{SECCOMP}/gone", "localhost/a/b", {}),
+    ],
+)
+def test_annotations_that_agree_with_the_fields(key: str, value: str, context: dict[str, Any]) -> None:
+    assert validate_pod(built(one(securityContext=context), annotations={key: value})) == []
+
+
+@pytest.mark.parametrize("divisor", ["1Ki", "1024Ki", "1000", "1"])
+def test_divisors_count_as_they_are_written(divisor: str) -> None:
+    ref = {"resourceFieldRef": MEMORY | {"divisor": divisor}}
+    assert validate_pod(built(one(env=[{"name": "a", "valueFrom": ref}]))) == []
 
 
 def test_a_namespace_must_be_a_label() -> None:
