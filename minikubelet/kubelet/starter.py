@@ -45,6 +45,8 @@ class _Failed(Exception):
     retry: float | None = None
     event: str = "Failed"
     told: bool = field(default=False)
+    container_id: str = ""
+    """What the message may hold and an event shall not: with it, each would be another one."""
 
 
 class ContainerStarter:
@@ -131,6 +133,8 @@ class ContainerStarter:
             message = exc.message
             if exc.event == "Failed":
                 message = f"Error: {exc.reason if exc.reason in _PULL_WORDS else exc.message}"
+            if exc.container_id:
+                message = message.replace(exc.container_id, container.name)
             self._event(container, WARNING, exc.event, message)
 
     def _event(self, container: Container, kind: str, reason: str, message: str) -> None:
@@ -248,7 +252,7 @@ class ContainerStarter:
             ended = node.cache.container(container_id)
             # One that has ended goes by the restart policy and its backoff, at once; else it is unclear.
             retry = 0.0 if ended is not None and ended.has_exited else None
-            raise _Failed("RunContainerError", str(exc), retry) from None
+            raise _Failed("RunContainerError", str(exc), retry, container_id=container_id) from None
         self._event(container, NORMAL, "Started", "Container started")
         await self._refresh(container_id, sandbox)
         seen = node.cache.container(container_id)
@@ -260,7 +264,7 @@ class ContainerStarter:
         hook = container.lifecycle.post_start if container.lifecycle else None
         if hook is not None and seen.is_running:
             try:
-                told = functools.partial(self._event, container, WARNING, "LifecycleHTTPFallback")
+                told = functools.partial(node.events.pod, state.pod, WARNING, "LifecycleHTTPFallback")
                 await run_hook(node.client, state.pod, container, container_id, hook, state.pod_ip(), told)
             except HookFailed as exc:
                 # The message may hold what the hook printed: it goes to the status, not into an event.

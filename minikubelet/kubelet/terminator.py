@@ -76,7 +76,7 @@ class Terminator:
         pod, ip = self._state.pod, self._state.pod_ip()
 
         def fell_back(words: str) -> None:
-            self._node.events.pod(pod, WARNING, "LifecycleHTTPFallback", words, container.name)
+            self._node.events.pod(pod, WARNING, "LifecycleHTTPFallback", words)
 
         try:
             async with asyncio.timeout(seconds):

@@ -183,6 +183,19 @@ async def test_a_pull_under_way_does_not_hold_up_termination(harness: Harness) -
         assert not harness.cri.sandboxes
 
 
+async def test_events_about_a_start_that_fails_are_one_event(harness: Harness) -> None:
+    """Whatever the container's ID was, which the status still shows."""
+    harness.cri.gate["StartContainer"] = asyncio.Event()
+    async with harness.running():
+        harness.source.set(make_pod("web", {"name": "app"}, restartPolicy="Never"))
+        (made,) = await harness.until(lambda: list(harness.cri.containers))
+        harness.cri.behaviours["app"] = Behaviour(start_error=f"task {made}: no such file")
+        harness.cri.gate["StartContainer"].set()
+        await harness.until(lambda: "Failed" in harness.reasons())
+        (message,) = [event.message for event in harness.kubelet.events() if event.reason == "Failed"]
+        assert message == "Error: task app: no such file"
+
+
 async def test_a_failed_post_start_hook_kills_the_container(harness: Harness) -> None:
     async def hook(command: list[str]) -> tuple[int, bytes]:
         return 1, b"secret"
