@@ -186,7 +186,8 @@ def _mounts(pod: Pod, container: Container, around: Surroundings) -> list[api.Mo
         mounts.append(api.Mount(container_path=HOSTS_PATH, host_path=around.hosts_file))
     if container.termination_message_path:
         path = podfiles.make_termination_file(around.config, pod, container)
-        mounts.append(api.Mount(container_path=container.termination_message_path, host_path=path))
+        where = podfiles.absolute(container.termination_message_path)
+        mounts.append(api.Mount(container_path=where, host_path=path))
     for mount, asked in zip(mounts, container.volume_mounts, strict=False):
         mount.readonly = mount.readonly or asked.name in fixed
     if around.users is not None:
@@ -205,7 +206,7 @@ def _is_read_only(volume: Volume) -> bool:
 
 
 def _mount(mount: VolumeMount, around: Surroundings, place: SubPath) -> api.Mount:
-    path = mount.mount_path if mount.mount_path.startswith("/") else f"/{mount.mount_path}"
+    path = podfiles.absolute(mount.mount_path)
     sub_path = expand_sub_path(mount.sub_path_expr, around.environment) or mount.sub_path
     if mount.name in around.image_volumes:
         return api.Mount(

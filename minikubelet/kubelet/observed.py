@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from minikubelet.criapi import api_pb2 as api
+from minikubelet.kubelet import podfiles
 from minikubelet.kubelet.clock import Clock
 from minikubelet.kubelet.labels import (
     CONTAINER_HASH,
@@ -156,7 +157,7 @@ def sandbox_of(item: api.PodSandbox | api.PodSandboxStatus) -> ObservedSandbox:
 def container_of(item: api.ContainerStatus, sandbox_id: str) -> ObservedContainer:
     """From a status; CRI's leaves out which sandbox it is in."""
     notes = item.annotations
-    path = notes.get(TERMINATION_MESSAGE_PATH, "")
+    path = podfiles.absolute(notes.get(TERMINATION_MESSAGE_PATH, ""))
     return ObservedContainer(
         id=item.id,
         sandbox_id=sandbox_id,

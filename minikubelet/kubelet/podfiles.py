@@ -19,6 +19,11 @@ NODE_HOSTS = "/etc/hosts"
 _LOG_FILE = re.compile(r"(\d+)\.log(\.|\Z)")
 
 
+def absolute(path: str) -> str:
+    """A path inside a container as it is mounted: a relative one begins at the root."""
+    return path if path.startswith("/") else f"/{path}"
+
+
 def log_directory(config: KubeletConfig, pod: Pod) -> str:
     """``LOG_DIR/NAMESPACE_NAME_UID``."""
     meta = pod.metadata

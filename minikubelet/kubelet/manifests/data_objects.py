@@ -10,6 +10,8 @@ import binascii
 import re
 from collections.abc import Iterator, Mapping
 
+import msgspec
+
 from minikubelet.kubelet.lookups import ConfigMapContent, SecretContent
 from minikubelet.kubelet.manifests.errors import ManifestError
 from minikubelet.kubelet.manifests.yaml_reader import Document, Path, dotted
@@ -106,10 +108,34 @@ def _problems(each: DataObject) -> Iterator[tuple[Path, str]]:
         for group in _NEEDED.get(each.type, ()):
             if not any(key in each.data or key in each.string_data for key in group):
                 yield ("data", group[0]), f"Required value: a Secret of type {each.type} has it"
+        yield from _typed(each)
     elif isinstance(each, PersistentVolumeClaim):
         yield from _claim(each)
     elif isinstance(each, PersistentVolume):
         yield from _volume(each)
+
+
+def _typed(each: Secret) -> Iterator[tuple[Path, str]]:
+    """What the value of a type's key has to be; one that can't be decoded is told of elsewhere."""
+    (key, *_), *_ = _NEEDED.get(each.type, (("",),))
+    plain, encoded = each.string_data.get(key), each.data.get(key)
+    if plain is None and encoded is None:
+        return
+    try:
+        value = plain.encode() if plain is not None else _decode(encoded or "")
+    except ValueError:
+        return
+    if key == "ssh-privatekey" and not value:
+        yield ("data", key), f"Required value: a Secret of type {each.type} has it"
+    if key.startswith(".docker") and not _is_json_object(value):
+        yield ("data", key), "Invalid value: <secret contents redacted>: is no JSON object"
+
+
+def _is_json_object(value: bytes) -> bool:
+    try:
+        return isinstance(msgspec.json.decode(value), dict)
+    except ValueError:
+        return False
 
 
 def _values(
@@ -118,7 +144,7 @@ def _values(
     total = 0
     for name, values in {**plain, **encoded}.items():
         for key, value in values.items():
-            if not _KEY.match(key) or key in (".", "..") or key.startswith("../"):
+            if not _KEY.match(key) or key == "." or key.startswith(".."):
                 yield (name, key), f"Invalid value: {_KEY_RULE}"
             try:
                 total += len(_decode(value) if name in encoded else value.encode())

@@ -46,11 +46,21 @@ def test_kinds_of_a_file() -> None:
     assert "hidden" not in repr(found)
 
 
+def typed(kind: str, data: str) -> str:
+    """A Secret of a type of Kubernetes' own."""
+    typed = SECRET.replace("metadata", f"type: kubernetes.io/{kind}, metadata")
+    return typed.replace("a: hidden", data)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         (CONFIG.replace("name: c", "name: C_"), "f.yaml:1: metadata.name: Invalid value"),
         (CONFIG.replace("a: '1'", "a b: '1'"), "f.yaml:1: data.a b: Invalid value: a valid config key"),
+        (CONFIG.replace("a: '1'", "..a: '1'"), "f.yaml:1: data...a: Invalid value: a valid config key"),
+        (typed("dockerconfigjson", ".dockerconfigjson: hidden"), "is no JSON object"),
+        (typed("dockercfg", ".dockercfg: '[\"hidden\"]'"), "is no JSON object"),
+        (typed("ssh-auth", "ssh-privatekey: ''"), "data.ssh-privatekey: Required value"),
         (CONFIG.replace("'1'", "1"), "f.yaml:1: data.a: expected a string, got a whole number"),
         (CONFIG.replace(" data:", " datas:"), 'datas: unknown field (did you mean "data"?)'),
         (
