@@ -93,11 +93,16 @@ class ContainerStarter:
         return image
 
     async def _image_volumes(self, container: Container) -> None:
-        """Images that the container mounts; each failure is the container's, as if it were its own image."""
-        state = self._state
+        """Images that the container mounts; each failure is the container's, as if it were its own image.
+
+        What was found for another container will do, but a container that starts again looks again.
+        """
+        state, again = self._state, bool(self._all(container))
         mounted = {mount.name for mount in container.volume_mounts}
         for volume in state.pod.spec.volumes:
-            if volume.image is None or volume.name not in mounted or volume.name in state.image_volumes:
+            if volume.image is None or volume.name not in mounted:
+                continue
+            if volume.name in state.image_volumes and not again:
                 continue
             wanted = Wanted(state.pod, volume.image.reference, volume.image.pull_policy, container.name)
             try:

@@ -78,6 +78,23 @@ async def test_an_image_volume_that_cant_be_pulled_holds_up_its_container_only(h
         assert harness.cri.called("CreateContainer")[0].config.metadata.name == "other"
 
 
+async def test_a_container_that_starts_again_sees_an_image_volume_as_it_is_then(harness: Harness) -> None:
+    reference = "r.example/data:1"
+    mounted = {"name": "app", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+    volumes = [{"name": "v", "image": {"reference": reference, "pullPolicy": "Always"}}]
+    harness.cri.add_image(reference, here=False)
+    async with harness.running():
+        harness.source.set(make_pod("web", mounted, volumes=volumes))
+        await harness.ready()
+        pulls = [each.image.image for each in harness.cri.called("PullImage")]
+        assert pulls.count(reference) == 1
+        harness.cri.exit("app")
+        await harness.until(lambda: harness.container().restart_count == 1)
+        await harness.ready()
+        pulls = [each.image.image for each in harness.cri.called("PullImage")]
+        assert pulls.count(reference) == 2
+
+
 async def test_a_pod_with_its_own_users(harness: Harness) -> None:
     harness.cri.runtime_handlers = [
         api.RuntimeHandler(features=api.RuntimeHandlerFeatures(user_namespaces=True))
