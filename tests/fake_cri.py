@@ -78,6 +78,7 @@ class FakeCri:
         self.images: dict[str, api.Image] = {}
         self.registry: dict[str, api.Image | str] = {}
         self.runtime_handlers: list[api.RuntimeHandler] = []
+        self.strict_groups = False
         """What can be pulled; a text is the error that the pull fails with."""
         self.behaviours: dict[str, Behaviour] = {}
         self.calls: list[tuple[str, Any]] = []
@@ -228,7 +229,8 @@ class FakeCri:
         )
 
     async def _Status(self, request: api.StatusRequest) -> api.StatusResponse:
-        return api.StatusResponse(runtime_handlers=self.runtime_handlers)
+        features = api.RuntimeFeatures(supplemental_groups_policy=self.strict_groups)
+        return api.StatusResponse(runtime_handlers=self.runtime_handlers, features=features)
 
     async def _RunPodSandbox(self, request: api.RunPodSandboxRequest) -> api.RunPodSandboxResponse:
         meta = request.config.metadata

@@ -22,7 +22,12 @@ from minikubelet.kubelet.objects.containers import VolumeMount
 from minikubelet.kubelet.objects.podspec import PodSecurityContext
 from minikubelet.kubelet.resources import linux_resources, overhead_resources, sandbox_resources
 from minikubelet.kubelet.runtime_features import Features
-from minikubelet.kubelet.security import container_security, namespace_options, sandbox_security
+from minikubelet.kubelet.security import (
+    container_security,
+    namespace_options,
+    sandbox_security,
+    wants_strict_groups,
+)
 from minikubelet.kubelet.volumes import subpath
 from minikubelet.kubelet.volumes.subpath import SubPath
 
@@ -115,12 +120,19 @@ class Surroundings:
     """Host path of the managed hosts file; empty: none."""
 
 
+def needs_features(pod: Pod, container: Container) -> bool:
+    """Whether it matters for a container what the runtime can."""
+    return wants_strict_groups(pod) or any(mount.recursive_read_only for mount in container.volume_mounts)
+
+
 def container_config(pod: Pod, container: Container, around: Surroundings) -> api.ContainerConfig:
     """The configuration of one container; makes its log folder and termination file.
 
     Raises ContainerConfigError and OSError.
     """
     env = around.environment
+    if wants_strict_groups(pod) and not around.features.strict_groups:
+        raise ContainerConfigError("SupplementalGroupsPolicy=Strict is not supported in this node")
     security = container_security(
         pod, container, around.image.uid, around.image.user, around.config.seccomp_default
     )

@@ -152,6 +152,12 @@ def _groups(context: PodSecurityContext) -> list[int]:
     return [*fs_group, *context.supplemental_groups]
 
 
+def wants_strict_groups(pod: Pod) -> bool:
+    """Whether a pod's processes shall have no groups of the image's /etc/group."""
+    context = pod.spec.security_context
+    return context is not None and context.supplemental_groups_policy == "Strict"
+
+
 def _groups_policy(context: PodSecurityContext) -> api.SupplementalGroupsPolicy:
     return api.Strict if context.supplemental_groups_policy == "Strict" else api.Merge
 

@@ -12,7 +12,12 @@ from minikubelet.base.errors import Code, NodeError
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet import log_links, podfiles, runtime_class
 from minikubelet.kubelet.backoff import spell
-from minikubelet.kubelet.cri_config import Surroundings, container_config, sandbox_config
+from minikubelet.kubelet.cri_config import (
+    Surroundings,
+    container_config,
+    needs_features,
+    sandbox_config,
+)
 from minikubelet.kubelet.environment import (
     ContainerConfigError,
     Known,
@@ -206,7 +211,7 @@ class ContainerStarter:
                 node.config, image, attempt, environment, volumes, state.image_volumes, users=users
             )
             around.target = target_id(container, node.cache.view(state.pod.uid))
-            if any(mount.recursive_read_only for mount in container.volume_mounts):
+            if needs_features(state.pod, container):
                 around.features = await node.features.of(runtime_class.resolve(state.pod, node.lookups))
             if state.pod.spec.host_network or ips:
                 around.hosts_file = podfiles.write_hosts(node.config, state.pod, ips)

@@ -95,6 +95,20 @@ async def test_a_container_that_starts_again_sees_an_image_volume_as_it_is_then(
         assert pulls.count(reference) == 2
 
 
+async def test_a_runtime_that_does_not_know_strict_groups_gets_no_such_container(harness: Harness) -> None:
+    strict = {"securityContext": {"supplementalGroupsPolicy": "Strict"}}
+    async with harness.running():
+        harness.source.set(make_pod("web", **strict))
+        await harness.until(lambda: harness.waiting() == "CreateContainerConfigError")
+        assert not harness.cri.called("CreateContainer")
+    harness.cri.strict_groups = True
+    async with harness.running():
+        harness.source.set(make_pod("web", **strict))
+        await harness.ready()
+        context = harness.cri.newest("app").config.linux.security_context
+        assert context.supplemental_groups_policy == api.Strict
+
+
 async def test_a_pod_with_its_own_users(harness: Harness) -> None:
     harness.cri.runtime_handlers = [
         api.RuntimeHandler(features=api.RuntimeHandlerFeatures(user_namespaces=True))
