@@ -82,7 +82,7 @@ def write_hosts(config: KubeletConfig, pod: Pod, pod_ips: Sequence[str]) -> str:
     if pod.spec.host_aliases:
         text += "\n# Entries added by HostAliases.\n"
         for alias in pod.spec.host_aliases:
-            text += "\t".join([alias.ip, *alias.hostnames]) + "\n"
+            text += alias.ip + "\t" + "\t".join(alias.hostnames) + "\n"
     os.makedirs(os.path.dirname(path), mode=0o750, exist_ok=True)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     with os.fdopen(fd, "w") as file:

@@ -29,6 +29,8 @@ from minikubelet.kubelet.validation.volume import validate_volume
 
 _MAX_INT32 = 2**31 - 1
 _LONGEST_HOSTNAME = 64
+_ANNOTATIONS = 256 << 10
+"""Bytes of keys and values together."""
 _DNS_SERVERS, _DNS_SEARCHES, _DNS_SEARCH_LETTERS = 3, 32, 2048
 
 
@@ -57,6 +59,8 @@ def _metadata(check: Checker, pod: Pod) -> None:
         label_value(check, ("metadata", "labels", key), value)
     for key in meta.annotations:
         qualified(check, ("metadata", "annotations"), key.lower())
+    if sum(len(key.encode()) + len(value.encode()) for key, value in meta.annotations.items()) > _ANNOTATIONS:
+        check.add(("metadata", "annotations"), f"Too long: may not be more than {_ANNOTATIONS} bytes")
     validate_profile_annotations(check, pod)
 
 

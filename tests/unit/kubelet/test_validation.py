@@ -261,6 +261,13 @@ def test_uids_that_could_not_be_a_folder(uid: str) -> None:
     assert [p.field for p in validate_pod(built({}, uid=uid))] == ["metadata.uid"]
 
 
+def test_annotations_have_a_size() -> None:
+    fits = {"a": "x" * (255 << 10)}  # the kubelet adds some of its own
+    assert validate_pod(built({}, annotations=fits)) == []
+    (problem,) = validate_pod(built({}, annotations=fits | {"b": "ö" * 512}))
+    assert problem.field == "metadata.annotations" and problem.message.startswith("Too long")
+
+
 APPARMOR = "container.apparmor.security.beta.kubernetes.io"
 SECCOMP = "container.seccomp.security.alpha.kubernetes.io"
 DEFAULT = {"type": "RuntimeDefault"}
