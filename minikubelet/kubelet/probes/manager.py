@@ -104,7 +104,10 @@ class ProbeManager:
         self._groups: dict[tuple[str, str], _Group] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self.counts: Counter[tuple[str, str, str, str]] = Counter()
-        """How many attempts of a probe ended how: pod UID, container, ``Liveness``, ``successful``…"""
+        """How many attempts ended how: pod UID, container, ``Liveness``, ``successful`` or ``failed``.
+
+        Those that couldn't be made aren't among them, as in upstream's prober_probe_total.
+        """
 
     # --- what is known ---------------------------------------------------------------------------------
 
@@ -249,7 +252,9 @@ class ProbeManager:
         self, group: _Group, worker: Worker, probe: Probe, outcome: Outcome | ProbeError, changed: bool
     ) -> None:
         target, word = group.target, worker.kind.value
-        self.counts[target.pod_uid, target.container.name, word, _counted(outcome)] += 1
+        if isinstance(outcome, Outcome):
+            ended = "failed" if outcome.verdict is Verdict.FAILURE else "successful"
+            self.counts[target.pod_uid, target.container.name, word, ended] += 1
         message = _describe(word, outcome)
         if message and self._on_event is not None:
             warned = isinstance(outcome, Outcome) and outcome.verdict is Verdict.WARNING
@@ -281,13 +286,6 @@ def _probes(container: Container) -> list[tuple[Kind, Probe]]:
 
 async def _impossible(error: ProbeError) -> Outcome:
     raise error
-
-
-def _counted(outcome: Outcome | ProbeError) -> str:
-    """Upstream's words in prober_probe_total."""
-    if isinstance(outcome, ProbeError):
-        return "unknown"
-    return "failed" if outcome.verdict is Verdict.FAILURE else "successful"
 
 
 def _describe(word: str, outcome: Outcome | ProbeError) -> str:

@@ -226,6 +226,7 @@ async def test_an_impossible_probe_is_tried_three_times_and_says_nothing(node: N
     assert len(node.tried) == 3
     assert node.updates == []
     assert node.events == ["Unhealthy: Liveness probe errored and resulted in unknown state: runtime is away"]
+    assert not node.manager.counts
     node.add("c2", liveness_probe=Probe(http_get=HTTPGetAction(port="nope"), failure_threshold=1))
     await node.clock.run_for(1)
     assert node.updates == [] and node.events[-1].endswith("port nope not found")
