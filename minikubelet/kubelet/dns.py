@@ -13,6 +13,7 @@ MAX_NAMESERVERS = 3
 MAX_SEARCHES = 32
 MAX_SEARCH_CHARS = 2048
 MAX_SEARCH = 253
+_OWN = "127.0.0.1"
 _SYSTEMD_RESOLVED = "/run/systemd/resolve/resolv.conf"
 _MAX_BYTES = 1 << 20
 
@@ -100,6 +101,9 @@ def _resolver(pod: Pod, config: KubeletConfig) -> Resolver:
         resolver = Resolver()
     elif cluster and config.cluster_dns:
         resolver = _cluster(pod, config)
+    elif not config.resolv_conf:
+        # As resolvers do it without a server named: the machine's own, and no domain but the root.
+        resolver = Resolver([_OWN], ["."])
     else:
         resolver = host_resolver(config.resolv_conf)
     if pod.spec.dns_config is not None:
