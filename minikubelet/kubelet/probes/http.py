@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import re
 import ssl
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from functools import cache
 from urllib.parse import urljoin, urlsplit
 
 from minikubelet.kubelet.objects.containers import Container, HTTPGetAction
+from minikubelet.kubelet.probes.dial import DialError, dial, error_text
 from minikubelet.kubelet.probes.outcome import Outcome, ProbeError, Verdict, failure, success
 from minikubelet.kubelet.probes.ports import join_host_port, resolve_port
 from minikubelet.kubelet.probes.response import BadResponse, ResponseReader
@@ -181,14 +181,23 @@ def _tls() -> ssl.SSLContext:
 async def _fetch_once(request: Request, exchange: _Exchange) -> Response:
     loop, done = asyncio.get_running_loop(), exchange.done
     tls = _tls() if request.scheme == "https" else None
+    name = request.host if tls is not None else None
+
+    async def connect(address: str) -> asyncio.Transport:
+        try:
+            made, _ = await loop.create_connection(
+                lambda: exchange, address, request.port, ssl=tls, server_hostname=name
+            )
+        except ssl.SSLError as exc:
+            if exc.reason in _NO_TLS:
+                raise NotTls("tls: first record does not look like a TLS handshake") from exc
+            raise RequestFailed(f"tls: {exc.reason or exc}") from exc
+        return made
+
     try:
-        transport, _ = await loop.create_connection(lambda: exchange, request.host, request.port, ssl=tls)
-    except ssl.SSLError as exc:
-        if exc.reason in _NO_TLS:
-            raise NotTls("tls: first record does not look like a TLS handshake") from exc
-        raise RequestFailed(f"tls: {exc.reason or exc}") from exc
-    except OSError as exc:
-        raise RequestFailed(dial_error(request.host, request.port, exc)) from exc
+        transport = await dial(request.host, request.port, connect)
+    except DialError as exc:
+        raise RequestFailed(str(exc)) from exc
     try:
         await done
     except OSError as exc:
@@ -226,18 +235,6 @@ async def answers_in_http(host: str, port: int, timeout: float) -> bool:
 def _broken(exchange: _Exchange, text: str) -> Exception:
     # Upstream: no response is a failed probe, a response whose body can't be read an error that says nothing.
     return ProbeError(text, "failure") if exchange.reader.has_head else RequestFailed(text)
-
-
-def error_text(exc: OSError) -> str:
-    """An OSError in Go's words: the errno's text in lower case, or what the resolver said."""
-    return os.strerror(exc.errno).lower() if exc.errno and exc.errno > 0 else str(exc)
-
-
-def dial_error(host: str, port: int, exc: OSError) -> str:
-    """A failed connect in Go's words."""
-    if exc.errno is None or exc.errno < 0:  # getaddrinfo(3)
-        return f"dial tcp: lookup {host}: {exc.strerror or exc}"
-    return f"dial tcp {join_host_port(host, port)}: connect: {error_text(exc)}"
 
 
 async def fetch(request: Request, timeout: float) -> Response:

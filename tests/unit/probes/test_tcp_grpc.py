@@ -8,8 +8,10 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import pytest
 
-from minikubelet.kubelet.probes import grpc_health, tcp
+from minikubelet.kubelet.objects.containers import Container, HTTPGetAction
+from minikubelet.kubelet.probes import grpc_health, http, tcp
 from minikubelet.kubelet.probes.outcome import Verdict
 
 
@@ -24,6 +26,22 @@ async def test_tcp_success_refusal_and_names() -> None:
     assert outcome.message == f"dial tcp 127.0.0.1:{port}: connect: connection refused"
     outcome = await tcp.probe("nowhere.invalid", 80, 5)
     assert outcome.message.startswith("dial tcp: lookup nowhere.invalid: ")
+
+
+async def test_a_name_is_tried_at_all_its_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def resolve(host: str, port: int, **_: object) -> list[object]:
+        return [(0, 0, 0, "", (address, port)) for address in ("127.0.0.9", "127.0.0.8", "127.0.0.9")]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+    listener = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.8", 0)
+    port = listener.sockets[0].getsockname()[1]
+    async with listener:
+        assert (await tcp.probe("two.example", port, 5)).verdict is Verdict.SUCCESS
+    outcome = await tcp.probe("two.example", port, 5)
+    assert outcome.message == f"dial tcp 127.0.0.9:{port}: connect: connection refused"
+    request = http.new_request(HTTPGetAction(port=port, host="two.example"), Container(name="c"), "")
+    told = (await http.probe(request, 5)).message
+    assert told == f'Get "http://two.example:{port}/": {outcome.message}'
 
 
 async def test_tcp_times_out_when_nobody_answers() -> None:
