@@ -32,8 +32,8 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?
 _BOOLS = {
     word: value
     for value, words in {
-        True: "true True TRUE yes Yes YES on On ON",
-        False: "false False FALSE no No NO off Off OFF",
+        True: "true True TRUE y Y yes Yes YES on On ON",
+        False: "false False FALSE n N no No NO off Off OFF",
     }.items()
     for word in words.split()
 }

@@ -21,7 +21,7 @@ spec:
   nodeSelector: {disk: ssd}
   containers:
     - name: x
-      image: y
+      image: i
       ports:
         - {name: web, containerPort: 99999}
 ---
@@ -177,7 +177,7 @@ spec:
   container: []
   containers:
     - name: 5
-      imgae: y
+      imgae: i
       env: [{name: A, value: 1}]
 """
     assert places(text) == [
@@ -194,9 +194,9 @@ def test_places_in_lists() -> None:
     text = (
         "apiVersion: v1\nkind: List\nitems:\n"
         + pod.replace("NAME", "a")
-        + "      containers:\n        - {name: x, imgae: y}\n"
+        + "      containers:\n        - {name: x, imgae: i}\n"
         + pod.replace("NAME", "b")
-        + "      dnsPolicy: Some\n      containers: [{name: x, image: y}]\n"
+        + "      dnsPolicy: Some\n      containers: [{name: x, image: i}]\n"
     )
     (finding,) = check_manifest(text.encode(), "f")
     assert (finding.line, finding.column, finding.field) == (9, 21, "spec.containers[0].imgae")

@@ -135,6 +135,8 @@ def test_an_error_inside_a_list_has_its_line() -> None:
         ("1e3", 1000.0),
         (".5", 0.5),
         ("yes", True),
+        ("y", True),
+        ("N", False),
         ("off", False),
         ("~", None),
         ("'1'", "1"),
