@@ -64,6 +64,9 @@ def apply_container_defaults(container: Container | EphemeralContainer, host_net
     for variable in container.env:
         if variable.value_from and variable.value_from.field_ref:
             variable.value_from.field_ref.api_version = variable.value_from.field_ref.api_version or "v1"
+        if variable.value_from and variable.value_from.file_key_ref:
+            file = variable.value_from.file_key_ref
+            file.optional = bool(file.optional)
     for probe in (container.liveness_probe, container.readiness_probe, container.startup_probe):
         if probe is not None:
             _probe(probe)

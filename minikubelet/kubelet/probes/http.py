@@ -28,6 +28,7 @@ _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
 """OpenSSL's names for an answer that is no TLS record; which one, depends on its version."""
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _NOT_IN_VALUES = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_BLANKS = " \t"
 _FRAMING = ("Content-Length", "Transfer-Encoding", "Trailer")
 """Headers that say how a body is framed: net/http writes them itself, and a GET has no body."""
 
@@ -56,7 +57,7 @@ class Request:
         for name, values in {"Host": [host], **self.headers}.items():
             if any(_NOT_IN_VALUES.search(value) for value in values):
                 raise ValueError(f'net/http: invalid header field value for "{name}"')
-            lines += [f"{name}: {value}" for value in values]
+            lines += [f"{name}: {value.strip(_BLANKS)}" for value in values]
         lines.append("Connection: close")
         return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8")
 

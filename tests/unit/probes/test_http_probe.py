@@ -110,7 +110,7 @@ async def test_own_headers_replace_the_defaults_and_the_host(start: Start) -> No
         HTTPHeader(name="user-agent", value="me"),
         HTTPHeader(name="Accept", value=""),
         HTTPHeader(name="X-Two", value="1"),
-        HTTPHeader(name="X-Two", value="2"),
+        HTTPHeader(name="X-Two", value=" 2\t"),
     ]
     await run(server, http_headers=headers)
     lines = server.requests[0].decode().split("\r\n")
