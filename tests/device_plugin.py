@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 
 from minikubelet.criapi import deviceplugin_pb2 as dp
+from minikubelet.criapi import pluginregistration_pb2 as registration
 from minikubelet.criapi import services
 
 RESOURCE = "example.com/widget"
@@ -32,30 +33,39 @@ class DevicePlugin:
         self.prefers = prefers or []
         self.allocated: list[list[str]] = []
         self.started: list[list[str]] = []
+        self.info = registration.PluginInfo(
+            type="DevicePlugin", name=RESOURCE, supported_versions=["v1beta2", "v1beta1"]
+        )
+        """What it says of itself where it is found by its socket."""
+        self.told: list[registration.RegistrationStatus] = []
         self._news: set[asyncio.Event] = set()
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> None:
-        """Serve on the plugin's socket."""
+        """Serve on the plugin's socket, in place of an earlier one."""
+        await self.stop()
         self._server = grpc.aio.server()
-        handlers: dict[str, Any] = {}
-        for method in services.DEVICE_PLUGIN:
-            make = getattr(grpc, f"{method.kind}_rpc_method_handler")
-            handlers[method.name] = make(
-                getattr(self, f"_{method.name}"),
-                request_deserializer=method.request.FromString,
-                response_serializer=method.response.SerializeToString,
-            )
-        generic = grpc.method_handlers_generic_handler(services.DEVICE_PLUGIN.name, handlers)
-        self._server.add_generic_rpc_handlers((generic,))
+        for service in (services.DEVICE_PLUGIN, services.PLUGIN_REGISTRATION):
+            handlers: dict[str, Any] = {}
+            for method in service:
+                make = getattr(grpc, f"{method.kind}_rpc_method_handler")
+                handlers[method.name] = make(
+                    getattr(self, f"_{method.name}"),
+                    request_deserializer=method.request.FromString,
+                    response_serializer=method.response.SerializeToString,
+                )
+            generic = grpc.method_handlers_generic_handler(service.name, handlers)
+            self._server.add_generic_rpc_handlers((generic,))
         self._server.add_insecure_port(f"unix:{os.path.join(self.folder, self.endpoint)}")
         await self._server.start()
 
-    async def register(self, resource: str = RESOURCE, version: str = "v1beta1") -> None:
+    async def register(self, resource: str = RESOURCE, version: str = "v1beta1", endpoint: str = "") -> None:
         """Tell the kubelet. Raises grpc.aio.AioRpcError."""
+        if not os.path.exists(os.path.join(self.folder, self.endpoint)):
+            await self.start()  # a kubelet that begins removes what it finds
         async with grpc.aio.insecure_channel(f"unix:{self.folder}/kubelet.sock") as channel:
             request = dp.RegisterRequest(
-                version=version, endpoint=self.endpoint, resource_name=resource, options=self.options
+                version=version, endpoint=endpoint or self.endpoint, resource_name=resource
             )
             await services.DEVICE_REGISTRATION.connect(channel).Register(request, timeout=10)
 
@@ -69,6 +79,15 @@ class DevicePlugin:
         self.health[device] = healthy
         for each in self._news:
             each.set()
+
+    async def _GetInfo(self, request: registration.InfoRequest, context: Any) -> registration.PluginInfo:
+        return self.info
+
+    async def _NotifyRegistrationStatus(
+        self, request: registration.RegistrationStatus, context: Any
+    ) -> registration.RegistrationStatusResponse:
+        self.told.append(request)
+        return registration.RegistrationStatusResponse()
 
     async def _GetDevicePluginOptions(self, request: dp.Empty, context: Any) -> dp.DevicePluginOptions:
         return self.options

@@ -17,7 +17,13 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 
-from minikubelet.criapi import api_pb2, deviceplugin_pb2, node_pb2, podresources_pb2
+from minikubelet.criapi import (
+    api_pb2,
+    deviceplugin_pb2,
+    node_pb2,
+    pluginregistration_pb2,
+    podresources_pb2,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +91,7 @@ IMAGE_STORE = _service(node_pb2.DESCRIPTOR, "ImageStore")
 
 DEVICE_PLUGIN = _service(deviceplugin_pb2.DESCRIPTOR, "DevicePlugin")
 DEVICE_REGISTRATION = _service(deviceplugin_pb2.DESCRIPTOR, "Registration")
+PLUGIN_REGISTRATION = _service(pluginregistration_pb2.DESCRIPTOR, "Registration")
 POD_RESOURCES = _service(podresources_pb2.DESCRIPTOR, "PodResourcesLister")
 
 ALL = (RUNTIME, IMAGE, IMAGE_STORE)

@@ -20,6 +20,7 @@ from minikubelet.kubelet.cpumanager.topology import NotAligned, NotEnough, read_
 from minikubelet.kubelet.cri_client import CriClient
 from minikubelet.kubelet.defaults import is_sidecar
 from minikubelet.kubelet.devices.manager import DeviceManager, wanted_devices
+from minikubelet.kubelet.devices.watcher import PluginWatcher
 from minikubelet.kubelet.grpc_server import UnixServer
 from minikubelet.kubelet.objects import Container, Pod
 from minikubelet.kubelet.objects.podstatus import ResourceStatus
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _USUAL_ROOT = KubeletConfig.root
 _USUAL_PLUGINS = "/var/lib/kubelet/device-plugins"
+_USUAL_REGISTRY = "/var/lib/kubelet/plugins_registry"
 _USUAL_RESOURCES = "/var/lib/kubelet/pod-resources/kubelet.sock"
 
 
@@ -53,6 +55,10 @@ class Allocations:
             if await _started(devices, "device plugins"):
                 self.devices = devices
                 stack.push_async_callback(devices.close)
+                if registry := self._or_usual(settings.plugin_registry_dir, _USUAL_REGISTRY):
+                    watcher = PluginWatcher(registry, {"DevicePlugin": devices})
+                    stack.push_async_callback(watcher.close)
+                    watcher.start()
         if path := self._or_usual(settings.pod_resources_socket, _USUAL_RESOURCES):
             server = UnixServer(path, [(services.POD_RESOURCES, self)])
             if await _started(server, "PodResources"):

@@ -129,6 +129,9 @@ class DeviceConfig:
     device_plugin_dir: str | None = None
     """Where device plugins register (``kubelet.sock``) and have their own sockets; empty: none may. None:
     upstream's /var/lib/kubelet/device-plugins for the kubelet of the usual root folder, for others none."""
+    plugin_registry_dir: str | None = None
+    """Where plugins have sockets by which they are found; empty: nowhere. None: upstream's
+    /var/lib/kubelet/plugins_registry for the kubelet of the usual root folder, for others none."""
     pod_resources_socket: str | None = None
     """The PodResources API; empty: none. None: upstream's /var/lib/kubelet/pod-resources/kubelet.sock for the
     kubelet of the usual root folder, for others none."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import logging
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -65,8 +67,18 @@ class DeviceManager:
     async def start(self) -> None:
         """Serve registrations. Plugins see the new socket and register again. Raises OSError."""
         path = os.path.join(self._folder, SOCKET)
-        self._server = UnixServer(path, [(services.DEVICE_REGISTRATION, self)])
-        await self._server.start()
+        server = UnixServer(path, [(services.DEVICE_REGISTRATION, self)])
+        await server.start()
+        self._server = server
+        self._clear()
+
+    def _clear(self) -> None:
+        """Remove the sockets of an earlier run's plugins: many wait for that to register again."""
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                if entry.name != SOCKET and stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(entry.path)
 
     async def close(self) -> None:
         """Stop serving; containers keep what they have."""
@@ -77,21 +89,35 @@ class DeviceManager:
 
     async def Register(self, request: dp.RegisterRequest) -> dp.Empty:
         """A plugin says that it is there; a second one for a resource takes the place of the first."""
-        if request.version != VERSION:
-            raise invalid("version", f"{request.version!r} is not supported, {VERSION} is")
-        if not _RESOURCE.match(request.resource_name):
-            raise invalid("resource_name", f"{request.resource_name!r} is no extended resource")
         if not _ENDPOINT.match(request.endpoint):
             raise invalid("endpoint", f"{request.endpoint!r} is not the name of a socket in {self._folder}")
-        former = self._plugins.pop(request.resource_name, None)
+        socket = os.path.join(self._folder, request.endpoint)
+        await self.take(request.resource_name, socket, [request.version])
+        return dp.Empty()
+
+    async def take(self, name: str, endpoint: str, versions: list[str]) -> None:
+        """See :class:`minikubelet.kubelet.devices.watcher.Taker`; it is asked for its options in any case."""
+        if VERSION not in versions:
+            raise invalid("version", f"{', '.join(versions)!r} is not supported, {VERSION} is")
+        if not _RESOURCE.match(name):
+            raise invalid("resource_name", f"{name!r} is no extended resource")
+        plugin = Plugin(name, endpoint, lambda: self._changed(name))
+        try:
+            await plugin.start()
+        except BaseException:
+            await plugin.close()
+            raise
+        former = self._plugins.get(name)
+        self._plugins[name] = plugin
         if former is not None:
             await former.close()
-        socket = os.path.join(self._folder, request.endpoint)
-        name = request.resource_name
-        plugin = Plugin(name, socket, request.options, lambda: self._changed(name))
-        self._plugins[name] = plugin
-        log.info("device plugin %s registered with %s", request.resource_name, request.endpoint)
-        return dp.Empty()
+        log.info("device plugin %s registered with %s", name, endpoint)
+
+    async def let_go(self, name: str, endpoint: str) -> None:
+        """See :class:`minikubelet.kubelet.devices.watcher.Taker`; containers keep what they have."""
+        plugin = self._plugins.get(name)
+        if plugin is not None and plugin.socket == endpoint:
+            await plugin.end()
 
     def _changed(self, resource: str) -> None:
         log.info("devices: %s", ", ".join(f"{name}: {count}" for name, count in self.allocatable().items()))

@@ -34,25 +34,29 @@ class Device:
 class Plugin:
     """The client of one plugin. ``changed`` is called whenever its devices are others than before."""
 
-    def __init__(
-        self, resource: str, socket: str, options: dp.DevicePluginOptions, changed: Callable[[], None]
-    ) -> None:
+    def __init__(self, resource: str, socket: str, changed: Callable[[], None]) -> None:
         self.resource = resource
-        self.options = options
+        self.options = dp.DevicePluginOptions()
         self.devices: dict[str, Device] = {}
-        self._socket = socket
+        self.socket = socket
         self._changed = changed
         self._channel = grpc.aio.insecure_channel(
             f"unix:{socket}",
             options=[("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)],
         )
         self._stub = services.DEVICE_PLUGIN.connect(self._channel)
-        self._task = asyncio.create_task(self._watch(), name=f"device plugin {resource}")
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Ask what the plugin wants, and follow its devices from now on. Raises NodeError."""
+        self.options = await self._call(self._stub.GetDevicePluginOptions, dp.Empty(), wait_for_ready=True)
+        self._task = asyncio.create_task(self._watch(), name=f"device plugin {self.resource}")
 
     async def close(self) -> None:
         """End the connection; the devices count as gone."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
         await self._channel.close(None)
 
     async def _watch(self) -> None:
@@ -68,9 +72,17 @@ class Plugin:
                 self._changed()
         except grpc.aio.AioRpcError as exc:
             log.warning("device plugin %s: %s", self.resource, exc.details())
+        self._ended()
+
+    def _ended(self) -> None:
         log.warning("device plugin %s has ended: its devices are not healthy", self.resource)
         self.devices = {each.id: Device(each.id, False, each.nodes) for each in self.devices.values()}
         self._changed()
+
+    async def end(self) -> None:
+        """End the connection, as if the plugin had: its devices are known and not healthy."""
+        await self.close()
+        self._ended()
 
     async def prefer(self, available: list[str], must: list[str], count: int) -> list[str]:
         """Which of ``available`` the plugin would rather give. Raises NodeError."""
@@ -96,9 +108,9 @@ class Plugin:
         """Tell the plugin that a container with ``devices`` is about to start. Raises NodeError."""
         await self._call(self._stub.PreStartContainer, dp.PreStartContainerRequest(devices_ids=devices))
 
-    async def _call(self, method: Any, request: Any) -> Any:
+    async def _call(self, method: Any, request: Any, **options: Any) -> Any:
         try:
-            return await method(request, timeout=TIMEOUT)
+            return await method(request, timeout=TIMEOUT, **options)
         except grpc.aio.AioRpcError as exc:
             message = f"device plugin {self.resource}: {exc.details() or exc.code().name}"
             raise NodeError(Code.UNAVAILABLE, message) from None

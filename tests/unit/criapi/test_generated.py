@@ -22,7 +22,7 @@ F = descriptor_pb2.FieldDescriptorProto
 def test_committed_modules_are_up_to_date(tmp_path: Path) -> None:
     subprocess.run([sys.executable, str(ROOT / "scripts" / "gen-proto"), str(tmp_path)], check=True)
     made = sorted(path.name for path in tmp_path.iterdir())
-    modules = ("api", "deviceplugin", "node", "nri", "podresources", "ttrpc")
+    modules = ("api", "deviceplugin", "node", "nri", "pluginregistration", "podresources", "ttrpc")
     assert made == [f"{module}_pb2.{ending}" for module in modules for ending in ("py", "pyi")]
     for name in made:
         committed = ROOT / "minikubelet" / "criapi" / name

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import pytest
@@ -172,9 +173,81 @@ async def test_bad_registrations(
         with pytest.raises(grpc.aio.AioRpcError, match=words) as error:
             await plugin.register(resource, version)
         assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-        plugin.endpoint = "../../etc/passwd"
         with pytest.raises(grpc.aio.AioRpcError, match="not the name of a socket"):
-            await plugin.register()
+            await plugin.register(endpoint="../../etc/passwd")
+
+
+async def test_plugins_are_told_of_a_new_kubelet_by_the_end_of_their_sockets(
+    harness: Harness, plugin: DevicePlugin
+) -> None:
+    socket = f"{plugin.folder}/{plugin.endpoint}"
+    kept = f"{plugin.folder}/notes"
+    with open(kept, "w", encoding="ascii"):
+        pass
+    assert os.path.exists(socket)
+    async with harness.running():
+        harness.source.set()
+        await harness.until(lambda: os.path.exists(f"{plugin.folder}/kubelet.sock"))
+        await harness.until(lambda: not os.path.exists(socket))
+        assert os.path.exists(kept)
+
+
+@pytest.fixture
+async def found(harness: Harness, plugin: DevicePlugin) -> AsyncIterator[DevicePlugin]:
+    """A plugin that is not running yet, in a folder below the one that the kubelet looks for plugins in."""
+    folder = harness.folder / "reg" / "vendor"
+    harness.config.resources.devices.plugin_registry_dir = str(harness.folder / "reg")
+    folder.mkdir(parents=True)
+    made = DevicePlugin(str(folder), prefers=["w2"])
+    yield made
+    await made.stop()
+
+
+async def test_plugins_are_found_by_their_sockets(harness: Harness, found: DevicePlugin) -> None:
+    await found.start()
+    async with harness.running() as kubelet:
+        harness.source.set(using("web", 1))
+        await harness.until(lambda: found.told)
+        room = kubelet._managers.allocations.room
+        await harness.until(lambda: room() == {RESOURCE: 3})
+        harness.clock.advance(11)
+        await harness.ready()
+        assert [(each.plugin_registered, each.error) for each in found.told] == [(True, "")]
+        assert found.allocated == [["w2"]] and found.started == [["w2"]]
+        os.unlink(f"{found.folder}/{found.endpoint}")
+        await harness.until(lambda: room() == {RESOURCE: 0})
+        await found.start()
+        await harness.until(lambda: room() == {RESOURCE: 3})
+        assert harness.pod().status.phase == "Running"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"type": "CSIPlugin"}, "no handler registered for plugin type: CSIPlugin"),
+        ({"name": "widget"}, "'widget' is no extended resource"),
+        ({"supported_versions": ["v1", "v2"]}, "'v1, v2' is not supported, v1beta1 is"),
+    ],
+)
+async def test_found_plugins_are_told_why_they_are_refused(
+    harness: Harness, found: DevicePlugin, wrong: dict[str, Any], words: str
+) -> None:
+    async with harness.running() as kubelet:
+        harness.source.set()
+        await harness.until(lambda: os.path.exists(f"{harness.folder}/dp/kubelet.sock"))
+        room = kubelet._managers.allocations.room
+        right = found.info
+        found.info = right.__class__()
+        found.info.CopyFrom(right)
+        for name in wrong:
+            found.info.ClearField(name)
+        found.info.MergeFrom(right.__class__(**wrong))
+        await found.start()
+        await harness.until(lambda: found.told)
+        assert not found.told[0].plugin_registered and words in found.told[0].error
+        assert room() == {}
+        found.info = right  # it is asked again
+        await harness.until(lambda: room() == {RESOURCE: 3})
 
 
 async def test_agents_see_who_has_what(harness: Harness, plugin: DevicePlugin) -> None:
