@@ -43,6 +43,8 @@ class Checkpoint(msgspec.Struct, omit_defaults=True):
     """IDs of containers that were ready."""
     users: int = 0
     """First ID of the pod's user namespace on the node; 0: it has none."""
+    users_length: int = 65536
+    """How many IDs it has."""
     allocated: dict[str, ResourceRequirements] = msgspec.field(default_factory=dict)
     """Resources granted, by container."""
     actuated: dict[str, ResourceRequirements] = msgspec.field(default_factory=dict)

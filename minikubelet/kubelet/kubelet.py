@@ -41,7 +41,7 @@ from minikubelet.kubelet.serving import Answers, open_apis
 from minikubelet.kubelet.sinks import MemorySink, PodChange
 from minikubelet.kubelet.sources import PodSource, is_complete
 from minikubelet.kubelet.sources.configured import make_source
-from minikubelet.kubelet.user_namespaces import UserNamespaces
+from minikubelet.kubelet.user_namespaces import Range, UserNamespaces
 from minikubelet.kubelet.volumes.manager import VolumeManager
 from minikubelet.kubelet.volumes.plugin import Surroundings as Around
 from minikubelet.linux.cgroup.mount import find_mount
@@ -203,10 +203,10 @@ class Kubelet:
 
     def _user_namespaces(self) -> UserNamespaces:
         """The pool, without what pods have that an earlier run of this kubelet has started."""
-        pool = UserNamespaces(self.config.resources.reserved.max_pods)
+        pool = UserNamespaces(self.config.resources.reserved.max_pods, length=self.config.ids_per_pod)
         with contextlib.suppress(OSError):
-            uids = os.listdir(self.config.pods_dir)
-            pool.remember((uid, first) for uid in uids if (first := load(self.config, uid).users))
+            known = [(uid, load(self.config, uid)) for uid in os.listdir(self.config.pods_dir)]
+            pool.remember((uid, Range(of.users, of.users_length)) for uid, of in known if of.users)
         return pool
 
     def _allocatable(self) -> Mapping[str, int]:

@@ -78,10 +78,13 @@ class ResourceManagers:
         try:
             self.capacity = allocatable.capacity(config, node.config.root)
             self.allocatable = allocatable.allocatable(config, self.capacity)
-            limits = self.capacity
-            if "pods" in config.cgroups.enforce_node_allocatable:
-                limits = allocatable.unreserved(config, self.capacity)
-            node.cgroups.start(limits, systemd=await node.client.has_systemd_cgroups())
+            unreserved = allocatable.unreserved(config, self.capacity)
+            enforced = "pods" in config.cgroups.enforce_node_allocatable
+            node.cgroups.start(
+                unreserved if enforced else self.capacity,
+                systemd=await node.client.has_systemd_cgroups(),
+                memory=unreserved["memory"],
+            )
         except (OSError, ValueError, NodeError) as exc:
             message = f"Failed to update Node Allocatable Limits: {exc}"
             node.events.node(WARNING, "FailedNodeAllocatableEnforcement", message)

@@ -186,11 +186,11 @@ class PodState:
             raise ContainerConfigError(
                 f"can't set `spec.hostUsers: false`, {what} does not support user namespaces"
             )
-        first = self.node.users.take(self.pod.uid)
-        if first != self.memory.users:
-            self.memory.users = first
+        made = self.node.users.take(self.pod.uid)
+        if (made.first, made.length) != (self.memory.users, self.memory.users_length):
+            self.memory.users, self.memory.users_length = made.first, made.length
             checkpoint.save(self.node.config, self.pod.uid, self.memory)
-        return user_namespaces.options(first)
+        return user_namespaces.options(made)
 
     def objects_changed(self) -> None:
         """Something that the pod refers to has come, gone or changed: what waits for it is tried again."""

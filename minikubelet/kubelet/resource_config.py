@@ -27,6 +27,8 @@ class CgroupConfig:
     enforce_node_allocatable: list[str] = field(default_factory=lambda: ["pods"])
     """``pods``: the pods together get no more than what is not reserved. Upstream's words for the cgroups of
     the system's daemons (``system-reserved``, ``kube-reserved``) are not carried out."""
+    qos_reserved: dict[str, int] = field(default_factory=dict)
+    """``memory`` → percent of their requests that pods of a lesser class are kept off."""
     pod_pids_limit: int = -1
     """Tasks a pod may have; -1: as many as the node."""
     cpu_cfs_quota: bool = True

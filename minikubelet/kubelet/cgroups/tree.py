@@ -23,6 +23,7 @@ from minikubelet.linux.cgroup.mount import CgroupMount
 
 log = logging.getLogger(__name__)
 
+_CLASSES = ("burstable", "besteffort")
 _FOLDERS = {BURSTABLE: "/burstable", BEST_EFFORT: "/besteffort"}
 
 
@@ -36,7 +37,8 @@ class CgroupTree:
         root = "" if config.cgroups_per_qos else "/" + config.cgroup_root.strip("/")
         self._plain_root = root.rstrip("/")
         self._top = "/" + os.path.normpath(f"{config.cgroup_root}/kubepods").strip("/")
-        self._burstable: dict[str, Pod] = {}
+        self._pods: dict[str, Pod] = {}
+        self._memory = 0
         self._written: dict[str, dict[str, str]] = {}
         self._systemd = False
         self.enabled = False
@@ -44,8 +46,11 @@ class CgroupTree:
 
     # --- the node --------------------------------------------------------------------------------------
 
-    def start(self, limits: Amounts, *, systemd: bool = False) -> None:
-        """Make the tree where the host can carry it. Raises StepError, NodeError for a bad cgroup root."""
+    def start(self, limits: Amounts, *, systemd: bool = False, memory: int = 0) -> None:
+        """Make the tree where the host can carry it. Raises StepError, NodeError for a bad cgroup root.
+
+        ``limits`` are those of all pods together, ``memory`` the bytes that ``qosReserved`` divides.
+        """
         if self._fallback or not self._config.cgroups_per_qos:
             return
         lacking = values.NEEDED - self._mount.controllers
@@ -57,10 +62,11 @@ class CgroupTree:
         if systemd:
             log.warning("the runtime's cgroup driver is systemd: pods as a whole have no limits")
             return
+        self._memory = memory
         self._write(self._top, values.node_files(limits))
         self._write(f"{self._top}/besteffort", values.best_effort_files())
         if not os.path.isdir(f"{self.top}/burstable"):
-            self._write_burstable()  # else it stands for pods of an earlier run, which are yet to be told
+            self._write_classes()  # else it stands for pods of an earlier run, which are yet to be told
 
     def close(self) -> None:
         """Remove what is empty; cgroups that still hold pods stay."""
@@ -90,9 +96,9 @@ class CgroupTree:
         """Make the pod's cgroup, or write what has changed. Raises StepError."""
         if not self.top:
             return
-        if qos_class(pod) == BURSTABLE:
-            self._burstable[pod.uid] = pod
-            self._write_burstable()
+        self._pods[pod.uid] = pod
+        if self._shared_by(pod):
+            self._write_classes()
         self._write(self.parent(pod), values.pod_files(pod, self._config))
 
     def remove(self, uid: str) -> None:
@@ -111,8 +117,9 @@ class CgroupTree:
                 core.kill(folder)
                 if not core.remove(folder):
                     raise OSError(errno.EBUSY, "processes are still ending", folder)
-        if self._burstable.pop(uid, None) is not None:
-            self._write_burstable()
+        pod = self._pods.pop(uid, None)
+        if pod is not None and self._shared_by(pod):
+            self._write_classes()
 
     def sweep(self, keep: Collection[str]) -> int:
         """Remove empty cgroups of pods that are not among ``keep`` (UIDs); how many there were."""
@@ -125,8 +132,30 @@ class CgroupTree:
                     gone += core.remove(f"{parent}/{name}")
         return gone
 
-    def _write_burstable(self) -> None:
-        self._write(f"{self._top}/burstable", values.burstable_files(self._burstable.values(), self._config))
+    def _shared_by(self, pod: Pod) -> bool:
+        """Whether what classes of pods have as a whole depends on this one."""
+        return qos_class(pod) == BURSTABLE or self._config.memory_qos or bool(self._config.qos_reserved)
+
+    def _write_classes(self) -> None:
+        pods = list(self._pods.values())
+        burstable = [each for each in pods if qos_class(each) == BURSTABLE]
+        files = values.burstable_files(burstable, self._config)
+        if guarded := values.guarded_memory(pods, self._config):
+            self._write(self._top, {**self._written.get(self._top, {}), **guarded})
+        left = values.memory_left(pods, self._config, self._memory)
+        for name, content, limit in zip(
+            _CLASSES, (files, values.best_effort_files()), left or (None, None), strict=True
+        ):
+            most = "max" if limit is None else self._at_least_used(name, limit)
+            self._write(f"{self._top}/{name}", {**content, "memory.max": most})
+
+    def _at_least_used(self, name: str, limit: int) -> str:
+        """A limit below what is in use would make the kernel kill somebody: it only stops growing, then."""
+        try:
+            with open(f"{self.top}/{name}/memory.current", encoding="ascii") as file:
+                return str(max(limit, int(file.read())))
+        except (OSError, ValueError):
+            return str(limit)
 
     def _write(self, path: str, content: dict[str, str]) -> None:
         """Make a cgroup and write its settings. A file that the kernel hasn't (hugetlb) is left out."""

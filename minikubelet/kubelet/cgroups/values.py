@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from minikubelet.kubelet.demands import Amounts, all_limited, pod_limits, pod_requests
 from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.resource_config import CgroupConfig
 from minikubelet.kubelet.resources import (
     BEST_EFFORT,
+    BURSTABLE,
     GUARANTEED,
     MIN_SHARES,
     hugepage_limits,
@@ -65,6 +66,33 @@ def burstable_files(pods: Collection[Pod], config: CgroupConfig) -> dict[str, st
         tiered = config.memory_reservation_policy == "TieredReservation"
         files["memory.low"] = str(sum(each.get("memory", 0) for each in requests) if tiered else 0)
     return files
+
+
+def guarded_memory(pods: Collection[Pod], config: CgroupConfig) -> dict[str, str]:
+    """What of the memory of all pods together the kernel leaves alone, with MemoryQoS.
+
+    No pod is protected beyond what the cgroup above it is.
+    """
+    tiered = config.memory_reservation_policy == "TieredReservation"
+    return {"memory.min": str(_requested_memory(pods) if tiered else 0)} if config.memory_qos else {}
+
+
+def memory_left(pods: Collection[Pod], config: CgroupConfig, memory: int) -> tuple[int, int] | None:
+    """Bytes for the Burstable and for the BestEffort pods, so that the requests of better ones stay free.
+
+    ``memory`` is what all pods may have. None: they aren't held back (``qosReserved``).
+    """
+    percent = config.qos_reserved.get("memory")
+    if percent is None or not memory:
+        return None
+    sure = _requested_memory(each for each in pods if qos_class(each) == GUARANTEED)
+    some = _requested_memory(each for each in pods if qos_class(each) == BURSTABLE)
+    burstable = max(0, memory - sure * percent // 100)
+    return burstable, max(0, burstable - some * percent // 100)
+
+
+def _requested_memory(pods: Iterable[Pod]) -> int:
+    return sum(pod_requests(each).get("memory", 0) for each in pods)
 
 
 def best_effort_files() -> dict[str, str]:

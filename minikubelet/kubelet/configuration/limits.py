@@ -49,6 +49,7 @@ def problems(config: KubeletConfig) -> list[Problem]:
     resources = config.resources
     return [
         *_log_folder(config.log_dir),
+        *_ids_per_pod(config.ids_per_pod),
         *_cgroups(resources.cgroups),
         *_reserved(resources.reserved),
         *_one_of("cpuManagerPolicy", resources.devices.cpu_manager_policy, ("none", "static")),
@@ -82,6 +83,11 @@ def _log_folder(folder: str) -> Iterator[Problem]:
         yield "podLogsDir", f"{folder!r} is not an absolute, normalized path in ASCII"
 
 
+def _ids_per_pod(count: int) -> Iterator[Problem]:
+    if count <= 0 or count % 65536 or count >= 1 << 32:
+        yield "userNamespaces.idsPerPod", f"{count} is not a multiple of 65536 that fits in 32 bits"
+
+
 def _cgroups(config: CgroupConfig) -> Iterator[Problem]:
     if not 0.001 <= config.cpu_cfs_quota_period <= 1:
         yield "cpuCFSQuotaPeriod", "must be between 1ms and 1s"
@@ -90,6 +96,10 @@ def _cgroups(config: CgroupConfig) -> Iterator[Problem]:
     yield from _one_of("memoryReservationPolicy", config.memory_reservation_policy, policies)
     if config.memory_reservation_policy == "TieredReservation" and not config.memory_qos:
         yield "memoryReservationPolicy", "TieredReservation needs the feature gate MemoryQoS"
+    for name, percent in config.qos_reserved.items():
+        yield from _one_of("qosReserved", name, ("memory",))
+        if not 0 <= percent <= 100:
+            yield f"qosReserved.{name}", "is not a percentage from 0% to 100%"
     if not 0 < config.memory_throttling_factor <= 1:
         yield "memoryThrottlingFactor", "must be greater than 0 and at most 1"
     wanted = config.enforce_node_allocatable

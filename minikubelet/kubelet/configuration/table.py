@@ -7,6 +7,7 @@ those of k8s.io/kubelet v0.36 ``config/v1beta1/types.go`` and its defaulting; th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -75,6 +76,12 @@ _TRUTHS |= dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False)
 
 def _truths(value: dict[str, str]) -> dict[str, bool]:
     return {name: _TRUTHS[word] for name, word in value.items()}
+
+
+def _percentages(value: dict[str, str]) -> dict[str, int]:
+    """What isn't one is -1, which :mod:`minikubelet.kubelet.configuration.limits` refuses."""
+    fine = re.compile(r"[0-9]{1,9}%")
+    return {name: int(text[:-1]) if fine.fullmatch(text) else -1 for name, text in value.items()}
 
 
 def _domain(value: str) -> str:
@@ -241,7 +248,15 @@ _RESOURCES = [
     Field("topologyManagerPolicy", STRING, "none", "topology-manager-policy", note=_LATER, only=("none",)),
     Field("topologyManagerScope", STRING, "container", "topology-manager-scope", note=_LATER),
     Field("topologyManagerPolicyOptions", MAP, None, "topology-manager-policy-options", note=_LATER),
-    Field("qosReserved", MAP, None, "qos-reserved", note=_LATER),
+    Field(
+        "qosReserved",
+        MAP,
+        None,
+        "qos-reserved",
+        f"{_CGROUPS}qos_reserved",
+        "memory; no feature gate is needed",
+        plain=_percentages,
+    ),
     Field("maxPods", INT, 110, "max-pods", f"{_RESERVED}max_pods"),
     Field("podsPerCore", INT, 0, "pods-per-core", f"{_RESERVED}pods_per_core"),
     Field("podPidsLimit", INT, -1, "pod-max-pids", f"{_CGROUPS}pod_pids_limit"),
@@ -275,7 +290,7 @@ _RESOURCES = [
     Field("protectKernelDefaults", BOOL, False, "protect-kernel-defaults", note=_LATER, only=(False,)),
     Field("seccompDefault", BOOL, False, "seccomp-default", "seccomp_default"),
     Field("allowedUnsafeSysctls", STRINGS, None, "allowed-unsafe-sysctls", "allowed_unsafe_sysctls"),
-    Field("userNamespaces.idsPerPod", INT, 65536, note=_LATER),
+    Field("userNamespaces.idsPerPod", INT, 65536, to="ids_per_pod"),
 ]
 
 _EVICTIONS = [

@@ -18,7 +18,10 @@ from tests.unit.kubelet.harness import make_pod
 
 GIB = 1 << 30
 MIB = 1 << 20
-FILES = ("cpu.weight", "cpu.max", "memory.max", "memory.low", "pids.max", "cgroup.subtree_control")
+FILES = (
+    *("cpu.weight", "cpu.max", "memory.max", "memory.low", "memory.min", "pids.max"),
+    "cgroup.subtree_control",
+)
 
 
 class FakeKernel(CgroupTree):
@@ -75,6 +78,45 @@ def test_each_qos_class_has_its_place_and_its_values(tmp_path: Path) -> None:
     least = make_pod("least")
     made.ensure(least)
     assert (whole / f"besteffort/pod{least.uid}/cpu.weight").read_text() == "1"
+
+
+def test_memory_that_lesser_pods_are_kept_off(tmp_path: Path) -> None:
+    made = tree(tmp_path, qos_reserved={"memory": 50})
+    made.start({"memory": 8 * GIB}, memory=6 * GIB)
+    limits = [tmp_path / f"kubepods/{name}/memory.max" for name in ("burstable", "besteffort")]
+    assert [each.read_text() for each in limits] == [str(6 * GIB)] * 2
+    sure = make_pod("sure", {"name": "a", **resources(cpu="1", memory="2Gi")})
+    some = make_pod("some", {"name": "a", **asks(memory="1Gi")})
+    for pod in (sure, some, make_pod("least")):
+        made.ensure(pod)
+    assert [int(each.read_text()) for each in limits] == [5 * GIB, 5 * GIB - GIB // 2]
+    (tmp_path / "kubepods/besteffort/memory.current").write_text(str(5 * GIB))
+    made.ensure(make_pod("more", {"name": "a", **asks(memory="2Gi")}))
+    assert [int(each.read_text()) for each in limits] == [5 * GIB, 5 * GIB], "nobody is killed for it"
+    folder = tmp_path / f"kubepods/pod{sure.uid}"
+    for name in [*FILES, "cgroup.controllers"]:
+        (folder / name).unlink()  # rmdir(2) of a real cgroup needs no such thing
+    made.remove(sure.uid)
+    assert int(limits[0].read_text()) == 6 * GIB
+    for each in limits:
+        each.write_text("")
+    plain = tree(tmp_path)
+    plain.start({"memory": 8 * GIB}, memory=6 * GIB)
+    plain.ensure(some)
+    assert [each.read_text() for each in limits] == ["max", "max"]
+
+
+def test_memory_that_the_kernel_leaves_alone_is_so_from_the_top(tmp_path: Path) -> None:
+    made = tree(tmp_path, memory_qos=True, memory_reservation_policy="TieredReservation")
+    made.start({"memory": 8 * GIB})
+    for pod in (
+        make_pod("sure", {"name": "a", **resources(cpu="1", memory="2Gi")}),
+        make_pod("some", {"name": "a", **asks(memory="1Gi")}),
+    ):
+        made.ensure(pod)
+    assert (tmp_path / "kubepods/memory.min").read_text() == str(3 * GIB)
+    assert (tmp_path / "kubepods/memory.max").read_text() == str(8 * GIB)
+    assert (tmp_path / "kubepods/burstable/memory.low").read_text() == str(GIB)
 
 
 def test_the_weight_of_burstable_pods_goes_with_them(tmp_path: Path) -> None:
