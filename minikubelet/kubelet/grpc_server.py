@@ -30,11 +30,15 @@ class UnixServer:
             generic = grpc.method_handlers_generic_handler(service.name, handlers)
             self._server.add_generic_rpc_handlers((generic,))
 
-    async def start(self) -> None:
-        """Make the socket (0600), in place of a dead one. Raises OSError; EADDRINUSE if it answers."""
+    def claim(self) -> None:
+        """Make the folder. Raises OSError; EADDRINUSE if somebody answers at the socket."""
         if _answers(self._path):
             raise OSError(errno.EADDRINUSE, "another program serves there", self._path)
         os.makedirs(os.path.dirname(self._path), 0o750, exist_ok=True)
+
+    async def start(self) -> None:
+        """Make the socket (0600), in place of a dead one. Raises OSError as :meth:`claim`."""
+        self.claim()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
         if not self._server.add_insecure_port(f"unix:{self._path}"):

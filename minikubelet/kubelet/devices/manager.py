@@ -68,9 +68,10 @@ class DeviceManager:
         """Serve registrations. Plugins see the new socket and register again. Raises OSError."""
         path = os.path.join(self._folder, SOCKET)
         server = UnixServer(path, [(services.DEVICE_REGISTRATION, self)])
+        server.claim()
+        self._clear()  # before the first of them can register anew
         await server.start()
         self._server = server
-        self._clear()
 
     def _clear(self) -> None:
         """Remove the sockets of an earlier run's plugins: many wait for that to register again."""
