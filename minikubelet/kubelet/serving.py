@@ -53,7 +53,9 @@ async def open_apis(
         away = 0.0 if lifecycle.synced.is_set() else clock.monotonic() - lifecycle.lost
         return {"syncloop": f"the runtime has been away for {away:.0f} s"} if away > RUNTIME_AWAY else {}
 
-    metrics = NodeMetrics(config.node_name, node.instruments, node.cache, node.probes.counts)
+    metrics = NodeMetrics(
+        config.node_name, node.instruments, node.cache, node.probes.counts, node.probes.seconds
+    )
     statistics = Statistics(config, node.client, sink.pods)
     facts = NodeFacts(config, node.cache, statistics, metrics, health, kubelet.desired)
     backend = Backend(

@@ -28,7 +28,7 @@ from minikubelet.kubelet.ephemeral import target_id
 from minikubelet.kubelet.events import NORMAL, WARNING
 from minikubelet.kubelet.hooks import HookFailed, run_hook
 from minikubelet.kubelet.images import ImageError, LocalImage, Wanted
-from minikubelet.kubelet.objects import Container
+from minikubelet.kubelet.objects import Container, Pod
 from minikubelet.kubelet.objects.containers import EphemeralContainer
 from minikubelet.kubelet.observed import CREATED, ObservedContainer, ObservedSandbox
 from minikubelet.kubelet.pod_state import PodState
@@ -122,13 +122,17 @@ class ContainerStarter:
         state = self._state
         if not state.take(container.name):
             return False
+        counted, kind = self._node.instruments, _kind(state.pod, container)
         try:
             self._wait_out_backoff(container)
+            counted.started_containers.inc((kind,))
             await self._image_volumes(container)
             image = await self._image(container)
             container_id = await self._create(container, sandbox, image)
             await self._run(container, sandbox, container_id)
         except _Failed as exc:
+            if exc.reason != "CrashLoopBackOff":
+                counted.started_containers_errors.inc((kind, exc.reason))
             self._failed(container, exc)
             return False
         state.waiting.pop(container.name, None)
@@ -308,6 +312,14 @@ def _no_image(exc: ImageError) -> _Failed:
     first = exc.reason in ("ErrImagePull", "RegistryUnavailable", "SignatureValidationFailed")
     retry = min(SHOW_PULL_ERROR, exc.retry_after) if first else exc.retry_after or None
     return _Failed(exc.reason, exc.message, retry)
+
+
+def _kind(pod: Pod, container: Container) -> str:
+    """Upstream's ``container_type`` in metrics."""
+    if isinstance(container, EphemeralContainer):
+        return "ephemeral_container"
+    of_init = any(each.name == container.name for each in pod.spec.init_containers)
+    return "init_container" if of_init else "container"
 
 
 def _retrieve(task: asyncio.Task[LocalImage]) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import logging
-import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -13,11 +11,11 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from minikubelet.base.errors import Code, NodeError, invalid
+from minikubelet.base.errors import Code, NodeError
 from minikubelet.kubelet.api import ephemeral, find, node_logs, node_routes, objects, streams
 from minikubelet.kubelet.api.backend import Backend
-from minikubelet.kubelet.api.crilog import LogOptions
 from minikubelet.kubelet.api.follow import Wakeup, read_log
+from minikubelet.kubelet.api.log_query import flag, log_options
 from minikubelet.kubelet.objects import Pod
 
 log = logging.getLogger(__name__)
@@ -53,7 +51,7 @@ def make_app(
     app = web.Application(middlewares=[*middlewares, _errors], client_max_size=1024)
     node_routes.add_health(app.router, backend.node)
     for path in ("/pods", "/pods/"):
-        app.router.add_get(path, handlers.pods)
+        app.router.add_get(path, handlers.pods, allow_head=False)
     app.router.add_get("/events", handlers.events)
     app.router.add_get("/objects", handlers.objects)
     facts = backend.node
@@ -63,13 +61,15 @@ def make_app(
         for first in _DEBUGGING:
             app.router.add_route("*", f"/{first}/{{rest:.*}}", _disabled)
         return app
-    app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", handlers.logs)
+    for path in ("", "/"):
+        path = "/containerLogs/{namespace}/{pod}/{container}" + path
+        app.router.add_get(path, handlers.logs, allow_head=False)
     streams.add_routes(app.router, backend)
     if local:
         ephemeral.add_routes(app.router, backend)
     if facts is not None:
         for path in ("/runningpods", "/runningpods/"):
-            app.router.add_get(path, handlers.running_pods)
+            app.router.add_get(path, handlers.running_pods, allow_head=False)
         if system_logs:
             node_logs.add_routes(app.router, facts.config.server.node_log_dir)
         else:
@@ -82,7 +82,7 @@ def make_read_only_app(backend: Backend, middlewares: Sequence[Middleware] = ())
     app = web.Application(middlewares=[*middlewares, _errors], client_max_size=1024)
     node_routes.add_health(app.router, backend.node)
     for path in ("/pods", "/pods/"):
-        app.router.add_get(path, _Handlers(backend).pods)
+        app.router.add_get(path, _Handlers(backend).pods, allow_head=False)
     if backend.node is not None:
         node_routes.add_routes(app.router, backend, backend.node)
     return app
@@ -127,7 +127,7 @@ class _Handlers:
 
     async def pods(self, request: web.Request) -> web.StreamResponse:
         """A v1 PodList; with ``watch`` one JSON line a change."""
-        if _flag(request, "watch"):
+        if flag(request.query, "watch"):
             return await _lines(request, self._backend.pods.watch())
         body = {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": self._backend.pods.pods()}
         return _json(body)
@@ -138,7 +138,7 @@ class _Handlers:
         ``history=0`` leaves out the past, ``uid`` picks the events of one pod.
         """
         uid = request.query.get("uid", "")
-        if _flag(request, "watch"):
+        if flag(request.query, "watch"):
             history = request.query.get("history", "1") not in ("0", "false")
             return await _lines(request, self._event_changes(uid, history))
         body = {
@@ -161,9 +161,9 @@ class _Handlers:
 
     async def logs(self, request: web.Request) -> web.StreamResponse:
         """A container's log as plain text."""
-        options = log_options(request)
+        options = log_options(request.query)
         pod, container = self._target(request)
-        container_id = find.logged_id(pod, container, previous=_flag(request, "previous"))
+        container_id = find.logged_id(pod, container, previous=flag(request.query, "previous"))
         path = (await self._backend.runtime.container_status(container_id)).log_path
         if not path:
             raise NodeError(Code.FAILED_PRECONDITION, f'container "{container}" has no log')
@@ -204,54 +204,6 @@ class _Handlers:
     def _target(self, request: web.Request) -> tuple[Pod, str]:
         names = request.match_info
         return find.find_pod(self._backend.pods.pods(), names["namespace"], names["pod"]), names["container"]
-
-
-def log_options(request: web.Request) -> LogOptions:
-    """Options from a query. Raises NodeError INVALID_ARGUMENT."""
-    since = _number(request, "sinceSeconds", minimum=1)
-    moment = _moment(request.query.get("sinceTime", ""))
-    if since and moment:
-        raise invalid("sinceTime", "at most one of sinceTime or sinceSeconds may be specified")
-    stream = request.query.get("stream", "All")
-    if stream not in ("All", "Stdout", "Stderr"):
-        raise invalid("stream", f"invalid stream type {stream!r}: All, Stdout or Stderr")
-    return LogOptions(
-        follow=_flag(request, "follow"),
-        tail_lines=_number(request, "tailLines", minimum=0),
-        since=time.time() - since if since else moment,
-        timestamps=_flag(request, "timestamps"),
-        limit_bytes=_number(request, "limitBytes", minimum=1),
-        stream="" if stream == "All" else stream.lower(),
-    )
-
-
-def _moment(text: str) -> float:
-    """RFC 3339 as seconds since the epoch; 0 for nothing."""
-    if not text:
-        return 0.0
-    try:
-        moment = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        moment = datetime.datetime.min
-    if moment.tzinfo is None:
-        raise invalid("sinceTime", f"{text[:40]!r} is not a time like 2006-01-02T15:04:05Z")
-    return moment.timestamp()
-
-
-def _flag(request: web.Request, name: str) -> bool:
-    value = request.query.get(name, "0").lower()
-    if value not in ("", "0", "1", "true", "false"):
-        raise invalid(name, f"{value!r} is not a truth value")
-    return value not in ("0", "false")
-
-
-def _number(request: web.Request, name: str, *, minimum: int) -> int | None:
-    text = request.query.get(name)
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit()) or len(text) > 18 or int(text) < minimum:
-        raise invalid(name, f"{text[:40]!r} is not a whole number of at least {minimum}")
-    return int(text)
 
 
 def _json(body: Any) -> web.Response:

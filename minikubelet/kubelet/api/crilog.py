@@ -5,10 +5,12 @@ from __future__ import annotations
 import datetime
 import io
 import os
+import re
 import stat
 from dataclasses import dataclass
 
 _BLOCK = 64 * 1024
+_TIME = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[-+].*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class Renderer:
         begins = not self._open.get(stream, False)
         partial = tag.split(b":")[0] == b"P"
         self._open[stream] = partial
-        prefix = time + b" " if self._options.timestamps and begins else b""
+        prefix = _nine_digits(time) + b" " if self._options.timestamps and begins else b""
         return prefix + content + (b"" if partial else b"\n")
 
     def _limit(self, output: bytes) -> bytes:
@@ -83,6 +85,14 @@ class Renderer:
         output = output[: max(self._left, 0)]
         self._left -= len(output)
         return output
+
+
+def _nine_digits(time: bytes) -> bytes:
+    """A time with all its nanoseconds: containerd leaves out zeros at the end, and columns are to line up."""
+    if time[19:20] == b"." and time[29:30] in (b"Z", b"+", b"-"):
+        return time
+    match = _TIME.fullmatch(time)
+    return b"%b.%b%b" % (match[1], (match[2] or b"").ljust(9, b"0"), match[3]) if match else time
 
 
 def _seconds(time: bytes) -> float:

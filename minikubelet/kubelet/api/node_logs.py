@@ -26,8 +26,8 @@ def add_routes(router: web.UrlDispatcher, folder: str) -> None:
     async def slash(request: web.Request) -> web.StreamResponse:
         raise web.HTTPMovedPermanently("/logs/")
 
-    router.add_get("/logs", slash)
-    router.add_get("/logs/{path:.*}", serve)
+    router.add_get("/logs", slash, allow_head=False)
+    router.add_get("/logs/{path:.*}", serve, allow_head=False)
 
 
 async def _serve(request: web.Request, folder: str, path: str) -> web.StreamResponse:
@@ -91,7 +91,7 @@ async def _send(request: web.Request, fd: int, size: int) -> web.StreamResponse:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
     response = web.StreamResponse(status=status, headers=headers)
     await response.prepare(request)
-    while start < end and request.method != "HEAD":
+    while start < end:
         block = await asyncio.to_thread(os.pread, fd, min(_CHUNK, end - start), start)
         if not block:
             raise ConnectionResetError("the file has become shorter")

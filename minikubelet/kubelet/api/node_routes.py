@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import msgspec
@@ -12,8 +12,10 @@ from aiohttp import web
 from minikubelet.base.errors import NodeError
 from minikubelet.kubelet.api.backend import Backend, NodeFacts
 from minikubelet.kubelet.configuration.apply import shown
-from minikubelet.kubelet.metrics.cadvisor import cadvisor_families, machine_families
+from minikubelet.kubelet.metrics.cadvisor import cadvisor_families, machine_families, scrape_error
+from minikubelet.kubelet.metrics.disks import disk_families
 from minikubelet.kubelet.metrics.families import CONTENT_TYPE, Family, render
+from minikubelet.kubelet.metrics.node import start_time
 from minikubelet.kubelet.metrics.resource import resource_families
 
 log = logging.getLogger(__name__)
@@ -24,17 +26,30 @@ CHECKS = ("ping", "log", "syncloop")
 def add_health(router: web.UrlDispatcher, facts: NodeFacts | None) -> None:
     """/healthz and its parts."""
 
-    def respond(names: Iterable[str], *, verbose: bool) -> web.Response:
+    def respond(
+        names: Iterable[str], *, verbose: bool, excluded: Collection[str] = frozenset()
+    ) -> web.Response:
         wrong = facts.health() if facts is not None else {}
-        failing = [name for name in names if wrong.get(name)]
+        if facts is not None:
+            for name in names:
+                if name not in excluded:
+                    facts.metrics.health.note(name, well=not wrong.get(name))
+        failing = [name for name in names if wrong.get(name) and name not in excluded]
         if not failing and not verbose:
             return web.Response(text="ok")
-        lines = [f"[-]{name} failed: {wrong[name]}" if name in failing else f"[+]{name} ok" for name in names]
+        lines = []
+        for name in names:
+            well = f"[+]{name} {'excluded: ' if name in excluded else ''}ok"
+            lines.append(f"[-]{name} failed: {wrong[name]}" if name in failing else well)
+        if unknown := sorted(set(excluded) - set(names)):
+            words = ", ".join(f'"{each}"' for each in unknown)
+            lines.append(f"warn: some health checks cannot be excluded: no matches for {words}")
         lines.append(f"healthz check {'failed' if failing else 'passed'}")
         return web.Response(status=500 if failing else 200, text="\n".join(lines) + "\n")
 
     async def healthz(request: web.Request) -> web.StreamResponse:
-        return respond(CHECKS, verbose="verbose" in request.query)
+        excluded = frozenset(request.query.getall("exclude", ()))
+        return respond(CHECKS, verbose="verbose" in request.query, excluded=excluded)
 
     async def one(request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]
@@ -54,8 +69,10 @@ def add_routes(router: web.UrlDispatcher, backend: Backend, facts: NodeFacts) ->
     router.add_get("/metrics/probes", handlers.probes)
     router.add_get("/metrics/resource", handlers.resource)
     router.add_get("/metrics/cadvisor", handlers.cadvisor)
+    router.add_get("/metrics/slis", handlers.slis)
     for path in ("/stats/summary", "/stats/summary/"):
-        router.add_get(path, handlers.summary)
+        router.add_get(path, handlers.summary, allow_head=False)
+        router.add_post(path, handlers.summary)
 
 
 class _Node:
@@ -72,11 +89,20 @@ class _Node:
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         """The kubelet's own."""
         pods = self._backend.pods.pods()
-        return _metrics(self._facts.metrics.kubelet(pods, self._facts.desired()))
+        summary = None
+        try:
+            summary = await self._facts.statistics.summary()
+        except (NodeError, OSError) as exc:
+            log.error("sizes of volumes and logs can't be had: %s", exc)
+        return _metrics([*self._facts.metrics.kubelet(pods, self._facts.desired()), *disk_families(summary)])
 
     async def probes(self, request: web.Request) -> web.StreamResponse:
         """How often probes ended how."""
-        return _metrics(self._facts.metrics.probes(self._backend.pods.pods()))
+        return _metrics([*self._facts.metrics.probes(self._backend.pods.pods()), start_time()])
+
+    async def slis(self, request: web.Request) -> web.StreamResponse:
+        """How the checks of /healthz have gone, for who reckons how available the node is (KEP-3466)."""
+        return _metrics([*self._facts.metrics.health.families(), start_time()])
 
     async def resource(self, request: web.Request) -> web.StreamResponse:
         """For the metrics server."""
@@ -93,9 +119,7 @@ class _Node:
             families = await cadvisor_families(self._backend.runtime)
         except NodeError as exc:
             log.error("metrics of the containers can't be had: %s", exc)
-            families = machine_families()
-            families.append(Family("container_scrape_error", "1 if containers couldn't be asked.", "gauge"))
-            families[-1].add(1)
+            families = [*machine_families(), scrape_error(1)]
         return _metrics(families)
 
     async def summary(self, request: web.Request) -> web.StreamResponse:

@@ -32,17 +32,34 @@ async def cadvisor_families(runtime: Runtime) -> list[Family]:
         if exc.code is not Code.UNIMPLEMENTED:
             raise
         families = _of_stats(await runtime.list_container_stats())
-    return [*families, *machine_families()]
+    return [*families, *machine_families(), scrape_error(0)]
+
+
+def scrape_error(value: int) -> Family:
+    """Whether the runtime's containers couldn't be asked."""
+    help = "1 if there was an error while getting container metrics, 0 otherwise"
+    return gauge("container_scrape_error", help, value)
 
 
 def machine_families() -> list[Family]:
     """What cAdvisor says of the machine."""
     memory = machine.memory()
     total = memory["availableBytes"] + memory["workingSetBytes"]
-    cores = machine.cpu_count()
+    swap = machine.swap()
+    cores, sockets = machine.cores_and_sockets()
+    who = machine.identity()
     return [
-        gauge("machine_cpu_cores", "Number of logical CPU cores.", cores),
-        gauge("machine_memory_bytes", "Amount of memory installed on the machine.", total),
+        gauge("machine_cpu_cores", "Number of logical CPU cores.", machine.cpu_count(), **who),
+        gauge("machine_cpu_physical_cores", "Number of physical CPU cores.", cores, **who),
+        gauge("machine_cpu_sockets", "Number of CPU sockets.", sockets, **who),
+        gauge("machine_memory_bytes", "Amount of memory installed on the machine.", total, **who),
+        gauge(
+            "machine_swap_bytes",
+            "Amount of swap memory available on the machine.",
+            swap["swapAvailableBytes"] + swap["swapUsageBytes"],
+            **who,
+        ),
+        gauge("machine_scrape_error", "1 if the machine couldn't be asked, 0 otherwise.", 0),
     ]
 
 

@@ -59,6 +59,16 @@ class Counter:
         return Family(self.name, self.help, "counter", samples)
 
 
+class Level(Counter):
+    """A counter that goes down as well."""
+
+    def family(self) -> Family:
+        """What is to be shown now."""
+        family = super().family()
+        family.type = "gauge"
+        return family
+
+
 class Histogram:
     """How often values were at most so much."""
 

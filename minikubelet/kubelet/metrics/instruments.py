@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from minikubelet.base import clock
 from minikubelet.base.errors import NodeError
-from minikubelet.kubelet.metrics.families import Counter, Family, Histogram, exponential
+from minikubelet.kubelet.metrics.families import Counter, Family, Histogram, Level, exponential
 from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.sinks import StatusSink
 
@@ -76,10 +76,19 @@ class Instruments:
             "kubelet_started_pods_errors_total", "Cumulative number of errors when starting pods."
         )
         self.started_containers = Counter(
-            "kubelet_started_containers_total", "Cumulative number of containers started."
+            "kubelet_started_containers_total",
+            "Cumulative number of containers started.",
+            ("container_type",),
         )
         self.started_containers_errors = Counter(
-            "kubelet_started_containers_errors_total", "Cumulative number of errors when starting containers."
+            "kubelet_started_containers_errors_total",
+            "Cumulative number of errors when starting containers.",
+            ("container_type", "code"),
+        )
+        self.terminated_containers = Counter(
+            "kubelet_terminated_containers_total",
+            "Cumulative number of containers that have ended.",
+            ("container_type", "exit_code", "reason"),
         )
         self.relist_seconds = Histogram(
             "kubelet_pleg_relist_duration_seconds", f"{seconds} for listing the pods of the runtime."
@@ -96,6 +105,12 @@ class Instruments:
             (),
             _START_BUCKETS,
         )
+        self.containers_per_pod = Histogram(
+            "kubelet_containers_per_pod_count",
+            "The number of containers per pod.",
+            (),
+            exponential(1, 2, 5),
+        )
         self.worker_seconds = Histogram(
             "kubelet_pod_worker_duration_seconds",
             f"{seconds} to sync a pod once, by operation type.",
@@ -110,6 +125,11 @@ class Instruments:
         self.http_requests = Counter(
             "kubelet_http_requests_total",
             "Number of the HTTP requests received since the server started.",
+            ("method", "path", "server_type", "long_running"),
+        )
+        self.http_inflight = Level(
+            "kubelet_http_inflight_requests",
+            "Number of the HTTP requests that are being served.",
             ("method", "path", "server_type", "long_running"),
         )
         self.http_seconds = Histogram(
@@ -131,10 +151,6 @@ class Instruments:
             if error is not None:
                 self.run_sandbox_errors.inc(("",))
                 self.started_pods_errors.inc()
-        elif name == "start_container":
-            self.started_containers.inc()
-            if error is not None:
-                self.started_containers_errors.inc()
         elif name == "pull_image" and error is None:
             self.image_pull.observe(seconds)
 
@@ -162,13 +178,22 @@ class Instruments:
         return [each.family() for each in counted]
 
 
+_KINDS = (
+    ("container", "container_statuses"),
+    ("init_container", "init_container_statuses"),
+    ("ephemeral_container", "ephemeral_container_statuses"),
+)
+"""Upstream's ``container_type``, and where in a pod's status those containers are."""
+
+
 class StartMeter:
-    """A status sink before another: measures from a pod's first status until it runs."""
+    """A status sink before another: measures from a pod's first status until it runs; counts what ends."""
 
     def __init__(self, sink: StatusSink, instruments: Instruments) -> None:
         self._sink = sink
         self._instruments = instruments
         self._seen: dict[str, float | None] = {}
+        self._ended: dict[str, set[str]] = {}
 
     def update(self, pod: Pod) -> None:
         """See :class:`StatusSink`."""
@@ -176,12 +201,33 @@ class StartMeter:
         if pod.uid not in self._seen:
             # A pod that is first seen running was started by an earlier kubelet.
             self._seen[pod.uid] = None if phase == "Running" else clock.monotonic()
-        elif phase == "Running" and (began := self._seen[pod.uid]) is not None:
+            self._instruments.containers_per_pod.observe(len(pod.spec.containers))
+            # So is what has ended in one that is further than that.
+            self._count_ends(pod, to_count=phase == "Pending")
+        else:
+            self._count_ends(pod)
+        if phase == "Running" and (began := self._seen[pod.uid]) is not None:
             self._instruments.pod_start.observe(clock.monotonic() - began)
             self._seen[pod.uid] = None
         self._sink.update(pod)
 
+    def _count_ends(self, pod: Pod, *, to_count: bool = True) -> None:
+        """Each container that has ended once: by its ID, for the next one may be there already."""
+        known = self._ended.setdefault(pod.uid, set())
+        now: set[str] = set()
+        for kind, where in _KINDS:
+            for status in getattr(pod.status, where):
+                for ended in (status.state.terminated, status.last_state.terminated):
+                    if ended is None or not ended.container_id:
+                        continue
+                    now.add(ended.container_id)
+                    if to_count and ended.container_id not in known:
+                        labels = (kind, str(ended.exit_code), ended.reason)
+                        self._instruments.terminated_containers.inc(labels)
+        self._ended[pod.uid] = now
+
     def remove(self, pod: Pod) -> None:
         """See :class:`StatusSink`."""
         self._seen.pop(pod.uid, None)
+        self._ended.pop(pod.uid, None)
         self._sink.remove(pod)

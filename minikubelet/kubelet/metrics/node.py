@@ -6,9 +6,11 @@ import os
 import resource
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from minikubelet.kubelet.metrics.families import Family, gauge
+from minikubelet import __version__
+from minikubelet.kubelet.metrics.families import Family, Histogram, Sample, gauge
+from minikubelet.kubelet.metrics.health import HealthRecord
 from minikubelet.kubelet.metrics.instruments import Instruments
 from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.observed import RuntimeCache
@@ -17,6 +19,7 @@ ProbeCounts = Mapping[tuple[str, str, str, str], int]
 """Attempts by pod UID, container, kind and result."""
 
 _STATES = ("created", "running", "exited", "unknown")
+_ENDED = ("Succeeded", "Failed")
 _BORN = time.time()
 
 
@@ -28,6 +31,8 @@ class NodeMetrics:
     instruments: Instruments
     cache: RuntimeCache
     probe_counts: ProbeCounts
+    probe_seconds: Histogram
+    health: HealthRecord = field(default_factory=HealthRecord)
 
     def kubelet(self, pods: Sequence[Pod], desired: int) -> list[Family]:
         """What /metrics shows."""
@@ -40,7 +45,11 @@ class NodeMetrics:
             states[state] += 1
         for state, count in states.items():
             containers.add(count, {"container_state": state})
-        alive = sum(pod.status.phase not in ("Succeeded", "Failed") for pod in pods)
+        alive = sum(pod.status.phase not in _ENDED for pod in pods)
+        working = Family("kubelet_working_pods", "Number of pods that are worked on.", "gauge")
+        for lifecycle, count in _lifecycles(pods).items():
+            working.add(count, {"lifecycle": lifecycle, "config": "desired", "static": "true"})
+        added = sum(len(pod.spec.ephemeral_containers) for pod in pods)
         last = self.instruments.last_relist_wall
         return [
             gauge("kubelet_node_name", "The node's name. The count is always 1.", 1, node=self.node_name),
@@ -48,12 +57,14 @@ class NodeMetrics:
             containers,
             gauge("kubelet_desired_pods", "Number of pods the node is told to run.", desired, static="true"),
             gauge("kubelet_active_pods", "Number of pods that have not ended.", alive, static="true"),
-            gauge("kubelet_working_pods", "Number of pods that are worked on.", len(pods), static="true"),
+            working,
+            gauge("kubelet_managed_ephemeral_containers", "Number of ephemeral containers.", added),
             gauge("kubelet_cgroup_version", "Version of cgroups on the node.", 2),
             gauge("kubelet_metrics_provider", "Where statistics come from.", 1, provider="cri"),
             gauge("kubelet_pleg_last_seen_seconds", "When the pods were listed last (Unix time).", last),
             *self.instruments.families(),
             *process_families(),
+            gauge("kubernetes_build_info", "What this is; the count is always 1.", 1, **_build()),
         ]
 
     def probes(self, pods: Iterable[Pod]) -> list[Family]:
@@ -68,7 +79,38 @@ class NodeMetrics:
             name, namespace = names.get(uid, ("", ""))
             labels = {"probe_type": kind, "result": result, "container": container}
             family.add(count, labels | {"pod": name, "namespace": namespace, "pod_uid": uid})
-        return [family]
+        seconds = self.probe_seconds.family()
+        seconds.samples = [_named(sample, names) for sample in seconds.samples]
+        return [family, seconds]
+
+
+def _named(sample: Sample, names: Mapping[str, tuple[str, str]]) -> Sample:
+    """With the pod's name in place of its UID."""
+    labels = dict(sample.labels)
+    name, namespace = names.get(labels.pop("pod_uid"), ("", ""))
+    return replace(sample, labels={"pod": name, "namespace": namespace} | labels)
+
+
+def _lifecycles(pods: Iterable[Pod]) -> dict[str, int]:
+    """How many pods are kept going, are being ended, have ended."""
+    found = dict.fromkeys(("sync", "terminating", "terminated"), 0)
+    for pod in pods:
+        over = "terminated" if pod.status.phase in _ENDED else "sync"
+        found["terminating" if pod.metadata.deletion_timestamp and over == "sync" else over] += 1
+    return found
+
+
+def _build() -> dict[str, str]:
+    system = os.uname()
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(system.machine, system.machine)
+    return {"git_version": f"minikubelet-{__version__}", "platform": f"linux/{machine}"}
+
+
+def start_time() -> Family:
+    """When this process has begun."""
+    return gauge(
+        "process_start_time_seconds", "Start time of the process since unix epoch in seconds.", _BORN
+    )
 
 
 def process_families() -> list[Family]:
@@ -86,5 +128,5 @@ def process_families() -> list[Family]:
         gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.", pages[0] * page),
         gauge("process_open_fds", "Number of open file descriptors.", len(os.listdir("/proc/self/fd"))),
         gauge("process_max_fds", "Maximum number of open file descriptors.", soft),
-        gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds.", _BORN),
+        start_time(),
     ]

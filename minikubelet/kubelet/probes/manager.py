@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from minikubelet.base import clock as wall
+from minikubelet.kubelet.metrics.families import Histogram
 from minikubelet.kubelet.objects.containers import Container, Probe
 from minikubelet.kubelet.probes import execs, grpc_health, http, tcp
 from minikubelet.kubelet.probes.outcome import Outcome, ProbeError, Verdict
@@ -108,6 +109,8 @@ class ProbeManager:
 
         Those that couldn't be made aren't among them, as in upstream's prober_probe_total.
         """
+        self.seconds = probe_histogram()
+        """How long attempts took that succeeded."""
 
     # --- what is known ---------------------------------------------------------------------------------
 
@@ -158,6 +161,7 @@ class ProbeManager:
         if not container:
             for counted in [counted for counted in self.counts if counted[0] == pod_uid]:
                 del self.counts[counted]
+                self.seconds.forget(counted[:3])
         for key in [key for key in self._groups if key[0] == pod_uid and container in ("", key[1])]:
             self._stop(self._groups.pop(key))
 
@@ -252,9 +256,12 @@ class ProbeManager:
         self, group: _Group, worker: Worker, probe: Probe, outcome: Outcome | ProbeError, changed: bool
     ) -> None:
         target, word = group.target, worker.kind.value
+        container = target.container.name
         if isinstance(outcome, Outcome):
             ended = "failed" if outcome.verdict is Verdict.FAILURE else "successful"
-            self.counts[target.pod_uid, target.container.name, word, ended] += 1
+            self.counts[target.pod_uid, container, word, ended] += 1
+            if ended == "successful":
+                self.seconds.observe(worker.seconds, (target.pod_uid, container, word))
         message = _describe(word, outcome)
         if message and self._on_event is not None:
             warned = isinstance(outcome, Outcome) and outcome.verdict is Verdict.WARNING
@@ -273,6 +280,15 @@ class ProbeManager:
             probe.termination_grace_period_seconds,
         )
         self._on_result(update)
+
+
+def probe_histogram() -> Histogram:
+    """By pod UID, container and kind of probe; whoever shows it knows the pods' names."""
+    return Histogram(
+        "prober_probe_duration_seconds",
+        "Duration in seconds for a probe response.",
+        ("pod_uid", "container", "probe_type"),
+    )
 
 
 def _probes(container: Container) -> list[tuple[Kind, Probe]]:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from minikubelet.base import clock
 from minikubelet.kubelet.objects.containers import Probe
 from minikubelet.kubelet.probes.outcome import Outcome, ProbeError, Verdict
 
@@ -119,6 +120,8 @@ class Worker:
         """A liveness or startup probe that has reached its verdict waits for another container."""
         self.by_network = False
         """An attempt is a matter of a connection, and costs the container next to nothing."""
+        self.seconds = 0.0
+        """How long the last attempt took that came to an end."""
         self._attempt = attempt
         self._notify = notify
         self._clock = clock
@@ -166,10 +169,16 @@ class Worker:
             return
         self._task = self._clock.create_task(self._run_early() if self._early else self._run())
 
+    async def _timed(self) -> Outcome:
+        began = clock.monotonic()
+        outcome = await self._attempt()
+        self.seconds = clock.monotonic() - began
+        return outcome
+
     async def _run_early(self) -> None:
         self._early.pop(0)
         try:
-            outcome = await self._attempt()
+            outcome = await self._timed()
         except Exception:  # what is wrong is found out when the time has come
             outcome = None
         if outcome is not None and outcome.verdict is Verdict.SUCCESS:
@@ -202,7 +211,7 @@ class Worker:
         error = ProbeError("not tried")
         for _ in range(ATTEMPTS):
             try:
-                return await self._attempt()
+                return await self._timed()
             except ProbeError as exc:
                 error = exc
         return error

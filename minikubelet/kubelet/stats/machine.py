@@ -164,3 +164,37 @@ def _table(path: str) -> dict[str, int]:
 def cpu_count() -> int:
     """Processors that are online."""
     return os.cpu_count() or 1
+
+
+def cores_and_sockets(sysfs: str = "/sys/devices/system/cpu") -> tuple[int, int]:
+    """How many there are that have a CPU which is online; one core a CPU where the kernel doesn't tell."""
+    cores: set[tuple[str, str]] = set()
+    for cpu in os.listdir(sysfs):
+        try:
+            core, socket = (
+                _first_line(f"{sysfs}/{cpu}/topology/{name}") for name in ("core_id", "physical_package_id")
+            )
+        except OSError:
+            continue
+        cores.add((socket, core))
+    return (len(cores), len({socket for socket, _ in cores})) if cores else (cpu_count(), 1)
+
+
+def identity() -> dict[str, str]:
+    """cAdvisor's labels of a machine; empty is what it doesn't tell."""
+    found = {}
+    for name, path in (
+        ("machine_id", "/etc/machine-id"),
+        ("system_uuid", "/sys/class/dmi/id/product_uuid"),
+        ("boot_id", "/proc/sys/kernel/random/boot_id"),
+    ):
+        try:
+            found[name] = _first_line(path)
+        except OSError:
+            found[name] = ""
+    return found
+
+
+def _first_line(path: str) -> str:
+    with open(path, encoding="ascii", errors="replace") as file:
+        return file.readline(256).strip()

@@ -11,7 +11,9 @@ from minikubelet.base.errors import Code, NodeError
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet.config import KubeletConfig
 from minikubelet.kubelet.labels import CONTAINER_NAME, POD_NAME, POD_NAMESPACE, POD_UID
-from minikubelet.kubelet.objects import ContainerStatus, Pod
+from minikubelet.kubelet.objects import Container, ContainerStatus, Pod
+from minikubelet.kubelet.objects.containers import EphemeralContainer
+from minikubelet.kubelet.objects.volumes import Volume
 from minikubelet.kubelet.podfiles import log_directory
 from minikubelet.kubelet.stats import cri_usage, machine
 from minikubelet.kubelet.stats.sizes import Size, SizeCache
@@ -19,6 +21,7 @@ from minikubelet.kubelet.stats.sizes import Size, SizeCache
 Json = dict[str, Any]
 
 _DISK_VOLUMES = "kubernetes.io~"
+_NOT_IN_SHORT = ("network", "io", "process_stats")
 
 
 class Runtime(Protocol):
@@ -50,7 +53,11 @@ class Statistics:
         """The whole, or what metrics of resources need. Raises NodeError."""
         sandboxes, containers = await self._usage()
         if only_cpu_and_memory:
-            return {"node": self._node_core(), "pods": self._pod_stats(sandboxes, containers, {}, {})}
+            found = self._pod_stats(sandboxes, containers, {}, {})
+            for each in (part for pod in found for part in (pod, *pod["containers"])):
+                for name in _NOT_IN_SHORT:
+                    each.pop(name, None)
+            return {"node": self._node_core(), "pods": found}
         image_fs = await self._image_fs()
         pods = list(self._pods())
         async with self._measuring:
@@ -194,10 +201,15 @@ class Statistics:
     def _disk(self, found: Json, pod: Pod, sizes: dict[str, Size]) -> None:
         total = Size()
         volumes = []
+        on_disk = {each.name for each in pod.spec.volumes if _is_ephemeral(each)}
         for name, folder in _volume_folders(self._config, pod):
             size = sizes.get(folder, Size())
-            total += size
+            if name in on_disk:
+                total += size
             volumes.append(self._fs(folder, size) | {"name": name})
+        for name, claim, folder in _claims(self._config, pod):
+            reference = {"name": claim, "namespace": pod.metadata.namespace}
+            volumes.append(self._fs(folder, sizes.get(folder, Size())) | {"name": name, "pvcRef": reference})
         total += sizes.get(log_directory(self._config, pod), Size())
         for container in found["containers"]:
             rootfs = container.get("rootfs", {})
@@ -218,8 +230,9 @@ class Statistics:
         for pod in pods:
             logs = log_directory(self._config, pod)
             folders.add(logs)
-            folders |= {os.path.join(logs, each.name) for each in pod.spec.containers}
+            folders |= {os.path.join(logs, each.name) for each in _containers(pod)}
             folders |= {folder for _, folder in _volume_folders(self._config, pod)}
+            folders |= {folder for _, _, folder in _claims(self._config, pod)}
         self._sizes.forget_others(folders)
         return {folder: self._sizes.size(folder) for folder in folders}
 
@@ -239,6 +252,26 @@ def _volume_folders(config: KubeletConfig, pod: Pod) -> list[tuple[str, str]]:
             except OSError:
                 continue
             found += [(name, os.path.join(base, plugin, name)) for name in names]
+    return found
+
+
+def _containers(pod: Pod) -> list[Container | EphemeralContainer]:
+    return [*pod.spec.init_containers, *pod.spec.containers, *pod.spec.ephemeral_containers]
+
+
+def _is_ephemeral(volume: Volume) -> bool:
+    """Whether a volume is on the node's disk and goes with the pod; those that upstream counts."""
+    return volume.config_map is not None or (volume.empty_dir is not None and not volume.empty_dir.medium)
+
+
+def _claims(config: KubeletConfig, pod: Pod) -> list[tuple[str, str, str]]:
+    """Volume, claim and folder of the claims that are folders of the kubelet's own."""
+    found = []
+    for volume in pod.spec.volumes:
+        if (source := volume.persistent_volume_claim) is not None:
+            folder = os.path.join(config.claims_dir, pod.metadata.namespace, source.claim_name)
+            if os.path.isdir(folder):
+                found.append((volume.name, source.claim_name, folder))
     return found
 
 

@@ -262,8 +262,8 @@ def test_describe_shows_events(served: Served, capsys: Capture) -> None:
 def test_logs(served: Served, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     assert served.run("logs", "web", "--tail", "2") == 0
     assert capfdbinary.readouterr().out == b"line 2\nline 3\n"
-    assert served.run("logs", "pod/db", "app", "--timestamps", "--limit-bytes", "27") == 0
-    assert capfdbinary.readouterr().out == b"2026-01-02T03:04:00Z line 0"
+    assert served.run("logs", "pod/db", "app", "--timestamps", "--limit-bytes", "37") == 0
+    assert capfdbinary.readouterr().out == b"2026-01-02T03:04:00.000000000Z line 0"
     assert served.run("logs", "db", "--previous") == 1
     expected = b'error: previous terminated container "app" in pod "db" not found\n'
     assert capfdbinary.readouterr().err == expected

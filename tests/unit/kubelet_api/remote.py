@@ -26,6 +26,7 @@ from minikubelet.kubelet.labels import CONTAINER_NAME, POD_NAME, POD_NAMESPACE, 
 from minikubelet.kubelet.metrics.instruments import Instruments
 from minikubelet.kubelet.metrics.node import NodeMetrics
 from minikubelet.kubelet.observed import RuntimeCache
+from minikubelet.kubelet.probes.manager import probe_histogram
 from minikubelet.kubelet.server_config import ServerConfig
 from minikubelet.kubelet.sinks import MemorySink
 from minikubelet.kubelet.stats.summary import Statistics
@@ -145,7 +146,9 @@ class Ports:
         self.cache = RuntimeCache(SystemClock())
         self.instruments = Instruments()
         self.probe_counts = {("u1", "app", "Liveness", "successful"): 3}
-        metrics = NodeMetrics("node", self.instruments, self.cache, self.probe_counts)
+        seconds = probe_histogram()
+        seconds.observe(0.02, ("u1", "app", "Liveness"))
+        metrics = NodeMetrics("node", self.instruments, self.cache, self.probe_counts, seconds)
         statistics = Statistics(self.config, self.runtime, self.pods.pods)
         facts = NodeFacts(self.config, self.cache, statistics, metrics, lambda: self.wrong, lambda: 1)
         self.backend = Backend(self.pods, EventRecorder("node"), self.runtime, facts)

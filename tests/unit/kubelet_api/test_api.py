@@ -167,6 +167,13 @@ async def test_logs(running_api: Api) -> None:
     assert await running_api.get(f"{LOGS}?sinceSeconds=5") == (200, "")
     stamped = await running_api.get(f"{LOGS}?timestamps=1&tailLines=1")
     assert stamped == (200, "2026-01-02T03:04:05.123456789Z 4\n")
+    assert await running_api.get(f"{LOGS}?timestamps&tail=1&tailLines=3") == stamped
+    assert await running_api.get(f"{LOGS}?timestamps=maybe&tailLines=1") == stamped
+    assert await running_api.get(f"{LOGS}?timestamps=False&previous=0&tail=all&tailLines=1") == (
+        200,
+        "0\n1\n2\n3\n4\n",
+    )
+    assert await running_api.get(f"{LOGS}/?limitBytes=2") == (200, "0\n")
 
 
 @pytest.mark.parametrize(
@@ -176,10 +183,10 @@ async def test_logs(running_api: Api) -> None:
         ("/containerLogs/other/web/app", 404, 'pod "web" does not exist'),
         ("/containerLogs/default/web/nope", 404, 'container "nope" not found in pod "web"'),
         (f"{LOGS}?previous=1", 400, 'previous terminated container "app" in pod "web" not found'),
-        (f"{LOGS}?tailLines=-1", 400, "tailLines"),
+        (f"{LOGS}?tailLines=-1", 422, "tailLines: -1 is less than 0"),
+        (f"{LOGS}?tail=x", 400, "tail: 'x' is not a whole number"),
         (f"{LOGS}?tailLines=x", 400, "tailLines"),
-        (f"{LOGS}?follow=maybe", 400, "follow"),
-        (f"{LOGS}?stream=Stdin", 400, "stream"),
+        (f"{LOGS}?stream=Stdin", 422, "stream"),
         (LOGS, 404, "container 'c1' not found"),
         ("/containerLogs/default/web", 404, "Not Found"),
         ("/nope", 404, "Not Found"),
@@ -193,7 +200,7 @@ async def test_errors(running_api: Api, path: str, status: int, words: str) -> N
 
 
 async def test_only_get(running_api: Api) -> None:
-    for method in ("POST", "PUT", "DELETE"):
+    for method in ("HEAD", "POST", "PUT", "DELETE"):
         async with running_api.session.request(method, "http://local/pods") as response:
             assert response.status == 405
 

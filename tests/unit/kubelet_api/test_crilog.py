@@ -37,6 +37,16 @@ def test_pieces_of_two_streams_keep_their_own_time_stamps() -> None:
     assert render(text, stream="stderr") == "e1e2\n"
 
 
+def test_times_have_all_their_digits() -> None:
+    for given, shown in (
+        ("2026-01-02T03:04:05.5Z", "2026-01-02T03:04:05.500000000Z"),
+        ("2026-01-02T03:04:05+01:00", "2026-01-02T03:04:05.000000000+01:00"),
+        ("2026-01-02T03:04:05.123456789-02:30", "2026-01-02T03:04:05.123456789-02:30"),
+        (T, T),
+    ):
+        assert render(record("x", time=given), timestamps=True) == f"{shown} x\n"
+
+
 def test_garbage_is_left_out_and_an_unfinished_record_waits() -> None:
     assert render("garbage\n" + record("x") + "\n" + f"{T} stdin F no\n" + f"{T} stdout F torn") == "x\n"
 

@@ -16,13 +16,20 @@ from minikubelet.base import clock
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet.api.remote import TOKEN_FILE
 from minikubelet.kubelet.metrics.families import Counter, Family, Histogram, Sample, render
+from minikubelet.kubelet.metrics.instruments import Instruments, StartMeter
+from minikubelet.kubelet.objects.volumes import (
+    EmptyDirVolumeSource,
+    PersistentVolumeClaimVolumeSource,
+    Volume,
+)
 from minikubelet.kubelet.server_config import ServerConfig
+from minikubelet.kubelet.sinks import MemorySink
 from tests.promtool import complaints, promtool
 from tests.unit.kubelet_api import remote
 from tests.unit.kubelet_api.remote import Ports
-from tests.unit.kubelet_api.test_api import RUNNING, make_pod
+from tests.unit.kubelet_api.test_api import RUNNING, ended, make_pod
 
-METRICS = ("/metrics", "/metrics/cadvisor", "/metrics/resource", "/metrics/probes")
+METRICS = ("/metrics", "/metrics/cadvisor", "/metrics/resource", "/metrics/probes", "/metrics/slis")
 
 
 @pytest.fixture
@@ -80,7 +87,9 @@ async def test_summary_has_upstreams_shape(ports: Ports) -> None:
     assert container["memory"]["workingSetBytes"] == 4096
     assert container["swap"]["swapUsageBytes"] == 1
     assert {"usedBytes", "capacityBytes", "inodesUsed"} <= pod["ephemeral-storage"].keys()
+    assert (await ports.get("/stats/summary", ports.admin, "POST"))[0] == 200
     short = json.loads(await text(ports, "/stats/summary?only_cpu_and_memory=true"))
+    assert not {"network", "io", "process_stats"} & short["pods"][0].keys()
     assert "fs" not in short["node"]
     assert short["pods"][0]["containers"][0]["cpu"] == container["cpu"]
 
@@ -122,15 +131,92 @@ async def test_the_use_of_cpu_per_second(ports: Ports, monkeypatch: pytest.Monke
 
 
 async def test_sizes_of_volumes_and_logs_are_measured(ports: Ports) -> None:
-    volume = Path(ports.config.pod_dir("u1"), "volumes/kubernetes.io~empty-dir/data")
-    volume.mkdir(parents=True)
-    (volume / "blob").write_bytes(os.urandom(300_000))
-    (pod,) = json.loads(await text(ports, "/stats/summary"))["pods"]
-    (shown,) = pod["volume"]
-    assert shown["name"] == "data"
-    assert shown["usedBytes"] >= 300_000
-    assert shown["inodesUsed"] == 2
-    assert pod["ephemeral-storage"]["usedBytes"] >= 300_000
+    pod = make_pod(RUNNING)
+    pod.spec.volumes = [
+        Volume(name="data", empty_dir=EmptyDirVolumeSource()),
+        Volume(name="mem", empty_dir=EmptyDirVolumeSource(medium="Memory")),
+        Volume(name="kept", persistent_volume_claim=PersistentVolumeClaimVolumeSource(claim_name="files")),
+        Volume(name="gone", persistent_volume_claim=PersistentVolumeClaimVolumeSource(claim_name="none")),
+    ]
+    ports.pods.update(pod)
+    volumes = Path(ports.config.pod_dir("u1"), "volumes/kubernetes.io~empty-dir")
+    claim = Path(ports.config.claims_dir, "default/files")
+    for folder, size in ((volumes / "data", 300_000), (volumes / "mem", 5_000_000), (claim, 9_000_000)):
+        folder.mkdir(parents=True)
+        (folder / "blob").write_bytes(os.urandom(size))
+    (shown,) = json.loads(await text(ports, "/stats/summary"))["pods"]
+    by_name = {each["name"]: each for each in shown["volume"]}
+    assert list(by_name) == ["data", "mem", "kept"]
+    assert by_name["data"]["usedBytes"] >= 300_000
+    assert by_name["data"]["inodesUsed"] == 2
+    assert by_name["kept"]["pvcRef"] == {"name": "files", "namespace": "default"}
+    assert by_name["kept"]["usedBytes"] >= 9_000_000
+    # Neither what is in memory nor what outlives the pod is storage of its own.
+    assert 300_000 <= shown["ephemeral-storage"]["usedBytes"] < 5_000_000
+    metrics = await text(ports, "/metrics")
+    labels = 'namespace="default",persistentvolumeclaim="files"'
+    for name in ("capacity_bytes", "available_bytes", "used_bytes", "inodes", "inodes_free", "inodes_used"):
+        assert re.search(rf"^kubelet_volume_stats_{name}\{{{labels}\}} \d+$", metrics, re.M), name
+    where = 'uid="u1",namespace="default",pod="web",container="app"'
+    assert re.search(rf"^kubelet_container_log_filesystem_used_bytes\{{{where}\}} \d+$", metrics, re.M)
+
+
+async def test_how_the_checks_have_gone(ports: Ports) -> None:
+    await text(ports, "/healthz")
+    ports.wrong["syncloop"] = "the runtime is away"
+    assert (await ports.get("/healthz", ports.admin))[0] == 500
+    excluded = await ports.get("/healthz?verbose&exclude=syncloop&exclude=nope", ports.admin)
+    assert excluded == (
+        200,
+        "[+]ping ok\n[+]log ok\n[+]syncloop excluded: ok\n"
+        'warn: some health checks cannot be excluded: no matches for "nope"\nhealthz check passed\n',
+    )
+    metrics = await text(ports, "/metrics/slis")
+    for line in (
+        'kubernetes_healthcheck{name="syncloop",type="healthz"} 0',
+        'kubernetes_healthcheck{name="ping",type="healthz"} 1',
+        'kubernetes_healthchecks_total{name="syncloop",status="error",type="healthz"} 1',
+        'kubernetes_healthchecks_total{name="ping",status="success",type="healthz"} 3',
+    ):
+        assert f"\n{line}\n" in metrics
+
+
+async def test_requests_are_counted_by_what_they_are_for(ports: Ports) -> None:
+    for path in ("/metrics/cadvisor", "/pods", "/nobody/knows"):
+        await ports.get(path, ports.admin)
+    metrics = await text(ports, "/metrics")
+
+    def labels(path: str) -> str:
+        return f'{{method="GET",path="{path}",server_type="readwrite",long_running="false"}}'
+
+    for path in ("metrics/cadvisor", "pods", "other"):
+        assert f"\nkubelet_http_requests_total{labels(path)} 1\n" in metrics
+        assert f"\nkubelet_http_inflight_requests{labels(path)} 0\n" in metrics
+    assert f"\nkubelet_http_inflight_requests{labels('metrics')} 1\n" in metrics, "this very one"
+
+
+def test_ended_containers_are_counted_once() -> None:
+    counted = Instruments()
+    meter = StartMeter(MemorySink(), counted)
+    found = make_pod(ended("mk://old"))
+    found.status.phase = "Running"
+    meter.update(found)
+    assert counted.terminated_containers.values == {}, "an earlier kubelet has counted it"
+    pod = make_pod(RUNNING)
+    pod.metadata.uid = "u2"
+    pod.status.phase = "Pending"
+    meter.update(pod)
+    for state, last in (
+        (ended("mk://a"), None),
+        (RUNNING, ended("mk://a")),
+        (ended("mk://b"), ended("mk://a")),
+    ):
+        after = make_pod(state, last=last)
+        after.metadata.uid = "u2"
+        for _ in range(2):
+            meter.update(after)
+    assert counted.terminated_containers.values == {("container", "0", ""): 2.0}
+    assert counted.containers_per_pod.family().samples[-1].value == 2
 
 
 async def test_metrics_have_upstreams_names(ports: Ports) -> None:
@@ -160,6 +246,9 @@ async def test_metrics_have_upstreams_names(ports: Ports) -> None:
     assert 'pod_memory_working_set_bytes{pod="web",namespace="default"} 4096' in resource
     assert "\nscrape_error 0\n" in resource and "\nresource_scrape_error 0\n" in resource
     probes = await text(ports, "/metrics/probes")
+    where = 'pod="web",namespace="default",container="app",probe_type="Liveness"'
+    assert f"\nprober_probe_duration_seconds_count{{{where}}} 1\n" in probes
+    assert "\nprocess_start_time_seconds " in probes
     assert 'prober_probe_total{probe_type="Liveness",result="successful",container="app",pod="web"' in probes
 
 
@@ -169,7 +258,10 @@ async def test_cadvisor_metrics_are_the_runtimes(ports: Ports) -> None:
     assert f'\n{name}{{container="app",pod="w\\"eb\\\\"}} 3 1770000000000\n' in metrics
     assert metrics.count(f"\n{name}{{") == 1  # twice the same series would spoil the whole scrape
     assert "nobody_described_me" not in metrics
-    assert re.search(r"^machine_memory_bytes \d+$", metrics, re.M)
+    who = r'\{machine_id="[^"]*",system_uuid="[^"]*",boot_id="[-0-9a-f]{36}"\}'
+    for machine in ("memory_bytes", "cpu_cores", "cpu_physical_cores", "cpu_sockets", "swap_bytes"):
+        assert re.search(rf"^machine_{machine}{who} \d+$", metrics, re.M), machine
+    assert "\ncontainer_scrape_error 0\n" in metrics
 
 
 @pytest.mark.parametrize("path", METRICS)
@@ -266,11 +358,14 @@ async def test_checkpoint_names_its_file(ports: Ports) -> None:
 
 
 async def test_log_options(ports: Ports) -> None:
-    for query, words in (
-        ("sinceTime=yesterday", "is not a time"),
-        ("sinceTime=2026-01-02T03:04:05", "is not a time"),
-        ("sinceTime=2026-01-02T03:04:05Z&sinceSeconds=3", "at most one"),
+    for query, expected, words in (
+        ("sinceTime=yesterday", 400, "is not a time"),
+        ("sinceTime=2026-01-02T03:04:05", 400, "is not a time"),
+        ("sinceTime=2026-01-02T03:04:05Z&sinceSeconds=3", 422, "at most one"),
+        ("sinceSeconds=0", 422, "sinceSeconds: 0 is less than 1"),
+        ("limitBytes=-0", 422, "limitBytes: 0 is less than 1"),
+        ("limitBytes=" + "9" * 40, 400, "is not a whole number"),
+        ("stream=Stdout&tailLines=1", 422, "mutually exclusive"),
     ):
         status, body = await ports.get(f"/containerLogs/default/web/app?{query}", ports.admin)
-        assert status == 400
-        assert words in body
+        assert (status, words in body) == (expected, True), body

@@ -80,7 +80,7 @@ async def test_anonymous_people_see_health_and_metrics_only(tmp_path: Path) -> N
             for method in METHODS:
                 answer = await raw(ports, method, path)
                 harmless = method in ("GET", "HEAD") and re.fullmatch(
-                    r"/healthz|/metrics(/cadvisor|/resource|/probes)?", path
+                    r"/healthz|/metrics(/cadvisor|/resource|/probes|/slis)?", path
                 )
                 if not harmless:
                     assert b" 403 " in answer, (method, path, answer)
@@ -91,7 +91,7 @@ async def test_anonymous_people_see_health_and_metrics_only(tmp_path: Path) -> N
         status, text = await ports.get("/pods")
         assert (status, text) == (
             403,
-            "Forbidden (user=system:anonymous, verb=get, resource=nodes, subresource(s)=[proxy])",
+            "Forbidden (user=system:anonymous, verb=get, resource=nodes, subresource(s)=[pods proxy])\n",
         )
         assert ports.runtime.asked == []
 
