@@ -9,7 +9,7 @@ A server builds its handlers from a `Service`; a client gets one callable a meth
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
@@ -85,6 +85,12 @@ def _service(file: FileDescriptor, name: str) -> Service:
     return Service(descriptor.full_name, MappingProxyType(methods))
 
 
+def _renamed(service: Service, name: str, *methods: str) -> Service:
+    """Some methods of a service under another name."""
+    chosen = {each: replace(service.methods[each], path=f"/{name}/{each}") for each in methods}
+    return Service(name, MappingProxyType(chosen))
+
+
 RUNTIME = _service(api_pb2.DESCRIPTOR, "RuntimeService")
 IMAGE = _service(api_pb2.DESCRIPTOR, "ImageService")
 IMAGE_STORE = _service(node_pb2.DESCRIPTOR, "ImageStore")
@@ -93,5 +99,7 @@ DEVICE_PLUGIN = _service(deviceplugin_pb2.DESCRIPTOR, "DevicePlugin")
 DEVICE_REGISTRATION = _service(deviceplugin_pb2.DESCRIPTOR, "Registration")
 PLUGIN_REGISTRATION = _service(pluginregistration_pb2.DESCRIPTOR, "Registration")
 POD_RESOURCES = _service(podresources_pb2.DESCRIPTOR, "PodResourcesLister")
+POD_RESOURCES_ALPHA = _renamed(POD_RESOURCES, "v1alpha1.PodResourcesLister", "List")
+"""What agents from before v1 ask for: its messages are those of v1 without the fields that came later."""
 
 ALL = (RUNTIME, IMAGE, IMAGE_STORE)

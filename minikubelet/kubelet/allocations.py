@@ -60,7 +60,7 @@ class Allocations:
                     stack.push_async_callback(watcher.close)
                     watcher.start()
         if path := self._or_usual(settings.pod_resources_socket, _USUAL_RESOURCES):
-            server = UnixServer(path, [(services.POD_RESOURCES, self)])
+            server = UnixServer(path, [(services.POD_RESOURCES, self), (services.POD_RESOURCES_ALPHA, self)])
             if await _started(server, "PodResources"):
                 stack.push_async_callback(server.close)
 

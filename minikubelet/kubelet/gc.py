@@ -14,6 +14,7 @@ from minikubelet.kubelet.cri_client import CriClient
 from minikubelet.kubelet.defaults import all_containers
 from minikubelet.kubelet.events import WARNING, EventRecorder
 from minikubelet.kubelet.labels import OWNER
+from minikubelet.kubelet.metrics.families import Counter
 from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.resource_config import GarbageConfig
 
@@ -32,7 +33,16 @@ class _Seen:
 class ImageGarbage:
     """Removes images that no container has, least recently used first; pinned ones never."""
 
-    def __init__(self, client: CriClient, config: GarbageConfig, events: EventRecorder, clock: Clock) -> None:
+    def __init__(
+        self,
+        client: CriClient,
+        config: GarbageConfig,
+        events: EventRecorder,
+        clock: Clock,
+        collected: Counter | None = None,
+    ) -> None:
+        """``collected`` counts images by why they went: ``age`` or ``space``."""
+        self._collected = collected
         self._client = client
         self._config = config
         self._events = events
@@ -53,8 +63,12 @@ class ImageGarbage:
         log.info("the image file system is %s%% full: %d bytes of images are to go", used, goal)
         done = await self._free(goal, in_use)
         if done < goal:
-            message = f"Failed to garbage collect required amount of images. Attempted to free {goal} bytes, "
-            message += f"but only found {done} bytes eligible to free."
+            message = (
+                "Insufficient free disk space on the node's image filesystem "
+                f"({used}% of {_size(capacity)} used). Failed to free sufficient space by deleting unused "
+                f"images (freed {done} bytes). Investigate disk usage, as it could be used by active images, "
+                "logs, volumes, or other data."
+            )
             self._events.node(WARNING, "FreeDiskSpaceFailed", message)
         return freed + done
 
@@ -107,7 +121,7 @@ class ImageGarbage:
         freed = 0
         for identifier, seen in list(self._seen.items()):
             if most and identifier not in in_use and now - seen.used > most:
-                freed += await self._remove(identifier)
+                freed += await self._remove(identifier, "age")
         return freed
 
     async def _free(self, goal: int, in_use: set[str], whatever_age: bool = False) -> int:
@@ -117,10 +131,10 @@ class ImageGarbage:
                 break
             young = now - seen.first < self._config.image_minimum_age and not whatever_age
             if identifier not in in_use and not young:
-                freed += await self._remove(identifier)
+                freed += await self._remove(identifier, "space")
         return freed
 
-    async def _remove(self, identifier: str) -> int:
+    async def _remove(self, identifier: str, reason: str) -> int:
         size = self._seen[identifier].size
         try:
             await self._client.remove_image(identifier)
@@ -128,8 +142,20 @@ class ImageGarbage:
             log.warning("image %s can't be removed: %s", identifier, exc)
             return 0
         del self._seen[identifier]
+        if self._collected is not None:
+            self._collected.inc((reason,))
         log.info("removed the unused image %s (%d bytes)", identifier, size)
         return size
+
+
+def _size(count: int) -> str:
+    """Bytes as upstream writes them in its message."""
+    amount, unit = count / 1024, "KiB"
+    for larger in ("MiB", "GiB", "TiB"):
+        if amount < 1024:
+            break
+        amount, unit = amount / 1024, larger
+    return f"{amount:.1f} {unit}"
 
 
 def _names(tag: str) -> Iterable[str]:

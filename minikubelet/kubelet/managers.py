@@ -61,7 +61,8 @@ class ResourceManagers:
         self._stack: contextlib.AsyncExitStack | None = None
         self._config = node.config.resources
         self._logs = LogRotation(node.client, self._config.garbage, node.config.log_dir)
-        self.images = ImageGarbage(node.client, self._config.garbage, node.events, node.clock)
+        collected = node.instruments.images_collected
+        self.images = ImageGarbage(node.client, self._config.garbage, node.events, node.clock, collected)
         self.capacity: Amounts = {}
         self.allocatable: Amounts = {}
         self.stopping = False

@@ -56,7 +56,10 @@ class CpuManager:
 
     def _reserve(self, config: ResourceConfig) -> frozenset[int]:
         if config.reserved.reserved_system_cpus:
-            return parse_cpus(config.reserved.reserved_system_cpus) & self._topology.cpus
+            named = parse_cpus(config.reserved.reserved_system_cpus)
+            if lacking := named - self._topology.cpus:
+                raise ValueError(f"reservedSystemCPUs: this machine has no CPU {format_cpus(lacking)} online")
+            return named
         count = -(-reserved(config).get("cpu", 0) // 1000)
         if not count:
             raise ValueError(

@@ -132,8 +132,8 @@ class EvictionManager:
         mine = used.get(worker.pod.uid)
         if mine is None:
             return False
-        message = limits.exceeded(worker.pod, mine, layers_on_nodefs=not where.has_imagefs)
-        return bool(message) and self._evict(worker, message, HARD_GRACE)
+        excess = limits.exceeded(worker.pod, mine, layers_on_nodefs=not where.has_imagefs)
+        return excess is not None and self._evict(worker, excess.message, HARD_GRACE, excess.signal)
 
     # --- pressure --------------------------------------------------------------------------------------
 
@@ -154,7 +154,7 @@ class EvictionManager:
                 most = self._config.max_pod_grace_period
                 grace = most if own is None else min(most, own)
             text = ranking.message(pod, used.get(pod.uid), short, seen)
-            if self._evict(by_uid[pod.uid], text, grace):
+            if self._evict(by_uid[pod.uid], text, grace, short.signal):
                 await self._wait([by_uid[pod.uid]])
                 return
         log.warning("the node is short of %s and has no pod to evict", short.resource)
@@ -181,12 +181,13 @@ class EvictionManager:
                     node.cache.remove(container.id)
                 shown.add(container.name)
 
-    def _evict(self, worker: Evictable, message: str, grace: int) -> bool:
+    def _evict(self, worker: Evictable, message: str, grace: int, signal: str) -> bool:
         if is_critical(worker.pod):
             log.error("%s is critical and is not evicted: %s", worker.pod.title, message)
             return False
         self._node.events.pod(worker.pod, WARNING, "Evicted", message)
         worker.evict("Evicted", message, grace)
+        self._node.instruments.evictions.inc((signal,))
         return True
 
     async def _wait(self, evicted: list[Evictable]) -> None:

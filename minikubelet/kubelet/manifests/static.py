@@ -22,8 +22,10 @@ CONFIG_SEEN = "kubernetes.io/config.seen"
 _encoder = msgspec.json.Encoder(order="sorted")
 
 
-def make_static(pod: Pod, node_name: str, file: str) -> None:
+def make_static(pod: Pod, node_name: str, file: str, source: str = "file") -> None:
     """Complete ``pod`` in place; call before defaults, so that the hash is of what was written.
+
+    ``source`` is ``file`` or ``http``, ``file`` the file's name or the URL.
 
     A manifest that brings its own UID keeps it; its hash annotation still follows the content, so that
     an edit is noticed. CPU and memory of containers are left out of it where they can be resized in place.
@@ -43,10 +45,10 @@ def make_static(pod: Pod, node_name: str, file: str) -> None:
     meta.annotations = {
         **meta.annotations,
         CONFIG_HASH: content,
-        CONFIG_SOURCE: "file",
+        CONFIG_SOURCE: source,
         CONFIG_SEEN: clock.rfc3339(clock.now_ns()),
     }
     pod.spec.node_name = node_name
     everywhere = Toleration(operator="Exists", effect="NoExecute")
-    if everywhere not in pod.spec.tolerations:
+    if source == "file" and everywhere not in pod.spec.tolerations:
         pod.spec.tolerations.append(everywhere)

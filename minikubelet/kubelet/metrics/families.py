@@ -56,7 +56,9 @@ class Counter:
         samples = [
             Sample(dict(zip(self.names, key, strict=True)), value) for key, value in self.values.items()
         ]
-        return Family(self.name, self.help, "counter", samples)
+        # Other names break Prometheus' rules; the name is what people rely on.
+        kind = "counter" if self.name.endswith("_total") else "untyped"
+        return Family(self.name, self.help, kind, samples)
 
 
 class Level(Counter):

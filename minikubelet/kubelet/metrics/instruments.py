@@ -105,6 +105,16 @@ class Instruments:
             (),
             _START_BUCKETS,
         )
+        self.evictions = Counter(
+            "kubelet_evictions",
+            "Cumulative number of pod evictions by eviction signal.",
+            ("eviction_signal",),
+        )
+        self.images_collected = Counter(
+            "kubelet_image_garbage_collected_total",
+            "Total number of images garbage collected, for their age or for space.",
+            ("reason",),
+        )
         self.containers_per_pod = Histogram(
             "kubelet_containers_per_pod_count",
             "The number of containers per pod.",

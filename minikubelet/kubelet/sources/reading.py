@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from minikubelet.kubelet.defaults import apply_defaults
 from minikubelet.kubelet.manifests.decode import decode_manifest
 from minikubelet.kubelet.manifests.errors import ManifestError
-from minikubelet.kubelet.manifests.static import CONFIG_SOURCE, make_static
+from minikubelet.kubelet.manifests.static import make_static
 from minikubelet.kubelet.manifests.yaml_reader import read_yaml
 from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.objects.data import DataObject
@@ -37,8 +37,7 @@ def read_manifest(text: bytes, name: str, node_name: str, kind: str = "file") ->
         raise ManifestError("holds no pod", file=name)
     reading = Reading(objects=manifest.objects, warnings=list(manifest.warnings))
     for pod, document in manifest.pods:
-        make_static(pod, node_name, name)
-        pod.metadata.annotations[CONFIG_SOURCE] = kind
+        make_static(pod, node_name, name, kind)
         apply_defaults(pod)
         problems = validate_pod(pod)
         for problem in problems:

@@ -131,6 +131,9 @@ def test_something_must_be_reserved(tmp_path: Path) -> None:
     config = ResourceConfig(devices=DeviceConfig(cpu_manager_policy="static"))
     with pytest.raises(ValueError, match="reservedSystemCPUs"):
         manager.make(config, str(tmp_path), lambda: MACHINE)
+    config.reserved.reserved_system_cpus = "0,98-99"
+    with pytest.raises(ValueError, match="no CPU 98-99 online"):
+        manager.make(config, str(tmp_path), lambda: MACHINE)
     config.devices.cpu_manager_policy = "none"
     assert manager.make(config, str(tmp_path), lambda: MACHINE) is None
     config.devices.cpu_manager_policy = "other"

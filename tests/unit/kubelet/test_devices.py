@@ -265,6 +265,8 @@ async def test_agents_see_who_has_what(harness: Harness, plugin: DevicePlugin) -
             assert sorted(each.device_ids[0] for each in whole.devices) == ["w1", "w2", "w3"]
             request = pr.GetPodResourcesRequest(pod_name="web-node", pod_namespace="default")
             assert (await api.Get(request)).pod_resources == listed[0]
+            older = services.POD_RESOURCES_ALPHA.connect(channel)
+            assert (await older.List(pr.ListPodResourcesRequest())).pod_resources == listed
             with pytest.raises(grpc.aio.AioRpcError) as error:
                 await api.Get(pr.GetPodResourcesRequest(pod_name="none", pod_namespace="default"))
             assert error.value.code() is grpc.StatusCode.NOT_FOUND

@@ -195,6 +195,14 @@ def test_the_words_are_upstreams() -> None:
     assert (binary(1536 << 10), binary(0), binary(1000), decimal(1500)) == ("1536Ki", "0", "1000", "1500")
 
 
+def counted(harness: Harness, name: str, **labels: str) -> float:
+    """The value of one of the kubelet's counters."""
+    node = harness.kubelet._node
+    assert node is not None
+    (family,) = [each for each in node.instruments.families() if each.name == name]
+    return next(each.value for each in family.samples if each.labels == labels)
+
+
 # --- limits of single pods -----------------------------------------------------------------------------
 
 
@@ -203,11 +211,13 @@ def test_limits_of_volumes_pods_and_containers() -> None:
     over = make_pod("web", volumes=[volume])
     usage = PodUsage(volumes={"data": Disk(2 * MIB, 3)})
     words = 'Usage of EmptyDir volume "data" exceeds the limit "1Mi". '
-    assert limits.has_limits(over) and limits.exceeded(over, usage, layers_on_nodefs=True) == words
+    assert limits.has_limits(over)
+    assert limits.exceeded(over, usage, layers_on_nodefs=True) == ("emptydirfs.limit", words)
 
     limited = make_pod("web", {"name": "app", "resources": {"limits": {"ephemeral-storage": "10Mi"}}})
     whole = "Pod ephemeral local storage usage exceeds the total limit of containers 10Mi. "
-    assert limits.exceeded(limited, using(logs=11 * MIB), layers_on_nodefs=True) == whole
+    excess = limits.exceeded(limited, using(logs=11 * MIB), layers_on_nodefs=True)
+    assert excess == ("ephemeralpodfs.limit", whole)
 
     two = make_pod(
         "web",
@@ -215,8 +225,9 @@ def test_limits_of_volumes_pods_and_containers() -> None:
         {"name": "big", "resources": {"limits": {"ephemeral-storage": "1Gi"}}},
     )
     alone = 'Container app exceeded its local ephemeral storage limit "10Mi". '
-    assert limits.exceeded(two, using(rootfs=11 * MIB), layers_on_nodefs=True) == alone
-    assert limits.exceeded(two, using(rootfs=11 * MIB), layers_on_nodefs=False) == ""
+    excess = limits.exceeded(two, using(rootfs=11 * MIB), layers_on_nodefs=True)
+    assert excess == ("ephemeralcontainerfs.limit", alone)
+    assert limits.exceeded(two, using(rootfs=11 * MIB), layers_on_nodefs=False) is None
     assert not limits.has_limits(make_pod())
 
 
@@ -245,6 +256,7 @@ async def test_a_pod_over_its_limit_is_evicted_and_its_content_removed(harness: 
         assert (status.reason, status.message) == ("Evicted", words)
         assert harness.condition("DisruptionTarget") == "True"
         assert "Evicted" in harness.reasons()
+        assert counted(harness, "kubelet_evictions", eviction_signal="ephemeralpodfs.limit") == 1
         assert harness.cri.called("StopContainer")[0].timeout == 2, "the grace that always is left"
         logs = harness.folder / "logs" / f"default_web-node_{harness.pod().uid}"
         await harness.until(lambda: not logs.exists())
@@ -267,6 +279,8 @@ async def test_pressure_clears_images_then_evicts_and_keeps_pods_out(harness: Ha
         )
         await harness.until(lambda: harness.pod("least").status.reason == "Evicted")
         assert "unused:1" not in harness.cri.images
+        assert counted(harness, "kubelet_evictions", eviction_signal="nodefs.available") == 1
+        assert counted(harness, "kubelet_image_garbage_collected_total", reason="space") == 1
         await harness.ready("critical")
         least = harness.pod("least").status
         assert least.message.startswith("The node was low on resource: ephemeral-storage. Threshold quant")

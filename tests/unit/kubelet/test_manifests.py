@@ -189,6 +189,10 @@ def test_static_pods_get_upstreams_names_and_annotations() -> None:
     assert first.annotations["kubernetes.io/config.source"] == "file"
     assert [pod.metadata.uid == first.uid for pod in pods] == [True, True, False, False]
     assert pods[0].spec.tolerations[0].effect == "NoExecute"
+    by_url = only(text)
+    make_static(by_url, "Node1", "http://host/web.yaml", "http")
+    assert by_url.metadata.annotations["kubernetes.io/config.source"] == "http"
+    assert by_url.spec.tolerations == [], "as upstream has it: for files only"
 
 
 def test_an_own_uid_stays_and_the_hash_follows_the_content() -> None:
