@@ -69,6 +69,26 @@ def reserved(config: ResourceConfig) -> Amounts:
     return total
 
 
+def overdrawn(config: ResourceConfig, whole: Amounts) -> list[str]:
+    """Upstream's words for each resource of which more is reserved than there is. Raises ValueError."""
+    kept = {**reserved(config)}
+    for name, signal in _EVICTED_BY.items():
+        if signal in config.eviction.hard and name in whole:
+            kept[name] = kept.get(name, 0) + threshold(config.eviction.hard[signal], whole[name])
+    return [
+        f'Resource "{name}" has a reservation of {_shown(name, kept[name])} but capacity of '
+        f"{_shown(name, whole[name])}. Expected capacity >= reservation."
+        for name in sorted(kept.keys() & whole.keys())
+        if kept[name] > whole[name]
+    ]
+
+
+def _shown(name: str, amount: int) -> str:
+    if name == "cpu":
+        return f"{amount}m" if amount % 1000 else f"{amount // 1000}"
+    return quantity.decimal(amount) if name == "pid" else quantity.binary(amount)
+
+
 def unreserved(config: ResourceConfig, whole: Amounts) -> Amounts:
     """Capacity without what is reserved: the limit of all pods together. Raises ValueError."""
     kept = reserved(config)

@@ -79,6 +79,9 @@ class ResourceManagers:
         try:
             self.capacity = allocatable.capacity(config, node.config.root)
             self.allocatable = allocatable.allocatable(config, self.capacity)
+            if problems := allocatable.overdrawn(config, self.capacity):
+                message = f"invalid Node Allocatable configuration. {' '.join(problems)}"
+                node.events.node(WARNING, "InvalidNodeAllocatable", message)
             unreserved = allocatable.unreserved(config, self.capacity)
             enforced = "pods" in config.cgroups.enforce_node_allocatable
             node.cgroups.start(

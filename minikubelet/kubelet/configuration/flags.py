@@ -32,6 +32,14 @@ class OwnFlag:
 
 
 _GONE = "removed upstream"
+_CADVISOR = "there is no cAdvisor: statistics come from the runtime"
+_CADVISOR_FLAGS = (
+    *("application-metrics-count-limit", "boot-id-file", "machine-id-file", "container-hints"),
+    *("containerd", "containerd-namespace", "event-storage-age-limit", "event-storage-event-limit"),
+    *("global-housekeeping-interval", "housekeeping-interval", "storage-driver-buffer-duration"),
+    *(f"storage-driver-{each}" for each in ("db", "host", "password", "table", "user")),
+)
+_CADVISOR_SWITCHES = ("enable-load-reader", "log-cadvisor-usage", "storage-driver-secure")
 OWN: tuple[OwnFlag, ...] = (
     OwnFlag("node-ip", help="what pods see as status.hostIP"),
     OwnFlag("hostname-override", help="the node's name instead of the host name"),
@@ -61,6 +69,11 @@ OWN: tuple[OwnFlag, ...] = (
     OwnFlag("v", note="--log-level sets what is logged"),
     OwnFlag("vmodule", note="--log-level sets what is logged"),
     OwnFlag("logging-format", note="--log-level sets what is logged"),
+    OwnFlag("log-flush-frequency", note="--log-level sets what is logged"),
+    *(OwnFlag(f"log-{form}-info-buffer-size", note="nothing is held back") for form in ("json", "text")),
+    *(OwnFlag(f"log-{form}-split-stream", BOOL, "all goes to stderr") for form in ("json", "text")),
+    *(OwnFlag(name, note=_CADVISOR) for name in _CADVISOR_FLAGS),
+    *(OwnFlag(name, BOOL, _CADVISOR) for name in _CADVISOR_SWITCHES),
 )
 
 

@@ -105,6 +105,9 @@ def _cgroups(config: CgroupConfig) -> Iterator[Problem]:
     wanted = config.enforce_node_allocatable
     for each in wanted:
         yield from _one_of("enforceNodeAllocatable", each, _ENFORCEABLE)
+    for each in ("system-reserved", "kube-reserved"):
+        if {each, f"{each}-compressible"} <= set(wanted):
+            yield "enforceNodeAllocatable", f"{each} and {each}-compressible exclude each other"
     if len(set(wanted)) < len(wanted) or ("none" in wanted and len(wanted) > 1):
         yield "enforceNodeAllocatable", "names something twice, or something beside none"
 

@@ -98,6 +98,27 @@ def test_what_is_reserved_is_not_allocatable(tmp_path: Path) -> None:
     assert left["pods"] == node_cpus()
     config.reserved.reserved_system_cpus = "0"
     assert allocatable.unreserved(config, whole)["cpu"] == node_cpus() * 1000 - 1000
+    assert allocatable.overdrawn(config, whole) == []
+
+
+def test_more_reserved_than_there_is_is_told(tmp_path: Path) -> None:
+    whole = {"cpu": 2000, "memory": 1 << 30, "pid": 4000, "pods": 110}
+    config = ResourceConfig()
+    config.reserved.kube_reserved = {"cpu": "2", "memory": "512Mi", "pid": "1k"}
+    config.reserved.system_reserved = {"cpu": "100m", "memory": "500Mi"}
+    words = 'Resource "{}" has a reservation of {} but capacity of {}. Expected capacity >= reservation.'
+    assert allocatable.overdrawn(config, whole) == [
+        words.format("cpu", "2100m", "2"),
+        words.format("memory", "1112Mi", "1Gi"),  # 100Mi of the eviction threshold are among it
+    ]
+
+
+async def test_pods_and_people_hear_of_it(harness: Harness) -> None:
+    harness.config.resources.reserved.kube_reserved = {"cpu": "100k"}
+    async with harness.running():
+        harness.source.set(make_pod("web", {"name": "a", "resources": {"requests": {"cpu": "1m"}}}))
+        await harness.until(lambda: harness.pod().status.reason == "OutOfcpu")
+        assert "InvalidNodeAllocatable" in {event.reason for event in harness.kubelet.events()}
 
 
 def test_cpu_lists() -> None:

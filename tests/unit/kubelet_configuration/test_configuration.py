@@ -248,6 +248,10 @@ def test_what_is_wrong_is_named(machine: Machine, text: str, words: str) -> None
         ("imageMinimumGCAge: -1s", "imageMinimumGCAge: must not be negative"),
         ("containerLogMaxSize: big", "containerLogMaxSize: "),
         ("containerLogMaxFiles: 1", "containerLogMaxFiles: must be greater than 1"),
+        (
+            "enforceNodeAllocatable: [pods, kube-reserved, kube-reserved-compressible]",
+            "enforceNodeAllocatable: kube-reserved and kube-reserved-compressible exclude each other",
+        ),
         ("qosReserved: {memory: '50'}", "qosReserved.memory: is not a percentage from 0% to 100%"),
         ("qosReserved: {memory: 101%}", "qosReserved.memory: is not a percentage from 0% to 100%"),
         ("qosReserved: {cpu: 50%}", "qosReserved: 'cpu' is none of memory"),

@@ -33,6 +33,12 @@ memoryReservationPolicy registerWithTaints registerNode tracing localStorageCapa
 containerRuntimeEndpoint imageServiceEndpoint failCgroupV1 userNamespaces.idsPerPod
 """
 _FLAGS = """
+application-metrics-count-limit boot-id-file container-hints containerd containerd-namespace
+enable-load-reader event-storage-age-limit event-storage-event-limit global-housekeeping-interval
+housekeeping-interval log-cadvisor-usage log-flush-frequency log-json-info-buffer-size
+log-json-split-stream log-text-info-buffer-size log-text-split-stream machine-id-file
+storage-driver-buffer-duration storage-driver-db storage-driver-host storage-driver-password
+storage-driver-secure storage-driver-table storage-driver-user
 address allowed-unsafe-sysctls anonymous-auth authentication-token-webhook
 authentication-token-webhook-cache-ttl authorization-mode authorization-webhook-cache-authorized-ttl
 authorization-webhook-cache-unauthorized-ttl bootstrap-kubeconfig cert-dir cgroup-driver cgroup-root
