@@ -149,11 +149,13 @@ def _eviction(config: EvictionConfig) -> Iterator[Problem]:
         for signal, text in amounts.items():
             yield from _one_of(path, signal, tuple(SIGNALS))
             try:
-                fine = threshold(text, 100) >= 0
+                amount = threshold(text, 100)
             except ValueError:
-                fine = False
-            if not fine:
+                amount = -1
+            if amount < 0:
                 yield f"{path}.{signal}", f"{text!r} is neither a quantity nor a percentage"
+            elif not amount and not text.endswith("%") and amounts is not config.minimum_reclaim:
+                yield f"{path}.{signal}", f"{text!r} must be positive; 0% turns the threshold off"
     for signal, seconds in config.soft_grace_period.items():
         yield from _one_of("evictionSoftGracePeriod", signal, tuple(SIGNALS))
         if seconds < 0:
