@@ -40,6 +40,8 @@ class ServerConfig:
     """exec, attach, portForward, run, containerLogs, runningpods, logs, checkpoint."""
     system_log_handler: bool = True
     """/logs/."""
+    system_log_query: bool = False
+    """Queries for the logs of services there."""
     node_log_dir: str = "/var/log"
     streaming_idle_timeout: float = 4 * 3600.0
     """Seconds of silence after which an exec, attach or port-forward is cut."""

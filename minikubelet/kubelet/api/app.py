@@ -71,7 +71,8 @@ def make_app(
         for path in ("/runningpods", "/runningpods/"):
             app.router.add_get(path, handlers.running_pods, allow_head=False)
         if system_logs:
-            node_logs.add_routes(app.router, facts.config.server.node_log_dir)
+            server = facts.config.server
+            node_logs.add_routes(app.router, server.node_log_dir, queries=server.system_log_query)
         else:
             app.router.add_route("*", "/logs/{rest:.*}", _disabled_logs)
     return app

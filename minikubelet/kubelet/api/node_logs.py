@@ -11,17 +11,25 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from minikubelet.kubelet.api import log_search
 from minikubelet.linux import openat2
 
 _CHUNK = 256 * 1024
 _MAX_NAMES = 10_000
 
 
-def add_routes(router: web.UrlDispatcher, folder: str) -> None:
-    """Lists of folders, contents of files below ``folder``."""
+def add_routes(router: web.UrlDispatcher, folder: str, *, queries: bool = False) -> None:
+    """Lists of folders, contents of files below ``folder``; with ``queries`` the logs of services as well."""
 
     async def serve(request: web.Request) -> web.StreamResponse:
-        return await _serve(request, folder, request.match_info.get("path", ""))
+        path = request.match_info.get("path", "")
+        wanted = log_search.parse(request.query) if queries else None
+        if wanted is not None:
+            log_search.check(wanted, path)
+            if wanted.services:
+                return await log_search.answer(request, wanted, folder)
+            (path,) = wanted.files
+        return await _serve(request, folder, path)
 
     async def slash(request: web.Request) -> web.StreamResponse:
         raise web.HTTPMovedPermanently("/logs/")

@@ -94,6 +94,8 @@ def _validate(config: KubeletConfig) -> None:
             raise invalid(path, f"{address!r} is not an IP address") from None
     if server.tls_min_version not in ("", "VersionTLS12", "VersionTLS13"):
         raise invalid("tlsMinVersion", f"{server.tls_min_version!r}: VersionTLS12 or VersionTLS13")
+    if server.system_log_query and not server.system_log_handler:
+        raise invalid("enableSystemLogQuery", "enableSystemLogHandler is required for it")
     if bool(server.tls_cert_file) != bool(server.tls_private_key_file):
         raise invalid("tlsCertFile", "tlsCertFile and tlsPrivateKeyFile belong together")
     if config.static_pod_url and not config.static_pod_url.startswith(("http://", "https://")):

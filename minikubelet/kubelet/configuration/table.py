@@ -165,7 +165,7 @@ _SERVER = [
     Field("enableProfilingHandler", BOOL, True, note="Go's profiler"),
     Field("enableDebugFlagsHandler", BOOL, True, note="klog's flags"),
     Field("enableSystemLogHandler", BOOL, True, to="server.system_log_handler"),
-    Field("enableSystemLogQuery", BOOL, False, note=_LATER),
+    Field("enableSystemLogQuery", BOOL, False, to="server.system_log_query"),
     Field("healthzPort", INT, 10248, "healthz-port", "server.healthz_port"),
     Field("healthzBindAddress", STRING, "127.0.0.1", "healthz-bind-address", "server.healthz_bind_address"),
     Field(

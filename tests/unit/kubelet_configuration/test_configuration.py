@@ -245,6 +245,10 @@ def test_what_is_wrong_is_named(machine: Machine, text: str, words: str) -> None
         ("imageGCHighThresholdPercent: 101", "imageGCHighThresholdPercent: 101 is not between 0 and 100"),
         ("imageGCHighThresholdPercent: 70", "imageGCLowThresholdPercent: 80 must be less than"),
         ("evictionHard: {memory.available: '0'}", "evictionHard.memory.available: '0' must be positive"),
+        (
+            "enableSystemLogQuery: true\nenableSystemLogHandler: false",
+            "enableSystemLogQuery: enableSystemLogHandler is required for it",
+        ),
         ("imageMaximumGCAge: 1m", "imageMaximumGCAge: must be 0s, or greater than imageMinimumGCAge"),
         ("imageMinimumGCAge: -1s", "imageMinimumGCAge: must not be negative"),
         ("containerLogMaxSize: big", "containerLogMaxSize: "),
