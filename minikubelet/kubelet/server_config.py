@@ -40,6 +40,8 @@ class ServerConfig:
     """exec, attach, portForward, run, containerLogs, runningpods, logs, checkpoint."""
     system_log_handler: bool = True
     """/logs/."""
+    debug_flags_handler: bool = True
+    """/debug/flags/v."""
     system_log_query: bool = False
     """Queries for the logs of services there."""
     node_log_dir: str = "/var/log"

@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from minikubelet.base.errors import Code, NodeError
-from minikubelet.kubelet.api import ephemeral, find, node_logs, node_routes, objects, streams
+from minikubelet.kubelet.api import debug, ephemeral, find, node_logs, node_routes, objects, streams
 from minikubelet.kubelet.api.backend import Backend
 from minikubelet.kubelet.api.follow import Wakeup, read_log
 from minikubelet.kubelet.api.log_query import flag, log_options
@@ -58,8 +58,7 @@ def make_app(
     if facts is not None:
         node_routes.add_routes(app.router, backend, facts)
     if not debugging:
-        for first in _DEBUGGING:
-            app.router.add_route("*", f"/{first}/{{rest:.*}}", _disabled)
+        _add_disabled(app.router)
         return app
     for path in ("", "/"):
         path = "/containerLogs/{namespace}/{pod}/{container}" + path
@@ -70,8 +69,10 @@ def make_app(
     if facts is not None:
         for path in ("/runningpods", "/runningpods/"):
             app.router.add_get(path, handlers.running_pods, allow_head=False)
+        node_routes.add_configz(app.router, backend, facts)
+        server = facts.config.server
+        debug.add_routes(app.router, enabled=server.debug_flags_handler)
         if system_logs:
-            server = facts.config.server
             node_logs.add_routes(app.router, server.node_log_dir, queries=server.system_log_query)
         else:
             app.router.add_route("*", "/logs/{rest:.*}", _disabled_logs)
@@ -86,6 +87,7 @@ def make_read_only_app(backend: Backend, middlewares: Sequence[Middleware] = ())
         app.router.add_get(path, _Handlers(backend).pods, allow_head=False)
     if backend.node is not None:
         node_routes.add_routes(app.router, backend, backend.node)
+    _add_disabled(app.router)
     return app
 
 
@@ -94,6 +96,11 @@ def make_health_app(backend: Backend) -> web.Application:
     app = web.Application(middlewares=[_errors], client_max_size=1024)
     node_routes.add_health(app.router, backend.node)
     return app
+
+
+def _add_disabled(router: web.UrlDispatcher) -> None:
+    for first in _DEBUGGING:
+        router.add_route("*", f"/{first}/{{rest:.*}}", _disabled)
 
 
 async def _disabled(request: web.Request) -> web.StreamResponse:
@@ -117,7 +124,10 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return web.Response(status=500, text="internal error\n")
 
 
-_DEBUGGING = ("run", "exec", "attach", "portForward", "containerLogs", "runningpods", "logs", "checkpoint")
+_DEBUGGING = (
+    *("run", "exec", "attach", "portForward", "containerLogs", "runningpods", "logs", "checkpoint"),
+    "debug/pprof",
+)
 
 
 class _Handlers:

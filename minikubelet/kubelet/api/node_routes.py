@@ -64,7 +64,6 @@ def add_health(router: web.UrlDispatcher, facts: NodeFacts | None) -> None:
 def add_routes(router: web.UrlDispatcher, backend: Backend, facts: NodeFacts) -> None:
     """What a read-only port may show as well."""
     handlers = _Node(backend, facts)
-    router.add_get("/configz", handlers.configz)
     router.add_get("/metrics", handlers.metrics)
     router.add_get("/metrics/probes", handlers.probes)
     router.add_get("/metrics/resource", handlers.resource)
@@ -73,6 +72,11 @@ def add_routes(router: web.UrlDispatcher, backend: Backend, facts: NodeFacts) ->
     for path in ("/stats/summary", "/stats/summary/"):
         router.add_get(path, handlers.summary, allow_head=False)
         router.add_post(path, handlers.summary)
+
+
+def add_configz(router: web.UrlDispatcher, backend: Backend, facts: NodeFacts) -> None:
+    """What a read-only port may not show."""
+    router.add_get("/configz", _Node(backend, facts).configz)
 
 
 class _Node:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import re
 import socket
 import ssl
@@ -287,6 +288,8 @@ async def test_the_plain_ports_show_only_what_they_should(tmp_path: Path) -> Non
         for path in ("/pods", "/metrics", "/stats/summary", "/healthz"):
             assert await status(server.read_only_port, path) == 200, path
         for path in ("/exec/a/b/c", "/containerLogs/a/b/c", "/logs/", "/runningpods/", "/run/a/b/c"):
+            assert await status(server.read_only_port, path) == 405, path
+        for path in ("/configz", "/debug/flags/v", "/events", "/objects"):
             assert await status(server.read_only_port, path) == 404, path
         assert await status(server.healthz_port, "/healthz/syncloop") == 200
         assert await status(server.healthz_port, "/pods") == 404
@@ -300,8 +303,38 @@ async def test_debugging_handlers_can_be_switched_off(tmp_path: Path) -> None:
         for path in ("/exec/a/b/c", "/run/a/b/c", "/containerLogs/a/b/c", "/logs/", "/runningpods/"):
             assert await ports.get(path, ports.admin) == (405, "Debug endpoints are disabled.\n"), path
         assert (await ports.get("/pods", ports.admin))[0] == 200
+        assert (await ports.get("/configz", ports.admin))[0] == 404
     async with serving(Ports(tmp_path, ServerConfig(system_log_handler=False))) as ports:
         assert (await ports.get("/logs/", ports.admin))[0] == 405
+
+
+async def test_how_much_is_logged_can_be_changed(tmp_path: Path) -> None:
+    root = logging.getLogger()
+    before = root.level
+
+    async def put(ports: Ports, text: str) -> tuple[int, str]:
+        connector = aiohttp.TCPConnector(ssl=ports.trusting())
+        async with (
+            aiohttp.ClientSession(connector=connector, headers=ports.admin) as session,
+            session.put(f"{ports.base}/debug/flags/v", data=text) as response,
+        ):
+            return response.status, await response.text()
+
+    try:
+        async with serving(Ports(tmp_path)) as ports:
+            assert await put(ports, "4") == (200, "successfully set klog.logging.verbosity to 4\n")
+            assert root.level == logging.DEBUG
+            assert (await put(ports, "3"))[0] == 200
+            assert root.level == logging.INFO
+            for wrong in ("", "-1", "x", "9" * 5000):
+                assert (await put(ports, wrong))[0] == 400
+            assert await ports.get("/debug/flags/v", ports.admin) == (406, "unsupported http method\n")
+            assert root.level == logging.INFO
+        async with serving(Ports(tmp_path, ServerConfig(debug_flags_handler=False))) as ports:
+            assert await put(ports, "9") == (405, "flags endpoint is disabled.\n")
+            assert root.level == logging.INFO
+    finally:
+        root.setLevel(before)
 
 
 async def test_disabled_altogether(tmp_path: Path) -> None:
