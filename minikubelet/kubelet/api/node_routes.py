@@ -13,7 +13,7 @@ from minikubelet.base.errors import NodeError
 from minikubelet.kubelet.api.backend import Backend, NodeFacts
 from minikubelet.kubelet.configuration.apply import shown
 from minikubelet.kubelet.metrics.cadvisor import cadvisor_families, machine_families, scrape_error
-from minikubelet.kubelet.metrics.disks import disk_families
+from minikubelet.kubelet.metrics.disks import disk_families, volume_family
 from minikubelet.kubelet.metrics.families import CONTENT_TYPE, Family, render
 from minikubelet.kubelet.metrics.node import start_time
 from minikubelet.kubelet.metrics.resource import resource_families
@@ -98,7 +98,9 @@ class _Node:
             summary = await self._facts.statistics.summary()
         except (NodeError, OSError) as exc:
             log.error("sizes of volumes and logs can't be had: %s", exc)
-        return _metrics([*self._facts.metrics.kubelet(pods, self._facts.desired()), *disk_families(summary)])
+        families = self._facts.metrics.kubelet(pods, self._facts.desired())
+        volumes = volume_family(pods, self._facts.config.pods_dir)
+        return _metrics([*families, *disk_families(summary), volumes])
 
     async def probes(self, request: web.Request) -> web.StreamResponse:
         """How often probes ended how."""

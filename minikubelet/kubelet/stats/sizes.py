@@ -22,15 +22,15 @@ class Size:
         return Size(self.used_bytes + other.used_bytes, self.inodes + other.inodes)
 
 
-def measure(folder: str) -> Size:
-    """What is below ``folder``, the folder included; links aren't followed, other mounts left out."""
+def measure(folder: str, *, itself: bool = True) -> Size:
+    """What is below ``folder``, with ``itself`` included; links aren't followed, other mounts left out."""
     used = inodes = 0
     try:
         top = os.lstat(folder)
     except OSError:
         return Size()
     todo, seen = [folder], set()
-    used, inodes = top.st_blocks * 512, 1
+    used, inodes = (top.st_blocks * 512, 1) if itself else (0, 0)
     while todo and inodes < MAX_ENTRIES:
         try:
             with os.scandir(todo.pop()) as entries:
@@ -56,12 +56,12 @@ class SizeCache:
         self._period = period
         self._known: dict[str, tuple[float, Size]] = {}
 
-    def size(self, folder: str) -> Size:
-        """The size of ``folder``, at most ``period`` old."""
+    def size(self, folder: str, *, itself: bool = True) -> Size:
+        """The size of ``folder``, at most ``period`` old; see :func:`measure`."""
         now = clock.monotonic()
         known = self._known.get(folder)
         if known is None or now - known[0] > self._period:
-            known = self._known[folder] = (now, measure(folder))
+            known = self._known[folder] = (now, measure(folder, itself=itself))
         return known[1]
 
     def forget_others(self, folders: set[str]) -> None:

@@ -227,14 +227,17 @@ class Statistics:
 
     def _measure(self, pods: list[Pod]) -> dict[str, Size]:
         folders: set[str] = set()
+        of_containers: set[str] = set()
         for pod in pods:
             logs = log_directory(self._config, pod)
             folders.add(logs)
-            folders |= {os.path.join(logs, each.name) for each in _containers(pod)}
+            of_containers |= {os.path.join(logs, each.name) for each in _containers(pod)}
             folders |= {folder for _, folder in _volume_folders(self._config, pod)}
             folders |= {folder for _, _, folder in _claims(self._config, pod)}
-        self._sizes.forget_others(folders)
-        return {folder: self._sizes.size(folder) for folder in folders}
+        self._sizes.forget_others(folders | of_containers)
+        sizes = {folder: self._sizes.size(folder) for folder in folders}
+        # A container's logs are its files: one that has written nothing has none.
+        return sizes | {folder: self._sizes.size(folder, itself=False) for folder in of_containers}
 
 
 def _volume_folders(config: KubeletConfig, pod: Pod) -> list[tuple[str, str]]:

@@ -22,6 +22,7 @@ from minikubelet.kubelet.objects.volumes import (
     PersistentVolumeClaimVolumeSource,
     Volume,
 )
+from minikubelet.kubelet.podfiles import log_directory
 from minikubelet.kubelet.server_config import ServerConfig
 from minikubelet.kubelet.sinks import MemorySink
 from tests.promtool import complaints, promtool
@@ -144,7 +145,12 @@ async def test_sizes_of_volumes_and_logs_are_measured(ports: Ports) -> None:
     for folder, size in ((volumes / "data", 300_000), (volumes / "mem", 5_000_000), (claim, 9_000_000)):
         folder.mkdir(parents=True)
         (folder / "blob").write_bytes(os.urandom(size))
+    logs = Path(log_directory(ports.config, pod), "app")
+    logs.mkdir(parents=True)
+    (logs / "0.log").write_bytes(os.urandom(70_000))
     (shown,) = json.loads(await text(ports, "/stats/summary"))["pods"]
+    log_sizes = shown["containers"][0]["logs"]
+    assert 70_000 <= log_sizes["usedBytes"] < 80_000 and log_sizes["inodesUsed"] == 1
     by_name = {each["name"]: each for each in shown["volume"]}
     assert list(by_name) == ["data", "mem", "kept"]
     assert by_name["data"]["usedBytes"] >= 300_000
@@ -157,6 +163,9 @@ async def test_sizes_of_volumes_and_logs_are_measured(ports: Ports) -> None:
     labels = 'namespace="default",persistentvolumeclaim="files"'
     for name in ("capacity_bytes", "available_bytes", "used_bytes", "inodes", "inodes_free", "inodes_used"):
         assert re.search(rf"^kubelet_volume_stats_{name}\{{{labels}\}} \d+$", metrics, re.M), name
+    for state in ("actual", "desired"):
+        labels = f'plugin_name="kubernetes.io/empty-dir",state="{state}_state_of_world"'
+        assert f"\nvolume_manager_total_volumes{{{labels}}} 2\n" in metrics
     where = 'uid="u1",namespace="default",pod="web",container="app"'
     assert re.search(rf"^kubelet_container_log_filesystem_used_bytes\{{{where}\}} \d+$", metrics, re.M)
 
