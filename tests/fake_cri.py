@@ -77,9 +77,11 @@ class FakeCri:
         self.containers: dict[str, Container] = {}
         self.images: dict[str, api.Image] = {}
         self.registry: dict[str, api.Image | str] = {}
+        """What can be pulled; a text is the error that the pull fails with."""
+        self.private: dict[str, set[str]] = {}
+        """Images that only these users may pull."""
         self.runtime_handlers: list[api.RuntimeHandler] = []
         self.strict_groups = False
-        """What can be pulled; a text is the error that the pull fails with."""
         self.behaviours: dict[str, Behaviour] = {}
         self.calls: list[tuple[str, Any]] = []
         """Every call: the method's name and its request."""
@@ -474,6 +476,8 @@ class FakeCri:
     async def _PullImage(self, request: api.PullImageRequest) -> api.PullImageResponse:
         name = request.image.image
         image = self.registry.get(name, f"{name}: not found")
+        if name in self.private and request.auth.username not in self.private[name]:
+            image = f"{name}: access denied"
         if isinstance(image, str):
             raise CriError(Status.UNKNOWN, image)
         self.images[name] = image

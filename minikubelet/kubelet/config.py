@@ -61,6 +61,10 @@ class KubeletConfig:
     """File (or folder of files) of kind CredentialProviderConfig; empty: no credential provider is asked."""
     credential_provider_bin_dir: str = ""
     """Where the programs that it names are."""
+    pull_verification: str = "NeverVerifyPreloadedImages"
+    """Which pods must show with a pull that they may use an image that is there; see ``pull_records``."""
+    pull_allowlist: list[str] = field(default_factory=list)
+    """Images that they needn't, with ``NeverVerifyAllowlistedImages``: names, or beginnings with ``/*``."""
     retry_period: float = 10.0
     """Seconds until a failed step (sandbox, volume, container configuration) is tried again."""
     backoff_initial: float = 10.0

@@ -72,6 +72,10 @@ class ImageGarbage:
             self._events.node(WARNING, "FreeDiskSpaceFailed", message)
         return freed + done
 
+    def known(self) -> set[str]:
+        """IDs of the images that were there at the last look and have not been removed since."""
+        return set(self._seen)
+
     async def free_all(self, wanted: Iterable[Pod]) -> int:
         """Remove every image that is not in use, whatever its age; bytes freed. Raises NodeError."""
         return await self._free(1 << 62, await self._detect(wanted), whatever_age=True)

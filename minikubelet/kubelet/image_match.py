@@ -27,3 +27,10 @@ def fits(key: str, image: str) -> bool:
         return False
     pairs = zip(labels, target_labels, strict=True)
     return all(fnmatch.fnmatchcase(target_label, label) for label, target_label in pairs)
+
+
+def without_tag(image: str) -> str:
+    """The name alone, without tag and digest."""
+    name = image.partition("@")[0]
+    head, colon, tag = name.rpartition(":")
+    return head if colon and "/" not in tag else name

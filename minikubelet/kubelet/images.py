@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from minikubelet.base.errors import NodeError
+from minikubelet.base.errors import Code, NodeError
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet.backoff import Backoff
 from minikubelet.kubelet.clock import Clock
 from minikubelet.kubelet.cri_client import CriClient
 from minikubelet.kubelet.events import NORMAL, WARNING, EventRecorder
-from minikubelet.kubelet.keyring import Keyring
+from minikubelet.kubelet.keyring import Credential, Keyring
 from minikubelet.kubelet.lookups import NoLookups
 from minikubelet.kubelet.objects import Pod
+from minikubelet.kubelet.pull_records import PullRecords, SecretKey
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _HOST = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
@@ -77,7 +78,10 @@ class ImageManager:
         backoff: Backoff,
         clock: Clock,
         keyring: Keyring | None = None,
+        records: PullRecords | None = None,
     ) -> None:
+        """Without ``records`` an image that is there is everybody's."""
+        self._records = records
         self._keyring = keyring or Keyring(NoLookups(), events)
         self._client = client
         self._events = events
@@ -96,8 +100,9 @@ class ImageManager:
             raise ImageError("InvalidImageName", message) from None
         if wanted.policy != "Always":
             found = await self._inspect(wanted, image)
-            if found is not None:
+            if found is not None and not await self._must_prove(wanted, image, found):
                 return found
+            # Whoever may not have the image isn't told either that it is there.
             if wanted.policy == "Never":
                 message = f'Container image "{wanted.image}" is not present with pull policy of Never'
                 self._event(wanted, WARNING, "ErrImageNeverPull", message)
@@ -140,7 +145,7 @@ class ImageManager:
         begun = self._clock.monotonic()
         spec = api.ImageSpec(image=image, annotations=wanted.pod.metadata.annotations)
         try:
-            ref = await self._pull_with_credentials(wanted, spec)
+            ref = await self._pull_and_note(wanted, spec)
             status = await self._client.image_status(ref)
         except NodeError as exc:
             raise self._failed(wanted, key, exc) from None
@@ -157,14 +162,45 @@ class ImageManager:
             return LocalImage(ref, None, "", pulled=True)
         return _local(status, pulled=True)
 
-    async def _pull_with_credentials(self, wanted: Wanted, spec: api.ImageSpec) -> str:
+    async def _must_prove(self, wanted: Wanted, image: str, found: LocalImage) -> bool:
+        """Whether the pod has to pull an image that is there, to show that it may."""
+        if self._records is None:
+            return False
+
+        async def secrets() -> list[SecretKey]:
+            credentials = await self._keyring.credentials(wanted.pod, image)
+            return [each.secret for each in credentials if each.secret is not None]
+
+        return await self._records.must_pull(wanted.image, found.ref, secrets)
+
+    async def _pull_and_note(self, wanted: Wanted, spec: api.ImageSpec) -> str:
+        """The image's ID; thanks to whose credentials it came is in the records. Raises NodeError."""
+        if self._records is None:
+            return (await self._pull_with_credentials(wanted, spec))[0]
+        try:
+            self._records.begin(wanted.image)
+        except OSError as exc:
+            words = f"Failed to record image pull intent for container image {wanted.image!r}: {exc}"
+            raise NodeError(Code.INTERNAL, words) from None
+        try:
+            ref, used = await self._pull_with_credentials(wanted, spec)
+        except BaseException:
+            self._records.failed(wanted.image)
+            raise
+        self._records.pulled(wanted.image, ref, used.secret if used is not None else None)
+        return ref
+
+    async def _pull_with_credentials(
+        self, wanted: Wanted, spec: api.ImageSpec
+    ) -> tuple[str, Credential | None]:
         """Try all credentials that fit, the pod's before the node's, as upstream does; none if none fit."""
         found = await self._keyring.credentials(wanted.pod, spec.image)
-        credentials: list[api.AuthConfig | None] = [*found] if found else [None]
+        credentials: list[Credential | None] = [*found] if found else [None]
         errors: list[NodeError] = []
         for each in credentials:
             try:
-                return await self._client.pull_image(spec, each, wanted.sandbox)
+                auth = each.auth if each is not None else None
+                return await self._client.pull_image(spec, auth, wanted.sandbox), each
             except NodeError as exc:
                 if not any(exc.message == earlier.message for earlier in errors):
                     errors.append(exc)

@@ -11,6 +11,7 @@ import binascii
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -18,9 +19,10 @@ import msgspec
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet.credential_providers import CredentialProviders
 from minikubelet.kubelet.events import WARNING, EventRecorder
-from minikubelet.kubelet.image_match import Entry, fits
+from minikubelet.kubelet.image_match import Entry, fits, without_tag
 from minikubelet.kubelet.lookups import Lookups
 from minikubelet.kubelet.objects import Pod
+from minikubelet.kubelet.pull_records import SecretKey, digest
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,15 @@ _KEYS = {
     "kubernetes.io/dockercfg": ".dockercfg",
 }
 _LARGEST_FILE = 10 << 20
+
+
+@dataclass(frozen=True)
+class Credential:
+    """One to be tried, and whose it is."""
+
+    auth: api.AuthConfig
+    secret: SecretKey | None = None
+    """The pod's; None: the node's own."""
 
 
 class Keyring:
@@ -48,9 +59,10 @@ class Keyring:
         self._folders = folders
         self._providers = providers
 
-    async def credentials(self, pod: Pod, image: str) -> list[api.AuthConfig]:
+    async def credentials(self, pod: Pod, image: str) -> list[Credential]:
         """All that fit ``image``, in the order they are to be tried."""
         entries: list[Entry] = []
+        sources: dict[int, SecretKey] = {}
         missing = []
         for reference in pod.spec.image_pull_secrets:
             if not reference.name:
@@ -59,7 +71,10 @@ class Keyring:
             if secret is None:
                 missing.append(reference.name)
             elif (key := _KEYS.get(secret.type, "")) in secret.data:
-                entries += _entries(secret.data[key], inner=key == ".dockerconfigjson")
+                for entry in _entries(secret.data[key], inner=key == ".dockerconfigjson"):
+                    entries.append(entry)
+                    content = digest(entry[1])
+                    sources[id(entry[1])] = SecretKey(pod.metadata.namespace, reference.name, content)
         if missing:
             message = (
                 f"Unable to retrieve some image pull secrets ({', '.join(missing)}); attempting to pull the "
@@ -69,8 +84,9 @@ class Keyring:
         place = _full(image)
         own = self._node_entries()
         if self._providers is not None:
-            own += await self._providers.entries(_without_tag(place))
-        return [*find(entries, place), *find(own, place)]
+            own += await self._providers.entries(without_tag(place))
+        fitting = [*find(entries, place), *find(own, place)]
+        return [Credential(auth, sources.get(id(auth))) for auth in fitting]
 
     def _node_entries(self) -> list[Entry]:
         for folder in self._folders:
@@ -135,12 +151,6 @@ def _full(image: str) -> str:
     if not _is_docker_hub(image) or image.startswith(("docker.io/", _DOCKER_HUB + "/")):
         return image
     return f"docker.io/{image}" if "/" in image else f"docker.io/library/{image}"
-
-
-def _without_tag(image: str) -> str:
-    name = image.partition("@")[0]
-    head, colon, tag = name.rpartition(":")
-    return head if colon and "/" not in tag else name
 
 
 def _is_docker_hub(image: str) -> bool:

@@ -35,6 +35,7 @@ from minikubelet.kubelet.observed import RuntimeCache
 from minikubelet.kubelet.pleg import LifecycleEvents
 from minikubelet.kubelet.pod_worker import PodWorker
 from minikubelet.kubelet.probes.manager import ProbeEvent, ProbeManager, ProbeUpdate
+from minikubelet.kubelet.pull_records import PullRecords
 from minikubelet.kubelet.references import references
 from minikubelet.kubelet.runtime_features import RuntimeFeatures
 from minikubelet.kubelet.serving import Answers, open_apis
@@ -180,13 +181,16 @@ class Kubelet:
         pulls = Backoff(*PULL_BACKOFF, clock.monotonic)
         folders = node_folders(config.root)
         keyring = Keyring(self._lookups, self.event_recorder, folders, self._providers)
+        place = os.path.join(config.root, "image_manager")
+        records = PullRecords(place, config.pull_verification, config.pull_allowlist)
         return Node(
             config=config,
             client=client,
             cache=cache,
             lifecycle=LifecycleEvents(client, cache, self._pod_changed, counted.relisted),
             events=self.event_recorder,
-            images=ImageManager(client, self.event_recorder, pulls, clock, keyring),
+            images=ImageManager(client, self.event_recorder, pulls, clock, keyring, records),
+            pull_records=records,
             probes=ProbeManager(client.exec_sync, self._probe_result, self._probe_event),
             volumes=self._volumes,
             lookups=self._lookups,

@@ -188,7 +188,9 @@ class ResourceManagers:
             await self.eviction.look()
 
     async def _collect_images(self) -> None:
+        before = self._node.pull_records.known()  # what is pulled meanwhile stays
         await self.images.look(self._pods())
+        self._node.pull_records.forget(before - self.images.known())
 
     async def _collect_containers(self) -> None:
         if self._node.config.remove_orphans:

@@ -21,6 +21,7 @@ from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.observed import RuntimeCache
 from minikubelet.kubelet.pleg import LifecycleEvents
 from minikubelet.kubelet.probes.manager import ProbeManager
+from minikubelet.kubelet.pull_records import PullRecords
 from minikubelet.kubelet.runtime_features import RuntimeFeatures
 from minikubelet.kubelet.sinks import StatusSink
 from minikubelet.kubelet.user_namespaces import UserNamespaces
@@ -60,6 +61,7 @@ class Node:
     restarts: Backoff
     """Restart delays, by ``UID/CONTAINER``."""
     features: RuntimeFeatures
+    pull_records: PullRecords
     users: UserNamespaces
     """Ranges of IDs of pods with a user namespace of their own."""
     allocatable: Callable[[], Mapping[str, int]]

@@ -13,8 +13,10 @@ from minikubelet.kubelet.allocatable import parse_cpus, threshold
 from minikubelet.kubelet.config import KubeletConfig
 from minikubelet.kubelet.cpumanager.manager import FULL_CORES, STRICT
 from minikubelet.kubelet.eviction.thresholds import SIGNALS
+from minikubelet.kubelet.image_match import without_tag
 from minikubelet.kubelet.objects.base import Quantity
 from minikubelet.kubelet.objects.quantity import parse
+from minikubelet.kubelet.pull_records import ALLOWED, POLICIES
 from minikubelet.kubelet.resource_config import (
     CgroupConfig,
     DeviceConfig,
@@ -50,6 +52,7 @@ def problems(config: KubeletConfig) -> list[Problem]:
     return [
         *_log_folder(config.log_dir),
         *_ids_per_pod(config.ids_per_pod),
+        *_pulls(config),
         *_cgroups(resources.cgroups),
         *_reserved(resources.reserved),
         *_one_of("cpuManagerPolicy", resources.devices.cpu_manager_policy, ("none", "static")),
@@ -81,6 +84,19 @@ def _amount(path: str, value: Quantity) -> Iterator[Problem]:
 def _log_folder(folder: str) -> Iterator[Problem]:
     if not os.path.isabs(folder) or os.path.normpath(folder) != folder or not folder.isascii():
         yield "podLogsDir", f"{folder!r} is not an absolute, normalized path in ASCII"
+
+
+def _pulls(config: KubeletConfig) -> Iterator[Problem]:
+    policy, path = config.pull_verification, "preloadedImagesVerificationAllowlist"
+    yield from _one_of("imagePullCredentialsVerificationPolicy", policy, POLICIES)
+    if config.pull_allowlist and policy != ALLOWED:
+        yield path, f"needs imagePullCredentialsVerificationPolicy {ALLOWED}"
+    for each in config.pull_allowlist:
+        bare = each.removesuffix("/*")
+        if not bare or "*" in bare or each != each.strip():
+            yield path, f"{each!r} is neither an image's name nor the beginning of one with /* after it"
+        elif bare == each and without_tag(each) != each:
+            yield path, f"{each!r}: neither tag nor digest is accepted"
 
 
 def _ids_per_pod(count: int) -> Iterator[Problem]:

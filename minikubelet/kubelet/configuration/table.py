@@ -366,8 +366,13 @@ _RUNTIME_CALLS = [
     Field("registryBurst", INT, 10, "registry-burst", note="see registryPullQPS"),
     Field("serializeImagePulls", BOOL, True, "serialize-image-pulls", note="images are pulled side by side"),
     Field("maxParallelImagePulls", INT, None, note="images are pulled side by side"),
-    Field("imagePullCredentialsVerificationPolicy", STRING, "NeverVerifyPreloadedImages", note=_LATER),
-    Field("preloadedImagesVerificationAllowlist", STRINGS, note=_LATER),
+    Field(
+        "imagePullCredentialsVerificationPolicy",
+        STRING,
+        "NeverVerifyPreloadedImages",
+        to="pull_verification",
+    ),
+    Field("preloadedImagesVerificationAllowlist", STRINGS, to="pull_allowlist"),
     Field("volumePluginDir", STRING, "", "volume-plugin-dir", note="FlexVolume is not supported"),
     Field("configMapAndSecretChangeDetectionStrategy", STRING, "Watch", note="files are watched"),
 ]

@@ -85,8 +85,9 @@ async def test_an_image_is_pulled_with_what_the_program_says(scene: Scene) -> No
     scene.answers()
     ring = Keyring(ObjectStore(), EventRecorder("n"), (), scene.load(scene.provider()))
     pod = make_pod("web")
-    (found,) = await ring.credentials(pod, "eu.cloud.example/team/app:1.2@sha256:" + "a" * 64)
-    assert (found.username, found.password) == ("user", "secret")
+    (credential,) = await ring.credentials(pod, "eu.cloud.example/team/app:1.2@sha256:" + "a" * 64)
+    assert (credential.auth.username, credential.auth.password) == ("user", "secret")
+    assert credential.secret is None, "the node's, not the pod's"
     assert await ring.credentials(pod, "cloud.example/app") == []
     assert await ring.credentials(pod, "busybox") == []
     (request,) = map(json.loads, scene.seen.read_text().splitlines())

@@ -194,7 +194,12 @@ async def test_credentials_that_fit(image: str, users: list[str]) -> None:
     store.replace("f", decode_manifest(json.dumps(text).encode()).objects)
     ring = Keyring(store, EventRecorder("n"))
     found = await ring.credentials(make_pod("web", imagePullSecrets=[{"name": "pull"}]), image)
-    assert [(each.username, each.password) for each in found] == [(user, f"pw:{user}") for user in users]
+    shown = [(each.auth.username, each.auth.password) for each in found]
+    assert shown == [(user, f"pw:{user}") for user in users]
+    assert {(each.secret.namespace, each.secret.name) for each in found if each.secret} <= {
+        ("default", "pull")
+    }
+    assert all(each.secret and len(each.secret.credential_hash) == 64 for each in found)
 
 
 async def test_the_nodes_credentials_come_last_and_missing_secrets_are_told(tmp_path: Path) -> None:
@@ -209,7 +214,7 @@ async def test_the_nodes_credentials_come_last_and_missing_secrets_are_told(tmp_
     store.replace("f", decode_manifest(text.encode()).objects)
     ring = Keyring(store, events, [str(tmp_path / "none"), str(tmp_path)])
     pod = make_pod("web", imagePullSecrets=[{"name": "old"}, {"name": "lost"}])
-    assert [each.username for each in await ring.credentials(pod, "r.example/x:1")] == ["pod", "node"]
+    assert [each.auth.username for each in await ring.credentials(pod, "r.example/x:1")] == ["pod", "node"]
     (event,) = events.list()
     assert event.reason == "FailedToRetrieveImagePullSecret" and "(lost)" in event.message
     assert str(Path.home() / ".docker") in keyring.node_folders("/root-of-kubelet")

@@ -249,6 +249,24 @@ def test_what_is_wrong_is_named(machine: Machine, text: str, words: str) -> None
             "enableSystemLogQuery: true\nenableSystemLogHandler: false",
             "enableSystemLogQuery: enableSystemLogHandler is required for it",
         ),
+        (
+            "imagePullCredentialsVerificationPolicy: Sometimes",
+            "imagePullCredentialsVerificationPolicy: 'Sometimes' is none of NeverVerify",
+        ),
+        (
+            "preloadedImagesVerificationAllowlist: [a.example/x]",
+            "needs imagePullCredentialsVerificationPolicy NeverVerifyAllowlistedImages",
+        ),
+        (
+            "imagePullCredentialsVerificationPolicy: NeverVerifyAllowlistedImages\n"
+            "preloadedImagesVerificationAllowlist: ['a.example/*/x']",
+            "'a.example/*/x' is neither an image's name nor the beginning of one",
+        ),
+        (
+            "imagePullCredentialsVerificationPolicy: NeverVerifyAllowlistedImages\n"
+            "preloadedImagesVerificationAllowlist: ['a.example/x:1']",
+            "'a.example/x:1': neither tag nor digest is accepted",
+        ),
         ("imageMaximumGCAge: 1m", "imageMaximumGCAge: must be 0s, or greater than imageMinimumGCAge"),
         ("imageMinimumGCAge: -1s", "imageMinimumGCAge: must not be negative"),
         ("containerLogMaxSize: big", "containerLogMaxSize: "),
