@@ -61,6 +61,10 @@ class KubeletConfig:
     """File (or folder of files) of kind CredentialProviderConfig; empty: no credential provider is asked."""
     credential_provider_bin_dir: str = ""
     """Where the programs that it names are."""
+    serialize_pulls: bool = False
+    """One pull at a time."""
+    max_parallel_pulls: int = 0
+    """Pulls at a time; 0: as many as are asked for."""
     pull_verification: str = "NeverVerifyPreloadedImages"
     """Which pods must show with a pull that they may use an image that is there; see ``pull_records``."""
     pull_allowlist: list[str] = field(default_factory=list)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
 from dataclasses import dataclass
 
@@ -69,7 +71,7 @@ def normalized(image: str) -> str:
 
 
 class ImageManager:
-    """Makes sure that images are there. Pulls run side by side; failures back off per pod and image."""
+    """Makes sure that images are there. Pulls run side by side if they may; failures back off."""
 
     def __init__(
         self,
@@ -79,9 +81,11 @@ class ImageManager:
         clock: Clock,
         keyring: Keyring | None = None,
         records: PullRecords | None = None,
+        at_once: int = 0,
     ) -> None:
-        """Without ``records`` an image that is there is everybody's."""
+        """Without ``records`` an image that is there is everybody's. ``at_once``: pulls at a time; 0: all."""
         self._records = records
+        self._slots = asyncio.Semaphore(at_once) if at_once else contextlib.nullcontext()
         self._keyring = keyring or Keyring(NoLookups(), events)
         self._client = client
         self._events = events
@@ -145,17 +149,20 @@ class ImageManager:
         begun = self._clock.monotonic()
         spec = api.ImageSpec(image=image, annotations=wanted.pod.metadata.annotations)
         try:
-            ref = await self._pull_and_note(wanted, spec)
+            async with self._slots:
+                started = self._clock.monotonic()
+                ref = await self._pull_and_note(wanted, spec)
+                took = _spell(self._clock.monotonic() - started)
             status = await self._client.image_status(ref)
         except NodeError as exc:
             raise self._failed(wanted, key, exc) from None
-        took = _spell(self._clock.monotonic() - begun)
+        whole = _spell(self._clock.monotonic() - begun)
         size = status.size if status else 0
         self._event(
             wanted,
             NORMAL,
             "Pulled",
-            f'Successfully pulled image "{wanted.image}" in {took} ({took} including waiting). '
+            f'Successfully pulled image "{wanted.image}" in {took} ({whole} including waiting). '
             f"Image size: {size} bytes.",
         )
         if status is None:

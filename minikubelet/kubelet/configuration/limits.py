@@ -87,6 +87,11 @@ def _log_folder(folder: str) -> Iterator[Problem]:
 
 
 def _pulls(config: KubeletConfig) -> Iterator[Problem]:
+    at_once = config.max_parallel_pulls
+    if at_once < 0:
+        yield "maxParallelImagePulls", "must be a positive number"
+    if config.serialize_pulls and at_once > 1:
+        yield "maxParallelImagePulls", "cannot be larger than 1 with serializeImagePulls"
     policy, path = config.pull_verification, "preloadedImagesVerificationAllowlist"
     yield from _one_of("imagePullCredentialsVerificationPolicy", policy, POLICIES)
     if config.pull_allowlist and policy != ALLOWED:

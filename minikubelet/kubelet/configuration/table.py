@@ -364,8 +364,15 @@ _RUNTIME_CALLS = [
     Field("runtimeRequestTimeout", DURATION, "2m0s", "runtime-request-timeout", note=_LATER),
     Field("registryPullQPS", INT, 5, "registry-qps", note="there is no rate limit"),
     Field("registryBurst", INT, 10, "registry-burst", note="see registryPullQPS"),
-    Field("serializeImagePulls", BOOL, True, "serialize-image-pulls", note="images are pulled side by side"),
-    Field("maxParallelImagePulls", INT, None, note="images are pulled side by side"),
+    Field(
+        "serializeImagePulls",
+        BOOL,
+        False,
+        "serialize-image-pulls",
+        "serialize_pulls",
+        "upstream's default is true",
+    ),
+    Field("maxParallelImagePulls", INT, None, to="max_parallel_pulls"),
     Field(
         "imagePullCredentialsVerificationPolicy",
         STRING,

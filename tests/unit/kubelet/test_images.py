@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from minikubelet.kubelet.images import normalized
@@ -107,3 +109,25 @@ def test_names_are_completed(image: str, expected: str) -> None:
 def test_bad_names_are_refused(image: str) -> None:
     with pytest.raises(ValueError, match="invalid reference format"):
         normalized(image)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "most"), [("max_parallel_pulls", 2, 2), ("serialize_pulls", True, 1)]
+)
+async def test_so_many_pulls_at_a_time(harness: Harness, setting: str, value: object, most: int) -> None:
+    setattr(harness.config, setting, value)
+    names = ["one", "two", "three"]
+    for name in names:
+        harness.cri.add_image(f"r.example/{name}:1", here=False)
+    harness.cri.gate["PullImage"] = asyncio.Event()
+    async with harness.running():
+        harness.source.set(
+            *(make_pod(name, {"name": "app", "image": f"r.example/{name}:1"}) for name in names)
+        )
+        await harness.until(lambda: harness.reasons().count("Pulling") == 3)
+        await harness.settle()
+        assert len(harness.cri.called("PullImage")) == most
+        harness.cri.gate["PullImage"].set()
+        for name in names:
+            await harness.ready(name)
+        assert len(harness.cri.called("PullImage")) == 3

@@ -249,6 +249,11 @@ def test_what_is_wrong_is_named(machine: Machine, text: str, words: str) -> None
             "enableSystemLogQuery: true\nenableSystemLogHandler: false",
             "enableSystemLogQuery: enableSystemLogHandler is required for it",
         ),
+        ("maxParallelImagePulls: -1", "maxParallelImagePulls: must be a positive number"),
+        (
+            "maxParallelImagePulls: 2\nserializeImagePulls: true",
+            "maxParallelImagePulls: cannot be larger than 1 with serializeImagePulls",
+        ),
         (
             "imagePullCredentialsVerificationPolicy: Sometimes",
             "imagePullCredentialsVerificationPolicy: 'Sometimes' is none of NeverVerify",
