@@ -61,6 +61,8 @@ class KubeletConfig:
     """File (or folder of files) of kind CredentialProviderConfig; empty: no credential provider is asked."""
     credential_provider_bin_dir: str = ""
     """Where the programs that it names are."""
+    runtime_request_timeout: float = 120.0
+    """Seconds until a call to the runtime is given up; twice that for sandboxes, at most 30 for queries."""
     serialize_pulls: bool = False
     """One pull at a time."""
     max_parallel_pulls: int = 0

@@ -173,7 +173,10 @@ class Kubelet:
         config, clock = self.config, self._clock
         counted = Instruments()
         client = CriClient(
-            config.container_runtime_endpoint, config.image_service_endpoint, counted.operation
+            config.container_runtime_endpoint,
+            config.image_service_endpoint,
+            counted.operation,
+            config.runtime_request_timeout,
         )
         cache = RuntimeCache(clock)
         # The configuration's longest delay is for restarts; how soon they are forgotten never changes.

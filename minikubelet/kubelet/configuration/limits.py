@@ -52,7 +52,7 @@ def problems(config: KubeletConfig) -> list[Problem]:
     return [
         *_log_folder(config.log_dir),
         *_ids_per_pod(config.ids_per_pod),
-        *_pulls(config),
+        *_runtime(config),
         *_cgroups(resources.cgroups),
         *_reserved(resources.reserved),
         *_one_of("cpuManagerPolicy", resources.devices.cpu_manager_policy, ("none", "static")),
@@ -86,7 +86,9 @@ def _log_folder(folder: str) -> Iterator[Problem]:
         yield "podLogsDir", f"{folder!r} is not an absolute, normalized path in ASCII"
 
 
-def _pulls(config: KubeletConfig) -> Iterator[Problem]:
+def _runtime(config: KubeletConfig) -> Iterator[Problem]:
+    if config.runtime_request_timeout <= 0:
+        yield "runtimeRequestTimeout", "must be more than 0s"
     at_once = config.max_parallel_pulls
     if at_once < 0:
         yield "maxParallelImagePulls", "must be a positive number"

@@ -361,7 +361,7 @@ _SHUTDOWN = [
 _RUNTIME_CALLS = [
     Field("containerRuntimeEndpoint", STRING, "", "container-runtime-endpoint", "container_runtime_endpoint"),
     Field("imageServiceEndpoint", STRING, "", "image-service-endpoint", "image_service_endpoint"),
-    Field("runtimeRequestTimeout", DURATION, "2m0s", "runtime-request-timeout", note=_LATER),
+    Field("runtimeRequestTimeout", DURATION, "2m0s", "runtime-request-timeout", "runtime_request_timeout"),
     Field("registryPullQPS", INT, 5, "registry-qps", note="there is no rate limit"),
     Field("registryBurst", INT, 10, "registry-burst", note="see registryPullQPS"),
     Field(

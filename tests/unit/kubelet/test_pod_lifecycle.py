@@ -196,6 +196,17 @@ async def test_events_about_a_start_that_fails_are_one_event(harness: Harness) -
         assert message == "Error: task app: no such file"
 
 
+async def test_calls_to_the_runtime_are_given_up_in_the_time_that_is_set(harness: Harness) -> None:
+    harness.config.runtime_request_timeout = 0.2
+    harness.cri.gate["CreateContainer"] = asyncio.Event()
+    async with harness.running():
+        harness.source.set(make_pod())
+        await harness.until(lambda: harness.waiting() == "CreateContainerError")
+        waiting = harness.container().state.waiting
+        assert waiting is not None and "Deadline Exceeded" in waiting.message
+        harness.cri.gate["CreateContainer"].set()
+
+
 async def test_a_failed_post_start_hook_kills_the_container(harness: Harness) -> None:
     async def hook(command: list[str]) -> tuple[int, bytes]:
         return 1, b"secret"

@@ -249,6 +249,7 @@ def test_what_is_wrong_is_named(machine: Machine, text: str, words: str) -> None
             "enableSystemLogQuery: true\nenableSystemLogHandler: false",
             "enableSystemLogQuery: enableSystemLogHandler is required for it",
         ),
+        ("runtimeRequestTimeout: 0s", "runtimeRequestTimeout: must be more than 0s"),
         ("maxParallelImagePulls: -1", "maxParallelImagePulls: must be a positive number"),
         (
             "maxParallelImagePulls: 2\nserializeImagePulls: true",
