@@ -22,8 +22,10 @@ HANDSHAKE = 10.0
 """Seconds for the TLS handshake."""
 IDLE = 20.0
 """Seconds for the headers of the first request, and until the next one on a connection that is kept."""
-MAX_LINE = 8190
-"""Bytes of the request line, or of one header."""
+MAX_LINE = 256 * 1024
+"""Bytes of the request line: the whole command of an exec is in it, scripts and all."""
+MAX_HEADER = 8190
+"""Bytes of one header."""
 MAX_HEADERS = 64
 _SHUTDOWN = 1.0
 _PAUSE = 0.5
@@ -50,7 +52,7 @@ class Listener:
             shutdown_timeout=_SHUTDOWN,
             keepalive_timeout=IDLE,
             max_line_size=MAX_LINE,
-            max_field_size=MAX_LINE,
+            max_field_size=MAX_HEADER,
             max_headers=MAX_HEADERS,
         )
         self._socket: socket.socket | None = None

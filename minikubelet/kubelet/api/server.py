@@ -12,6 +12,8 @@ from minikubelet.base.errors import Code, NodeError
 from minikubelet.kubelet.api.app import make_app
 from minikubelet.kubelet.api.backend import Backend
 
+MAX_LINE = 4 << 20
+"""Bytes of the request line: no command that exec(2) takes is too long for it, encoded."""
 _SHUTDOWN = 1.0
 """Seconds that open watches get when the daemon ends."""
 
@@ -27,6 +29,7 @@ class LocalApi:
             handle_signals=False,
             handler_cancellation=True,
             shutdown_timeout=_SHUTDOWN,
+            max_line_size=MAX_LINE,
         )
 
     async def start(self) -> None:

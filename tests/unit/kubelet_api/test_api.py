@@ -293,6 +293,14 @@ async def test_exec_passes_messages_both_ways(running_api: Api, streaming: Strea
     assert (asked.tty, asked.stdin, asked.stdout, asked.stderr) == (True, True, True, False)
 
 
+async def test_a_command_may_be_a_long_script(running_api: Api, streaming: Streaming) -> None:
+    script = "x" * 1_000_000
+    url = f"http://local/exec/default/web/app?command=sh&command=-c&command={script}"
+    async with running_api.session.ws_connect(url, protocols=PROTOCOLS) as client:
+        await client.receive_bytes(timeout=5)
+    assert list(running_api.runtime.asked[0].cmd) == ["sh", "-c", script]
+
+
 async def test_exec_ends_when_the_client_leaves(running_api: Api, streaming: Streaming) -> None:
     async with running_api.session.ws_connect(EXEC, protocols=PROTOCOLS) as client:
         await client.receive_bytes(timeout=5)

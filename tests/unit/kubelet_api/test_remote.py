@@ -21,6 +21,7 @@ from minikubelet.kubelet.api.app import make_app
 from minikubelet.kubelet.api.authenticate import read_tokens
 from minikubelet.kubelet.server_config import ServerConfig
 from tests.unit.kubelet_api.remote import Authority, Ports, free_port
+from tests.unit.kubelet_api.test_api import RUNNING, make_pod
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND")
 STRANGE = (
@@ -188,8 +189,17 @@ async def test_headers_have_limits(tmp_path: Path) -> None:
         for headers in (long, many):
             answer = await raw(ports, "GET", "/pods", headers)
             assert answer == b"" or b" 400 " in answer or b" 431 " in answer, answer
-        answer = await raw(ports, "GET", "/" + "x" * 20_000)
+        answer = await raw(ports, "GET", "/" + "x" * 300_000)
         assert answer == b"" or b" 400 " in answer or b" 414 " in answer, answer
+
+
+async def test_a_command_may_be_a_long_script(tmp_path: Path) -> None:
+    script = "x" * 100_000
+    async with serving(Ports(tmp_path)) as ports:
+        ports.pods.update(make_pod(RUNNING))
+        path = f"/run/default/web/app?cmd=sh%20-c%20{script}"
+        assert await ports.get(path, ports.admin, "POST") == (200, "out")
+        assert ports.runtime.asked == [["sh", "-c", script]]
 
 
 async def test_slow_and_silent_connections_are_closed(
