@@ -57,6 +57,8 @@ class _File:
     pods: list[Pod] = field(default_factory=list)
     objects: list[DataObject] = field(default_factory=list)
     problem: str = ""
+    missing: bool = False
+    """It is a link, and what it leads to wasn't there at the last look."""
 
 
 class FolderSource:
@@ -219,10 +221,13 @@ class FolderSource:
         file = self._files.setdefault(name, _File())
         try:
             fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as exc:
-            if not isinstance(exc, FileNotFoundError):
-                self._problem(file, ManifestError(exc.strerror or str(exc), file=name))
+        except FileNotFoundError:
+            self._lost(name, file)
             return
+        except OSError as exc:
+            self._problem(file, ManifestError(exc.strerror or str(exc), file=name))
+            return
+        file.missing = False
         try:
             status = os.fstat(fd)
             signature = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
@@ -242,6 +247,18 @@ class FolderSource:
             self._problem(file, ManifestError(f"can't be understood: {exc!r}"[:500], file=name))
         finally:
             os.close(fd)
+
+    def _lost(self, name: str, file: _File) -> None:
+        """It has gone since the folder was read; or it is a link that leads nowhere.
+
+        Its pods go as if it had been removed, unless what it leads to is just being replaced.
+        """
+        if not os.path.islink(name):
+            return
+        if file.missing:
+            file.pods, file.objects, file.signature = [], [], None
+            self._problem(file, ManifestError("a link that leads nowhere", file=name))
+        file.missing = True
 
     def _problem(self, file: _File, error: ManifestError) -> None:
         if file.problem != str(error):

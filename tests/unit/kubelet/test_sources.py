@@ -291,3 +291,21 @@ async def test_a_folder_is_looked_at_even_if_nobody_tells(tmp_path: Path) -> Non
     elsewhere.write_text(manifest("a", "app:2"))
     await reader.until("a-node:app:2")
     await reader.close()
+
+
+async def test_a_pod_goes_with_what_the_link_leads_to(tmp_path: Path) -> None:
+    elsewhere, folder = tmp_path / "elsewhere.yaml", tmp_path / "manifests"
+    folder.mkdir()
+    elsewhere.write_text(manifest("a"))
+    (folder / "a.yaml").symlink_to(elsewhere)
+    (folder / "b.yaml").write_text(manifest("b"))
+    said: list[str] = []
+    source = FolderSource(str(folder), "node", lambda problem, level: said.append(str(problem)), period=0.05)
+    reader = Reader(source, [])
+    await reader.until("a-node:app:1", "b-node:app:1")
+    elsewhere.unlink()
+    await reader.until("b-node:app:1")
+    elsewhere.write_text(manifest("a"))
+    await reader.until("a-node:app:1", "b-node:app:1")
+    await reader.close()
+    assert said == [f"{folder}/a.yaml: a link that leads nowhere"]
