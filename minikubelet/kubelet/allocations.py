@@ -22,6 +22,7 @@ from minikubelet.kubelet.defaults import is_sidecar
 from minikubelet.kubelet.devices.manager import DeviceManager, wanted_devices
 from minikubelet.kubelet.devices.watcher import PluginWatcher
 from minikubelet.kubelet.grpc_server import UnixServer
+from minikubelet.kubelet.metrics.instruments import Instruments
 from minikubelet.kubelet.objects import Container, Pod
 from minikubelet.kubelet.objects.podstatus import ResourceStatus
 from minikubelet.kubelet.observed import ObservedContainer
@@ -42,6 +43,8 @@ class Allocations:
         self._active = active
         self.cpus: CpuManager | None = None
         self.devices: DeviceManager | None = None
+        self.instruments: Instruments | None = None
+        """Counts who asks for CPUs of their own."""
         self.changed: Callable[[str], None] = lambda uid: None
         """Called with a pod's UID when its devices may have fallen ill or recovered."""
 
@@ -88,11 +91,18 @@ class Allocations:
         self._collect(pod.uid)
         if self.cpus is None:
             return None
+        every = [*pod.spec.init_containers, *pod.spec.containers]
+        asking = [each for each in every if cpus.exclusive_cpus(pod, each)]
+        new = [each for each in asking if not self.cpus.exclusive(pod.uid, each.name)]
+        if self.instruments is not None:
+            self.instruments.pinning_requests.inc(by=len(new))
         try:
             self.cpus.allocate(pod)
-        except NotAligned as exc:
-            return Rejection("SMTAlignmentError", str(exc))
         except NotEnough as exc:
+            if self.instruments is not None:
+                self.instruments.pinning_errors.inc()
+            if isinstance(exc, NotAligned):
+                return Rejection("SMTAlignmentError", str(exc))
             return Rejection("UnexpectedAdmissionError", f"Allocate failed due to {exc}, which is unexpected")
         return None
 

@@ -208,7 +208,9 @@ class Kubelet:
             sink=StartMeter(self.sink, counted),
             clock=clock,
             instruments=counted,
-            cgroups=CgroupTree(config.resources.cgroups, find_mount(), config.cgroup_parent),
+            cgroups=CgroupTree(
+                config.resources.cgroups, find_mount(), config.cgroup_parent, counted.cgroup_seconds
+            ),
             restarts=restarts,
             features=RuntimeFeatures(client),
             users=self._user_namespaces(),

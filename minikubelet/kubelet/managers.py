@@ -58,6 +58,7 @@ class ResourceManagers:
         self._workers = workers
         node.fits = self.fits
         self.allocations = node.allocations = Allocations(node.config, self._active)
+        self.allocations.instruments = node.instruments
         self._stack: contextlib.AsyncExitStack | None = None
         self._config = node.config.resources
         self._logs = LogRotation(node.client, self._config.garbage, node.config.log_dir)

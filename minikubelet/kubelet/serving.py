@@ -54,7 +54,12 @@ async def open_apis(
         return {"syncloop": f"the runtime has been away for {away:.0f} s"} if away > RUNTIME_AWAY else {}
 
     metrics = NodeMetrics(
-        config.node_name, node.instruments, node.cache, node.probes.counts, node.probes.seconds
+        config.node_name,
+        node.instruments,
+        node.cache,
+        node.probes.counts,
+        node.probes.seconds,
+        cpus=lambda: node.allocations.cpus if node.allocations is not None else None,
     )
     statistics = Statistics(config, node.client, sink.pods)
     facts = NodeFacts(config, node.cache, statistics, metrics, health, kubelet.desired)

@@ -10,11 +10,13 @@ import contextlib
 import errno
 import logging
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
+from minikubelet.base import clock
 from minikubelet.base.errors import StepError
 from minikubelet.kubelet.cgroups import values
 from minikubelet.kubelet.demands import Amounts
+from minikubelet.kubelet.metrics.families import Histogram
 from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.resource_config import CgroupConfig
 from minikubelet.kubelet.resources import BEST_EFFORT, BURSTABLE, qos_class
@@ -30,7 +32,15 @@ _FOLDERS = {BURSTABLE: "/burstable", BEST_EFFORT: "/besteffort"}
 class CgroupTree:
     """The pods' cgroups on one host. Until :meth:`start`, or where it is off, pods go to ``fallback``."""
 
-    def __init__(self, config: CgroupConfig, mount: CgroupMount, fallback: str = "") -> None:
+    def __init__(
+        self,
+        config: CgroupConfig,
+        mount: CgroupMount,
+        fallback: str = "",
+        seconds: Histogram | None = None,
+    ) -> None:
+        """``seconds`` is told how long cgroups take to make, change and remove (``create``, …)."""
+        self._seconds = seconds
         self._config = config
         self._mount = mount
         self._fallback = fallback
@@ -113,10 +123,11 @@ class CgroupTree:
             self._written.pop(f"{self._top}{quality}/pod{uid}", None)
             if not os.path.isdir(folder):
                 continue
-            if not core.remove(folder):
-                core.kill(folder)
+            with self._timed("destroy"):
                 if not core.remove(folder):
-                    raise OSError(errno.EBUSY, "processes are still ending", folder)
+                    core.kill(folder)
+                    if not core.remove(folder):
+                        raise OSError(errno.EBUSY, "processes are still ending", folder)
         pod = self._pods.pop(uid, None)
         if pod is not None and self._shared_by(pod):
             self._write_classes()
@@ -131,6 +142,15 @@ class CgroupTree:
                 if stray and not core.populated(f"{parent}/{name}"):
                     gone += core.remove(f"{parent}/{name}")
         return gone
+
+    @contextlib.contextmanager
+    def _timed(self, operation: str) -> Iterator[None]:
+        began = clock.monotonic()
+        try:
+            yield
+        finally:
+            if self._seconds is not None:
+                self._seconds.observe(clock.monotonic() - began, (operation,))
 
     def _shared_by(self, pod: Pod) -> bool:
         """Whether what classes of pods have as a whole depends on this one."""
@@ -160,8 +180,13 @@ class CgroupTree:
     def _write(self, path: str, content: dict[str, str]) -> None:
         """Make a cgroup and write its settings. A file that the kernel hasn't (hugetlb) is left out."""
         folder = self._mount.path + path
-        if self._written.get(path) == content and os.path.isdir(folder):
+        there = os.path.isdir(folder)
+        if self._written.get(path) == content and there:
             return
+        with self._timed("update" if there else "create"):
+            self._set(path, folder, content)
+
+    def _set(self, path: str, folder: str, content: dict[str, str]) -> None:
         try:
             core.ensure(self._mount.path, path, values.WANTED)
             core.enable(folder, values.WANTED)

@@ -102,6 +102,17 @@ class CpuManager:
         """Whether anybody has CPUs of their own."""
         return bool(self._state.entries)
 
+    @property
+    def given(self) -> int:
+        """How many CPUs are somebody's own."""
+        own = (parse_cpus(cpus) for pod in self._state.entries.values() for cpus in pod.values())
+        return len(frozenset[int]().union(*own))
+
+    @property
+    def free(self) -> int:
+        """How many may still be given out."""
+        return len(self.shared - self.reserved)
+
     def exclusive(self, uid: str, container: str) -> frozenset[int]:
         """A container's own CPUs; empty if it shares."""
         return parse_cpus(self._state.entries.get(uid, {}).get(container, ""))

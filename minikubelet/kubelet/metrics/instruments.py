@@ -115,6 +115,19 @@ class Instruments:
             "Total number of images garbage collected, for their age or for space.",
             ("reason",),
         )
+        self.pinning_requests = Counter(
+            "kubelet_cpu_manager_pinning_requests_total",
+            "The number of containers that asked for CPUs of their own.",
+        )
+        self.pinning_errors = Counter(
+            "kubelet_cpu_manager_pinning_errors_total",
+            "The number of pods that could not have the CPUs of their own that they asked for.",
+        )
+        self.cgroup_seconds = Histogram(
+            "kubelet_cgroup_manager_duration_seconds",
+            f"{seconds} for operations on the pods' cgroups, by operation type.",
+            ("operation_type",),
+        )
         self.containers_per_pod = Histogram(
             "kubelet_containers_per_pod_count",
             "The number of containers per pod.",

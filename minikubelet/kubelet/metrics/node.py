@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from minikubelet import __version__
+from minikubelet.kubelet.cpumanager.manager import CpuManager
 from minikubelet.kubelet.metrics.families import Family, Histogram, Sample, gauge
 from minikubelet.kubelet.metrics.health import HealthRecord
 from minikubelet.kubelet.metrics.instruments import Instruments
@@ -33,6 +34,7 @@ class NodeMetrics:
     probe_counts: ProbeCounts
     probe_seconds: Histogram
     health: HealthRecord = field(default_factory=HealthRecord)
+    cpus: Callable[[], CpuManager | None] = lambda: None
 
     def kubelet(self, pods: Sequence[Pod], desired: int) -> list[Family]:
         """What /metrics shows."""
@@ -63,6 +65,7 @@ class NodeMetrics:
             gauge("kubelet_metrics_provider", "Where statistics come from.", 1, provider="cri"),
             gauge("kubelet_pleg_last_seen_seconds", "When the pods were listed last (Unix time).", last),
             *self.instruments.families(),
+            *cpu_families(self.cpus()),
             *process_families(),
             gauge("kubernetes_build_info", "What this is; the count is always 1.", 1, **_build()),
         ]
@@ -82,6 +85,18 @@ class NodeMetrics:
         seconds = self.probe_seconds.family()
         seconds.samples = [_named(sample, names) for sample in seconds.samples]
         return [family, seconds]
+
+
+def cpu_families(manager: CpuManager | None) -> list[Family]:
+    """What the static policy has given out; nothing without it."""
+    if manager is None:
+        return []
+    given = "kubelet_cpu_manager_exclusive_cpu_allocation_count"
+    left = "kubelet_cpu_manager_shared_pool_size_millicores"
+    return [
+        gauge(given, "The number of CPUs that containers have for themselves.", manager.given),
+        gauge(left, "The size of the pool of CPUs that are nobody's own.", 1000 * manager.free),
+    ]
 
 
 def _named(sample: Sample, names: Mapping[str, tuple[str, str]]) -> Sample:

@@ -11,6 +11,7 @@ from minikubelet.kubelet import demands
 from minikubelet.kubelet import resources as made_resources
 from minikubelet.kubelet.cgroups import values
 from minikubelet.kubelet.cgroups.tree import CgroupTree
+from minikubelet.kubelet.metrics.instruments import Instruments
 from minikubelet.kubelet.resource_config import CgroupConfig
 from minikubelet.kubelet.resources import oom_score_adj, qos_class, sandbox_resources
 from minikubelet.linux.cgroup.mount import CgroupMount
@@ -117,6 +118,28 @@ def test_memory_that_the_kernel_leaves_alone_is_so_from_the_top(tmp_path: Path) 
     assert (tmp_path / "kubepods/memory.min").read_text() == str(3 * GIB)
     assert (tmp_path / "kubepods/memory.max").read_text() == str(8 * GIB)
     assert (tmp_path / "kubepods/burstable/memory.low").read_text() == str(GIB)
+
+
+def test_how_long_cgroups_take_is_told(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.controllers").write_text("cpu memory pids")
+    (tmp_path / "cgroup.subtree_control").touch()
+    seconds = Instruments().cgroup_seconds
+    made = FakeKernel(CgroupConfig(), CgroupMount(str(tmp_path), "unified", values.NEEDED), "", seconds)
+    made.start({})
+    pod = make_pod()
+    made.ensure(pod)
+    made.ensure(pod)
+    folder = tmp_path / f"kubepods/besteffort/pod{pod.uid}"
+    for name in [*FILES, "cgroup.controllers"]:
+        (folder / name).unlink()  # rmdir(2) of a real cgroup needs no such thing
+    made.remove(pod.uid)
+    counts = {
+        sample.labels["operation_type"]: sample.value
+        for sample in seconds.family().samples
+        if sample.suffix == "_count"
+    }
+    # The folders of this kernel are there before they are made.
+    assert counts == {"update": 5, "destroy": 1}
 
 
 def test_the_weight_of_burstable_pods_goes_with_them(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from minikubelet.criapi import deviceplugin_pb2 as dp
 from minikubelet.criapi import podresources_pb2 as pr
 from minikubelet.criapi import services
 from minikubelet.kubelet.allocations import Allocations
+from minikubelet.kubelet.metrics.node import cpu_families
 from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.resources import node_cpus
 from tests.device_plugin import RESOURCE, DevicePlugin
@@ -337,6 +338,15 @@ async def test_a_guaranteed_pod_has_its_cpu_alone(harness: Harness) -> None:
         )
         state = json.loads((harness.folder / "root/cpu_manager_state").read_text())
         assert state["policyName"] == "static" and state["entries"][alone.uid]["alone"]
+        managers = harness.kubelet._managers
+        shown = {each.name: each.samples[0].value for each in cpu_families(managers.allocations.cpus)}
+        assert shown == {
+            "kubelet_cpu_manager_exclusive_cpu_allocation_count": 1,
+            "kubelet_cpu_manager_shared_pool_size_millicores": 1000 * (node_cpus() - 2),
+        }
+        assert managers.allocations.instruments is not None
+        assert managers.allocations.instruments.pinning_requests.values == {(): 1.0}
+        assert cpu_families(None) == []
         amounts = {"limits": {"cpu": str(node_cpus()), "memory": "1Mi"}}
         big = make_pod("big", {"name": "big", "resources": amounts})
         harness.source.set(big)
