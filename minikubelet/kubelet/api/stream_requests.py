@@ -8,6 +8,8 @@ from minikubelet.base.errors import invalid
 from minikubelet.criapi import api_pb2 as api
 
 Query = Mapping[str, Sequence[str]]
+TUNNEL = "SPDY/3.1+portforward.k8s.io"
+"""The subprotocol of a WebSocket that carries SPDY (KEP-4006)."""
 
 
 def exec_request(query: Query, container_id: str) -> api.ExecRequest:
@@ -30,12 +32,17 @@ def attach_request(query: Query, container_id: str, *, tty: bool) -> api.AttachR
     return api.AttachRequest(container_id=container_id, tty=tty, stdin=stdin, stdout=stdout, stderr=stderr)
 
 
-def port_forward_request(query: Query, sandbox_id: str) -> api.PortForwardRequest:
-    """Ports are named here for WebSockets; with SPDY they come with the streams.
+def port_forward_request(query: Query, sandbox_id: str, protocols: str | None) -> api.PortForwardRequest:
+    """Ports are named here for WebSockets; with SPDY, in a WebSocket or not, they come with the streams.
 
-    Raises NodeError INVALID_ARGUMENT.
+    ``protocols`` are those that a WebSocket is asked for with; None: it is none. Raises NodeError
+    INVALID_ARGUMENT.
     """
-    ports = []
+    ports: list[int] = []
+    if protocols is None or TUNNEL in protocols:
+        return api.PortForwardRequest(pod_sandbox_id=sandbox_id)
+    if not any(query.get("port", [])):
+        raise invalid("port", 'query parameter "port" is required')
     for text in (part for value in query.get("port", []) for part in value.split(",")):
         if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:6]) <= 65535:
             raise invalid("port", f"{text[:40]!r} is not a port")

@@ -73,7 +73,10 @@ class _Streams:
         if sandbox is None or not sandbox.ready:
             words = f'pod "{pod.metadata.name}" is not running'
             raise NodeError(Code.FAILED_PRECONDITION, f"unable to forward ports: {words}")
-        wish = stream_requests.port_forward_request(_query(request), sandbox.id)
+        protocols = None
+        if request.headers.get("Upgrade", "").lower() == "websocket":
+            protocols = ",".join(request.headers.getall("Sec-WebSocket-Protocol", []))
+        wish = stream_requests.port_forward_request(_query(request), sandbox.id, protocols)
         return await hand_on(request, await self._backend.runtime.port_forward(wish), self._backend.idle)
 
     async def run(self, request: web.Request) -> web.StreamResponse:

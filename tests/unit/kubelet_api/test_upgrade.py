@@ -100,15 +100,21 @@ async def test_attach_and_port_forward_ask_for_theirs(node: Node) -> None:
         head, _, writer = await node.connect(path)
         assert " 101 " in head
         writer.close()
-    for path in ("/portForward/default/web", "/portForward/default/web/u1?port=80&port=81,82"):
-        head, _, writer = await node.connect(path, WEBSOCKET, "GET")
+    tunnel = f"{WEBSOCKET}Sec-WebSocket-Protocol: SPDY/3.1+portforward.k8s.io\r\n"
+    for path, headers, method in (
+        ("/portForward/default/web?port=x", SPDY, "POST"),  # with SPDY each stream names its port
+        ("/portForward/default/web/u1?port=80&port=81,82", WEBSOCKET, "GET"),
+        ("/portForward/default/web", tunnel, "GET"),
+    ):
+        head, _, writer = await node.connect(path, headers, method)
         assert " 101 " in head
         writer.close()
-    first, second, third, fourth = node.ports.runtime.asked
+    first, second, third, fourth, fifth = node.ports.runtime.asked
     assert (first.container_id, first.stdin, first.stdout) == ("c1", True, True)
     assert (second.stdin, second.stdout) == (False, True)
     assert (third.pod_sandbox_id, list(third.port)) == ("s1", [])
     assert list(fourth.port) == [80, 81, 82]
+    assert (fifth.pod_sandbox_id, list(fifth.port)) == ("s1", [])
 
 
 async def test_the_runtimes_end_is_the_clients_end(node: Node) -> None:
@@ -180,9 +186,10 @@ async def test_strangers_reach_no_container(node: Node, headers: str, method: st
         ("/exec/default/web/u2/app?command=ls", SPDY, 404),
         ("/exec/default/nope/app?command=ls", SPDY, 404),
         ("/exec/default/web/app", SPDY, 400),
-        ("/portForward/default/web?port=0", SPDY, 400),
-        ("/portForward/default/web?port=65536", SPDY, 400),
-        ("/portForward/default/web?port=x", SPDY, 400),
+        ("/portForward/default/web", WEBSOCKET, 400),
+        ("/portForward/default/web?port=0", WEBSOCKET, 400),
+        ("/portForward/default/web?port=65536", WEBSOCKET, 400),
+        ("/portForward/default/web?port=x", WEBSOCKET, 400),
         ("/portForward/default/nope", SPDY, 404),
     ],
 )
