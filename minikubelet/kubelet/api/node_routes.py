@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Collection, Iterable
 from typing import Any
@@ -19,6 +20,9 @@ from minikubelet.kubelet.metrics.node import start_time
 from minikubelet.kubelet.metrics.resource import resource_families
 
 log = logging.getLogger(__name__)
+
+_SIZES = 5.0
+"""Seconds for what /metrics has from the runtime and the disk; its own numbers don't wait longer."""
 
 CHECKS = ("ping", "log", "syncloop")
 
@@ -95,9 +99,10 @@ class _Node:
         pods = self._backend.pods.pods()
         summary = None
         try:
-            summary = await self._facts.statistics.summary()
-        except (NodeError, OSError) as exc:
-            log.error("sizes of volumes and logs can't be had: %s", exc)
+            async with asyncio.timeout(_SIZES):
+                summary = await self._facts.statistics.summary()
+        except (NodeError, OSError) as exc:  # TimeoutError is one
+            log.error("sizes of volumes and logs can't be had: %s", exc or "it takes too long")
         families = self._facts.metrics.kubelet(pods, self._facts.desired())
         volumes = volume_family(pods, self._facts.config.pods_dir)
         return _metrics([*families, *disk_families(summary), volumes])

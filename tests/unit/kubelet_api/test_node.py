@@ -14,6 +14,7 @@ import pytest
 
 from minikubelet.base import clock
 from minikubelet.criapi import api_pb2 as api
+from minikubelet.kubelet.api import node_routes
 from minikubelet.kubelet.api.remote import TOKEN_FILE
 from minikubelet.kubelet.metrics.families import Counter, Family, Histogram, Sample, render
 from minikubelet.kubelet.metrics.instruments import Instruments, StartMeter
@@ -168,6 +169,18 @@ async def test_sizes_of_volumes_and_logs_are_measured(ports: Ports) -> None:
         assert f"\nvolume_manager_total_volumes{{{labels}}} 2\n" in metrics
     where = 'uid="u1",namespace="default",pod="web",container="app"'
     assert re.search(rf"^kubelet_container_log_filesystem_used_bytes\{{{where}\}} \d+$", metrics, re.M)
+
+
+async def test_a_slow_runtime_does_not_keep_the_kubelets_own_numbers(
+    ports: Ports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never() -> list[api.PodSandboxStats]:
+        await asyncio.Event().wait()
+        return []
+
+    monkeypatch.setattr(node_routes, "_SIZES", 0.1)
+    monkeypatch.setattr(ports.runtime, "list_pod_sandbox_stats", never)
+    assert '\nkubelet_node_name{node="node"} 1\n' in await text(ports, "/metrics")
 
 
 async def test_how_the_checks_have_gone(ports: Ports) -> None:
