@@ -53,6 +53,8 @@ class KubeletConfig:
     """Terminate and remove pods of the runtime that no manifest asks for."""
     seccomp_default: bool = False
     """RuntimeDefault instead of Unconfined for containers that name no seccomp profile."""
+    protect_kernel_defaults: bool = False
+    """Refuse to start where the kernel's settings are not those that upstream's kubelet wants."""
     ids_per_pod: int = 65536
     """User and group IDs of a pod with ``hostUsers: false``: a multiple of 65536."""
     allowed_unsafe_sysctls: list[str] = field(default_factory=list)

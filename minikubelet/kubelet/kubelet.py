@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 
 from minikubelet.base.errors import Code, NodeError
 from minikubelet.criapi import api_pb2 as api
-from minikubelet.kubelet import credential_providers, orphans, podfiles, shutdown
+from minikubelet.kubelet import credential_providers, kernel_settings, orphans, podfiles, shutdown
 from minikubelet.kubelet.addresses import node_addresses
 from minikubelet.kubelet.admission import Rejection
 from minikubelet.kubelet.backoff import Backoff
@@ -130,8 +130,10 @@ class Kubelet:
     async def run(self, stop: asyncio.Event | None = None) -> None:
         """Work until ``stop`` is set or the task is cancelled; pods stay, unless ``stop_pods_on_exit``.
 
-        Raises OSError or NodeError if it can't begin: folders, the local socket.
+        Raises OSError or NodeError if it can't begin: folders, the local socket, the kernel's settings.
         """
+        if self.config.protect_kernel_defaults and (wrong := kernel_settings.problems()):
+            raise NodeError(Code.FAILED_PRECONDITION, f"protectKernelDefaults: {'; '.join(wrong)}")
         os.makedirs(self.config.pods_dir, mode=0o750, exist_ok=True)
         os.makedirs(self.config.log_dir, mode=0o755, exist_ok=True)
         node = self._node = self._make_node()
