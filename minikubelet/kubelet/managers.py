@@ -23,7 +23,9 @@ from minikubelet.kubelet import (
 )
 from minikubelet.kubelet.admission import Rejection
 from minikubelet.kubelet.allocations import Allocations
+from minikubelet.kubelet.cgroups import values
 from minikubelet.kubelet.demands import Amounts, pod_requests
+from minikubelet.kubelet.demands import amounts as quantities
 from minikubelet.kubelet.events import NORMAL, WARNING
 from minikubelet.kubelet.eviction.manager import Evictable, EvictionManager
 from minikubelet.kubelet.gc import ImageGarbage
@@ -97,6 +99,7 @@ class ResourceManagers:
             if node.cgroups.top:
                 message = "Updated Node Allocatable limit across pods"
                 node.events.node(NORMAL, "NodeAllocatableEnforced", message)
+        self._limit_daemons()
         try:
             self.eviction = EvictionManager(node, self.images, self._workers)
         except ValueError as exc:
@@ -106,6 +109,28 @@ class ResourceManagers:
                 await self.allocations.start(self._stack)
         except (OSError, ValueError) as exc:
             node.events.node(WARNING, "FailedAllocations", f"CPUs and devices are not given out: {exc}")
+
+    def _limit_daemons(self) -> None:
+        """Hold the cgroups of the system's daemons to what is reserved for them, if that is asked for."""
+        reserved, config = self._config.reserved, self._config.cgroups
+        for kind, amounts, path in (
+            ("system", reserved.system_reserved, reserved.system_reserved_cgroup),
+            ("kube", reserved.kube_reserved, reserved.kube_reserved_cgroup),
+        ):
+            words = f"{kind}-reserved", f"{kind}-reserved-compressible"
+            for word in [each for each in words if each in config.enforce_node_allocatable]:
+                try:
+                    files = values.reserved_files(
+                        quantities(amounts), compressible=word == words[1], guarded=config.memory_qos
+                    )
+                    self._node.cgroups.limit_existing(path, files)
+                except (OSError, ValueError, NodeError) as exc:
+                    name = word.replace("-", " ").title()
+                    message = f'Failed to enforce {name} Cgroup Limits on "{path}": {exc}'
+                    self._node.events.node(WARNING, "FailedNodeAllocatableEnforcement", message)
+                else:
+                    message = f"Updated limits on {kind} reserved cgroup {path}"
+                    self._node.events.node(NORMAL, "NodeAllocatableEnforced", message)
 
     def crowd(self) -> Crowd:
         """Who is there now."""

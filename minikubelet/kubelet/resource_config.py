@@ -25,8 +25,9 @@ class CgroupConfig:
     cgroup_root: str = "/"
     """Below it ``kubepods`` is made; relative to the cgroup2 mount."""
     enforce_node_allocatable: list[str] = field(default_factory=lambda: ["pods"])
-    """``pods``: the pods together get no more than what is not reserved. Upstream's words for the cgroups of
-    the system's daemons (``system-reserved``, ``kube-reserved``) are not carried out."""
+    """``pods``: the pods together get no more than what is not reserved. ``system-reserved`` and
+    ``kube-reserved``: the cgroups of the system's daemons get what is reserved for them and no more; of CPU
+    alone with ``-compressible`` after it."""
     qos_reserved: dict[str, int] = field(default_factory=dict)
     """``memory`` → percent of their requests that pods of a lesser class are kept off."""
     pod_pids_limit: int = -1
@@ -53,6 +54,9 @@ class ReservedConfig:
     kube_reserved: dict[str, Quantity] = field(default_factory=dict)
     """``cpu``, ``memory``, ``ephemeral-storage``, ``pid``."""
     system_reserved: dict[str, Quantity] = field(default_factory=dict)
+    system_reserved_cgroup: str = ""
+    """The cgroup of the system's daemons, which somebody else has made; relative to the cgroup2 mount."""
+    kube_reserved_cgroup: str = ""
     reserved_system_cpus: str = ""
     """CPU list for the system; takes the place of the reserved ``cpu``."""
     max_pods: int = 110

@@ -78,6 +78,17 @@ class CgroupTree:
         if not os.path.isdir(f"{self.top}/burstable"):
             self._write_classes()  # else it stands for pods of an earlier run, which are yet to be told
 
+    def limit_existing(self, path: str, content: dict[str, str]) -> None:
+        """Write settings of a cgroup that isn't ours. Raises StepError; NodeError for a bad path."""
+        folder = f"{self._mount.path}/{core.check_path(path).strip('/')}"
+        try:
+            if not self._mount.path or not os.path.isdir(folder):
+                raise FileNotFoundError(errno.ENOENT, "no such cgroup", folder)
+            with self._timed("update"):
+                files.write_all(folder, content)
+        except OSError as exc:
+            raise StepError("limit the cgroup", exc.errno or 0, str(exc.filename or folder)) from exc
+
     def close(self) -> None:
         """Remove what is empty; cgroups that still hold pods stay."""
         if self.enabled and not self._systemd:

@@ -58,6 +58,21 @@ def node_files(amounts: Amounts) -> dict[str, str]:
     return files
 
 
+def reserved_files(amounts: Amounts, *, compressible: bool, guarded: bool) -> dict[str, str]:
+    """A cgroup of daemons: what is reserved for it; with ``compressible`` of CPU only.
+
+    ``guarded``: the kernel leaves its memory alone (MemoryQoS).
+    """
+    files = cpu.files(shares(amounts["cpu"]), 0, 0) if "cpu" in amounts else {}
+    if not compressible and "memory" in amounts:
+        files["memory.max"] = str(amounts["memory"])
+        if guarded:
+            files["memory.min"] = str(amounts["memory"])
+    if not compressible and "pid" in amounts:
+        files["pids.max"] = str(amounts["pid"])
+    return files
+
+
 def burstable_files(pods: Collection[Pod], config: CgroupConfig) -> dict[str, str]:
     """The weight of the Burstable pods together: the sum of their requests."""
     requests = [pod_requests(pod) for pod in pods]

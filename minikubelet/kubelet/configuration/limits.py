@@ -55,6 +55,7 @@ def problems(config: KubeletConfig) -> list[Problem]:
         *_runtime(config),
         *_cgroups(resources.cgroups),
         *_reserved(resources.reserved),
+        *_daemons(resources.reserved, resources.cgroups.enforce_node_allocatable),
         *_one_of("cpuManagerPolicy", resources.devices.cpu_manager_policy, ("none", "static")),
         *_cpu_options(resources.devices),
         *_eviction(resources.eviction),
@@ -128,11 +129,20 @@ def _cgroups(config: CgroupConfig) -> Iterator[Problem]:
     wanted = config.enforce_node_allocatable
     for each in wanted:
         yield from _one_of("enforceNodeAllocatable", each, _ENFORCEABLE)
-    for each in ("system-reserved", "kube-reserved"):
-        if {each, f"{each}-compressible"} <= set(wanted):
-            yield "enforceNodeAllocatable", f"{each} and {each}-compressible exclude each other"
     if len(set(wanted)) < len(wanted) or ("none" in wanted and len(wanted) > 1):
         yield "enforceNodeAllocatable", "names something twice, or something beside none"
+
+
+def _daemons(reserved: ReservedConfig, wanted: Sequence[str]) -> Iterator[Problem]:
+    cgroups = (("system", reserved.system_reserved_cgroup), ("kube", reserved.kube_reserved_cgroup))
+    for kind, cgroup in cgroups:
+        words = {f"{kind}-reserved", f"{kind}-reserved-compressible"}
+        if words <= set(wanted):
+            yield "enforceNodeAllocatable", f"{' and '.join(sorted(words))} exclude each other"
+        if words & set(wanted) and not cgroup:
+            yield f"{kind}ReservedCgroup", f"must be said with {kind}-reserved in enforceNodeAllocatable"
+        if cgroup and reserved.reserved_system_cpus:
+            yield f"{kind}ReservedCgroup", "can't be used with reservedSystemCPUs"
 
 
 def _reserved(config: ReservedConfig) -> Iterator[Problem]:

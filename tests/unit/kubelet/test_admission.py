@@ -113,6 +113,17 @@ def test_more_reserved_than_there_is_is_told(tmp_path: Path) -> None:
     ]
 
 
+async def test_a_cgroup_of_daemons_that_is_not_there_is_told(harness: Harness) -> None:
+    harness.config.resources.cgroups.enforce_node_allocatable = ["pods", "system-reserved"]
+    harness.config.resources.reserved.system_reserved_cgroup = "/nobody/has/this"
+    harness.config.resources.reserved.system_reserved = {"memory": "1Gi"}
+    async with harness.running():
+        harness.source.set(make_pod())
+        await harness.ready()
+        words = 'Failed to enforce System Reserved Cgroup Limits on "/nobody/has/this": '
+        assert any(event.message.startswith(words) for event in harness.kubelet.events())
+
+
 async def test_pods_and_people_hear_of_it(harness: Harness) -> None:
     harness.config.resources.reserved.kube_reserved = {"cpu": "100k"}
     async with harness.running():

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from minikubelet.base.errors import StepError
 from minikubelet.kubelet import demands
 from minikubelet.kubelet import resources as made_resources
 from minikubelet.kubelet.cgroups import values
@@ -118,6 +119,26 @@ def test_memory_that_the_kernel_leaves_alone_is_so_from_the_top(tmp_path: Path) 
     assert (tmp_path / "kubepods/memory.min").read_text() == str(3 * GIB)
     assert (tmp_path / "kubepods/memory.max").read_text() == str(8 * GIB)
     assert (tmp_path / "kubepods/burstable/memory.low").read_text() == str(GIB)
+
+
+def test_daemons_get_what_is_reserved_for_them(tmp_path: Path) -> None:
+    made = tree(tmp_path)
+    system = tmp_path / "system.slice"
+    amounts = {"cpu": 1000, "memory": GIB, "pid": 500, "ephemeral-storage": GIB}
+    with pytest.raises(StepError, match="limit the cgroup"):
+        made.limit_existing(
+            "/system.slice", values.reserved_files(amounts, compressible=False, guarded=False)
+        )
+    system.mkdir()
+    for name in FILES:
+        (system / name).touch()
+    made.limit_existing("/system.slice", values.reserved_files(amounts, compressible=True, guarded=True))
+    assert (system / "cpu.weight").read_text() == "100"
+    assert (system / "memory.max").read_text() == (system / "pids.max").read_text() == ""
+    made.limit_existing("/system.slice", values.reserved_files(amounts, compressible=False, guarded=True))
+    assert (system / "memory.max").read_text() == (system / "memory.min").read_text() == str(GIB)
+    assert (system / "pids.max").read_text() == "500"
+    assert "memory.min" not in values.reserved_files(amounts, compressible=False, guarded=False)
 
 
 def test_how_long_cgroups_take_is_told(tmp_path: Path) -> None:

@@ -252,6 +252,14 @@ def test_what_is_wrong_is_named(machine: Machine, text: str, words: str) -> None
         ("runtimeRequestTimeout: 0s", "runtimeRequestTimeout: must be more than 0s"),
         ("maxParallelImagePulls: -1", "maxParallelImagePulls: must be a positive number"),
         (
+            "enforceNodeAllocatable: [pods, system-reserved-compressible]",
+            "systemReservedCgroup: must be said with system-reserved in enforceNodeAllocatable",
+        ),
+        (
+            "kubeReservedCgroup: /kube\nreservedSystemCPUs: '0'",
+            "kubeReservedCgroup: can't be used with reservedSystemCPUs",
+        ),
+        (
             "maxParallelImagePulls: 2\nserializeImagePulls: true",
             "maxParallelImagePulls: cannot be larger than 1 with serializeImagePulls",
         ),
