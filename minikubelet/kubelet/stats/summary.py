@@ -17,6 +17,7 @@ from minikubelet.kubelet.objects.volumes import Volume
 from minikubelet.kubelet.podfiles import log_directory
 from minikubelet.kubelet.stats import cri_usage, machine
 from minikubelet.kubelet.stats.sizes import Size, SizeCache
+from minikubelet.kubelet.status import FAILED, SUCCEEDED
 
 Json = dict[str, Any]
 
@@ -144,9 +145,11 @@ class Statistics:
     ) -> list[Json]:
         by_uid: dict[str, Json] = {}
         known = {pod.uid: pod for pod in self._pods()}
+        # The sandbox of a pod that has ended stays for its status; it uses nothing.
+        over = {uid for uid, pod in known.items() if pod.status.phase in (SUCCEEDED, FAILED)}
         for sandbox in sandboxes:
             meta = sandbox.attributes.metadata
-            if meta.uid:
+            if meta.uid and meta.uid not in over:
                 found = by_uid.setdefault(
                     meta.uid, _pod(meta.name, meta.namespace, meta.uid, known.get(meta.uid))
                 )
@@ -154,7 +157,7 @@ class Statistics:
         for container in containers:
             labels = container.attributes.labels
             uid = labels.get(POD_UID, "")
-            if not uid:
+            if not uid or uid in over:
                 continue
             name, namespace = labels.get(POD_NAME, ""), labels.get(POD_NAMESPACE, "")
             found = by_uid.setdefault(uid, _pod(name, namespace, uid, known.get(uid)))

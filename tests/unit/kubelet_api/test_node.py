@@ -96,6 +96,14 @@ async def test_summary_has_upstreams_shape(ports: Ports) -> None:
     assert short["pods"][0]["containers"][0]["cpu"] == container["cpu"]
 
 
+async def test_pods_that_have_ended_are_left_out(ports: Ports) -> None:
+    pod = make_pod(ended("mk://c1"))
+    pod.status.phase = "Succeeded"
+    ports.pods.update(pod)
+    assert json.loads(await text(ports, "/stats/summary"))["pods"] == []
+    assert "pod_memory_working_set_bytes{" not in await text(ports, "/metrics/resource")
+
+
 async def test_a_runtime_without_pod_statistics_is_summed_up(ports: Ports) -> None:
     ports.runtime.lacks = {"pod stats", "metrics"}
     (pod,) = json.loads(await text(ports, "/stats/summary"))["pods"]
