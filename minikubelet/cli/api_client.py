@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -18,10 +19,10 @@ Json = dict[str, Any]
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: str) -> None:
         super().__init__("localhost")
-        self._path = path
+        self.path = path
 
     def connect(self) -> None:
-        self.sock = connect(self._path)
+        self.sock = connect(self.path)
 
 
 def connect(path: str) -> socket.socket:
@@ -79,12 +80,12 @@ class ApiClient:
 
     def watch(self, path: str, **query: str) -> Iterator[Json]:
         """The lines of a watch as they come; ends when the kubelet does."""
-        response = self._get(path, watch="1", **query)
-        try:
-            while line := response.readline():
-                yield json.loads(line)
-        except (http.client.IncompleteRead, ConnectionError):
-            return
+        return self.open_watch(path, **query).changes()
+
+    def open_watch(self, path: str, **query: str) -> Watch:
+        """A watch that begins now, to be read later."""
+        connection = _UnixConnection(self.path)
+        return Watch(_answer(connection, "GET", _with_query(path, {"watch": "1", **query})), connection)
 
     def logs(self, namespace: str, pod: str, container: str, query: dict[str, str]) -> Iterator[bytes]:
         """A log in pieces as they come."""
@@ -110,19 +111,56 @@ class ApiClient:
         self._ask("POST", path, container)
 
     def _get(self, path: str, **query: str) -> http.client.HTTPResponse:
-        words = urlencode({name: value for name, value in query.items() if value})
-        return self._ask("GET", f"{path}?{words}" if words else path)
+        return self._ask("GET", _with_query(path, query))
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> http.client.HTTPResponse:
-        connection = _UnixConnection(self.path)
+        return _answer(_UnixConnection(self.path), method, path, body)
+
+
+class Watch:
+    """An open watch."""
+
+    def __init__(self, response: http.client.HTTPResponse, connection: _UnixConnection) -> None:
+        self._response = response
+        self._socket: socket.socket = connection.sock
+
+    def changes(self, end: float | None = None) -> Iterator[Json]:
+        """The lines as they come; ends when the kubelet does.
+
+        Raises TimeoutError at ``end``, seconds of :func:`time.monotonic`.
+        """
         try:
-            connection.request(method, path, body)
-            response = connection.getresponse()
-        except (http.client.HTTPException, ConnectionError) as exc:
-            raise CommandError(f"{self.path} does not answer as a kubelet: {exc}") from None
-        if response.status not in (200, 201):
-            raise CommandError(response.read(65536).decode("utf-8", "replace").strip() or response.reason)
-        return response
+            while True:
+                if end is not None:
+                    left = end - time.monotonic()
+                    if left <= 0:
+                        raise TimeoutError
+                    self._socket.settimeout(left)
+                line = self._response.readline()
+                if not line:
+                    return
+                yield json.loads(line)
+        except (http.client.IncompleteRead, ConnectionError):
+            return
+
+
+def _with_query(path: str, query: dict[str, str]) -> str:
+    words = urlencode({name: value for name, value in query.items() if value})
+    return f"{path}?{words}" if words else path
+
+
+def _answer(
+    connection: _UnixConnection, method: str, path: str, body: bytes | None = None
+) -> http.client.HTTPResponse:
+    """The answer to one request. Raises CommandError unless it is a success."""
+    try:
+        connection.request(method, path, body)
+        response = connection.getresponse()
+    except (http.client.HTTPException, ConnectionError) as exc:
+        raise CommandError(f"{connection.path} does not answer as a kubelet: {exc}") from None
+    if response.status not in (200, 201):
+        raise CommandError(response.read(65536).decode("utf-8", "replace").strip() or response.reason)
+    return response
 
 
 def full_name(pods: list[Json], name: str) -> str:

@@ -22,7 +22,7 @@ Candidate = tuple[str, str]
 _KINDS = ("pods", "pod")
 _GET_KINDS = (*_KINDS, "events", *(kind.words[0] for kind in object_rows.KINDS))
 _KINDS_OF = {"get": _GET_KINDS, "delete": tuple(kind for kind in _GET_KINDS if kind != "events")}
-_POD_LAST = {"get", "describe", "explain", "delete"}
+_POD_LAST = {"get", "describe", "explain", "delete", "wait"}
 """Commands whose first word is a kind and whose others are names."""
 _POD_FIRST = {"logs", "exec", "attach", "debug", "port-forward"}
 _FILES = {"run", "lint"}

@@ -25,6 +25,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "get": "List pods, events, and what pods refer to",
         "describe": "Show the details of a pod",
         "explain": "Say why a pod is not Ready, and what to do",
+        "wait": "Wait until pods are ready, gone, or as one wants them",
         "events": "List events of pods and of the node",
         "logs": "Print the logs of a container in a pod",
         "exec": "Execute a command in a container",

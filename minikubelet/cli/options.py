@@ -143,6 +143,12 @@ def seconds(text: str) -> float:
     return hours * 3600 + minutes * 60 + whole + millis / 1000
 
 
+def signed_seconds(text: str) -> float:
+    """As :func:`seconds`, also ``0`` and negative ones."""
+    sign, bare = (-1, text[1:]) if text.startswith("-") else (1, text)
+    return sign * (0.0 if bare == "0" else seconds(bare))
+
+
 def need_root(why: str) -> None:
     """Raises CommandError unless the process is root's."""
     if os.geteuid() != 0:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.host.cli.conftest import Cli
-from tests.host.node import PROGRAM, Node, wait_for
+from tests.host.node import PATIENCE, PROGRAM, Node, wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -77,6 +77,20 @@ def test_apply_look_and_delete(cli: Cli, web: Path) -> None:
     done = cli.run("delete", "-f", str(web))
     assert (done.returncode, done.stderr) == (1, b'error: pods "web" not found\n')
     assert cli("delete", "-f", str(web), "--ignore-not-found") == ""
+
+
+def test_waiting_for_pods(cli: Cli, web: Path) -> None:
+    done = cli.run("wait", "--for=condition=Ready", "-f", str(web), "--timeout=0")
+    assert (done.returncode, done.stderr) == (1, b'error: pods "web" not found\n')
+    cli("apply", "-f", str(web))
+    shown = cli("wait", "--for=create", "--for=condition=Ready", "-f", str(web), f"--timeout={PATIENCE}s")
+    assert re.fullmatch(r"(pod/web-\S+ condition met\n){2}", shown), shown
+    assert is_ready(cli, "web")
+    done = cli.run("wait", "--for=jsonpath={.status.phase}=Failed", "pod/web", "--timeout=100ms")
+    assert done.returncode == 1 and b"timed out waiting for the condition on pods/web-" in done.stderr
+    cli("delete", "-f", str(web), "--wait=false")
+    cli("wait", "--for=delete", "pods", "-l", "app=web", f"--timeout={PATIENCE}s")
+    assert cli.run("get", "pods").stderr == b"No resources found in default namespace.\n"
 
 
 def test_a_wrong_manifest_changes_nothing(cli: Cli, web: Path, tmp_path: Path) -> None:
