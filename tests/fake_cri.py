@@ -82,6 +82,7 @@ class FakeCri:
         """Images that only these users may pull."""
         self.runtime_handlers: list[api.RuntimeHandler] = []
         self.strict_groups = False
+        self.conditions: list[api.RuntimeCondition] = []
         self.behaviours: dict[str, Behaviour] = {}
         self.calls: list[tuple[str, Any]] = []
         """Every call: the method's name and its request."""
@@ -232,7 +233,8 @@ class FakeCri:
 
     async def _Status(self, request: api.StatusRequest) -> api.StatusResponse:
         features = api.RuntimeFeatures(supplemental_groups_policy=self.strict_groups)
-        return api.StatusResponse(runtime_handlers=self.runtime_handlers, features=features)
+        status = api.RuntimeStatus(conditions=self.conditions)
+        return api.StatusResponse(status=status, runtime_handlers=self.runtime_handlers, features=features)
 
     async def _RunPodSandbox(self, request: api.RunPodSandboxRequest) -> api.RunPodSandboxResponse:
         meta = request.config.metadata

@@ -66,9 +66,16 @@ class ApiClient:
         """Events, oldest first; with ``uid`` those of one pod."""
         return list(json.loads(self._get("/events", uid=uid).read())["items"])
 
-    def objects(self) -> list[Json]:
-        """ConfigMaps, Secrets (without values), claims and so on of the node's manifests."""
-        return list(json.loads(self._get("/objects").read())["items"])
+    def objects(self, *, sizes: bool = False) -> list[Json]:
+        """ConfigMaps, Secrets (without values), claims and so on of the node's manifests.
+
+        With ``sizes`` a Secret has ``sizes``, the number of bytes by key.
+        """
+        return list(json.loads(self._get("/objects", sizes="1" if sizes else "").read())["items"])
+
+    def node(self) -> Json:
+        """The v1 Node."""
+        return dict(json.loads(self._get("/node").read()))
 
     def config(self) -> Json:
         """The KubeletConfiguration in force."""

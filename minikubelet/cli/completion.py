@@ -20,8 +20,12 @@ from minikubelet.cli.options import CommandError
 Candidate = tuple[str, str]
 
 _KINDS = ("pods", "pod")
-_GET_KINDS = (*_KINDS, "events", *(kind.words[0] for kind in object_rows.KINDS))
-_KINDS_OF = {"get": _GET_KINDS, "delete": tuple(kind for kind in _GET_KINDS if kind != "events")}
+_OBJECTS = tuple(kind.words[0] for kind in object_rows.KINDS)
+_KINDS_OF = {
+    "get": (*_KINDS, "nodes", "events", *_OBJECTS),
+    "describe": (*_KINDS, "nodes", *_OBJECTS),
+    "delete": (*_KINDS, *_OBJECTS),
+}
 _POD_LAST = {"get", "describe", "explain", "delete", "wait"}
 """Commands whose first word is a kind and whose others are names."""
 _POD_FIRST = {"logs", "exec", "attach", "debug", "port-forward"}
@@ -169,7 +173,8 @@ class _Line:
         kind, found = object_rows.find_kind(word), []
         if kind is not None:
             with contextlib.suppress(CommandError, OSError, ValueError):
-                found = [each for each in self._client().objects() if each["kind"] == kind.name]
+                every = object_rows.objects(self._client(), [kind])
+                found = [each for each in every if each["kind"] == kind.name]
         here = self._values.get("namespace", "default")
         return sorted(
             each["metadata"]["name"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from minikubelet.cli import describe_parts as parts
 from minikubelet.cli import text
 from minikubelet.cli.describe_container import containers, tree
 from minikubelet.cli.describe_volume import volumes
@@ -11,34 +12,32 @@ from minikubelet.cli.describe_volume import volumes
 Json = dict[str, Any]
 
 
-def describe(pod: Json, events: list[Json], now: float) -> str:
-    """The description; ``now`` in seconds since the epoch."""
-    lines = [*_head(pod, now)]
+def lines(pod: Json, now: float) -> list[str]:
+    """Lines with tabs; ``now`` in seconds since the epoch."""
+    found = [*_head(pod, now)]
     spec, status = pod.get("spec", {}), pod.get("status", {})
     if spec.get("initContainers"):
-        lines += containers(
+        found += containers(
             "Init Containers", spec["initContainers"], status.get("initContainerStatuses", []), pod
         )
-    lines += containers("Containers", spec.get("containers", []), status.get("containerStatuses", []), pod)
+    found += containers("Containers", spec.get("containers", []), status.get("containerStatuses", []), pod)
     if spec.get("ephemeralContainers"):
         ephemeral = status.get("ephemeralContainerStatuses", [])
-        lines += containers("Ephemeral Containers", spec["ephemeralContainers"], ephemeral, pod)
+        found += containers("Ephemeral Containers", spec["ephemeralContainers"], ephemeral, pod)
     conditions = {each["type"]: each.get("status", "") for each in status.get("conditions", [])}
     if spec.get("readinessGates"):
-        lines += ["Readiness Gates:", "  Type\tStatus"]
+        found += ["Readiness Gates:", "  Type\tStatus"]
         for gate in spec["readinessGates"]:
             kind = gate["conditionType"]
-            lines.append(f"  {kind} \t{conditions.get(kind, '<none>')}")
+            found.append(f"  {kind} \t{conditions.get(kind, '<none>')}")
     if conditions:
-        lines += ["Conditions:", "  Type\tStatus"]
-        lines += [f"  {kind} \t{value}" for kind, value in conditions.items()]
-    lines += volumes(spec.get("volumes", []))
-    lines.append(f"QoS Class:\t{status.get('qosClass') or _qos(spec)}")
-    lines += pairs("Node-Selectors", spec.get("nodeSelector", {}), "=")
-    lines += _tolerations(spec.get("tolerations", []))
-    # Upstream flushes its columns before the events, so that these have columns of their own.
-    whole = text.tabulate("\n".join(lines)) + "\n" + text.tabulate("\n".join(_events(events, now)))
-    return "".join(f"{text.escape(line).rstrip()}\n" for line in whole.split("\n"))
+        found += ["Conditions:", "  Type\tStatus"]
+        found += [f"  {kind} \t{value}" for kind, value in conditions.items()]
+    found += volumes(spec.get("volumes", []))
+    found.append(f"QoS Class:\t{status.get('qosClass') or _qos(spec)}")
+    found += parts.label_lines("Node-Selectors", spec.get("nodeSelector", {}))
+    found += _tolerations(spec.get("tolerations", []))
+    return found
 
 
 def _head(pod: Json, now: float) -> list[str]:
@@ -55,8 +54,8 @@ def _head(pod: Json, now: float) -> list[str]:
     lines.append(f"Node:\t{node}/{status.get('hostIP', '')}" if node else "Node:\t<none>")
     if status.get("startTime"):
         lines.append(f"Start Time:\t{text.rfc1123(status['startTime'])}")
-    lines += pairs("Labels", meta.get("labels", {}), "=")
-    lines += pairs("Annotations", meta.get("annotations", {}), ": ")
+    lines += parts.label_lines("Labels", meta.get("labels", {}))
+    lines += parts.annotation_lines("Annotations", meta.get("annotations", {}))
     phase = status.get("phase", "")
     if meta.get("deletionTimestamp") and phase not in ("Failed", "Succeeded"):
         lines.append(f"Status:\tTerminating (lasts {text.age(meta['deletionTimestamp'], now)})")
@@ -82,19 +81,6 @@ def _head(pod: Json, now: float) -> list[str]:
     return lines
 
 
-def pairs(title: str, values: dict[str, str], joint: str) -> list[str]:
-    """One pair a line, sorted, the title before the first."""
-    if not values:
-        return [f"{title}:\t<none>"]
-    each = []
-    for key, value in sorted(values.items()):
-        shown = value if len(value) <= 140 else f"{value[:140]}..."
-        first, *rest = shown.rstrip("\n").split("\n")
-        each.append(f"{key}{joint}{first}" if not rest else f"{key}:")
-        each += [f"  {line}" for line in (first, *rest)] if rest else []
-    return [f"{title}:\t{each[0]}", *(f"\t{line}" for line in each[1:])]
-
-
 def _tolerations(tolerations: list[Json]) -> list[str]:
     words = []
     for each in sorted(tolerations, key=lambda each: str(each.get("key", ""))):
@@ -106,24 +92,7 @@ def _tolerations(tolerations: list[Json]) -> list[str]:
         if each.get("tolerationSeconds") is not None:
             word += f" for {each['tolerationSeconds']}s"
         words.append(word)
-    first, *rest = words or ["<none>"]
-    return [f"Tolerations:\t{first}", *(f"\t{word}" for word in rest)]
-
-
-def _events(events: list[Json], now: float) -> list[str]:
-    if not events:
-        return ["Events:\t<none>"]
-    lines = ["Events:", "  Type\tReason\tAge\tFrom\tMessage", "  ----\t------\t----\t----\t-------"]
-    for event in sorted(events, key=lambda event: str(event.get("lastTimestamp", ""))):
-        when = text.age(event.get("firstTimestamp"), now)
-        if event.get("count", 1) > 1:
-            when = f"{text.age(event.get('lastTimestamp'), now)} (x{event['count']} over {when})"
-        message = str(event.get("message", "")).strip()
-        if field := event.get("involvedObject", {}).get("fieldPath"):
-            message = f"{field}: {message}"
-        source = event.get("source", {}).get("component", "")
-        lines.append(f"  {event['type']}\t{event['reason']}\t{when}\t{source}\t{message}")
-    return lines
+    return parts.multiline("Tolerations", words)
 
 
 def _qos(spec: Json) -> str:

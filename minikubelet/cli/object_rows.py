@@ -1,14 +1,16 @@
-"""What pods refer to, as rows of ``get``: kubectl's columns, less those that only a cluster can fill."""
+"""The node and what pods refer to, as rows of ``get``: kubectl's columns, less those that need a cluster."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from minikubelet.cli import output, selectors
-from minikubelet.cli.text import Table
+from minikubelet.cli.api_client import ApiClient
+from minikubelet.cli.text import Table, age
 
 Json = dict[str, Any]
 
@@ -23,6 +25,8 @@ class Kind:
     columns: tuple[str, ...]
     cells: Callable[[Json], list[str]]
     namespaced: bool = True
+    wide: tuple[str, ...] = ()
+    """The columns of ``-o wide`` alone, whose cells come last."""
 
 
 _MODES = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
@@ -32,23 +36,60 @@ def _count(each: Json) -> str:
     return str(len(each.get("data", {})) + len(each.get("binaryData", {})))
 
 
-def _modes(spec: Json) -> str:
+def access_modes(spec: Json) -> str:
+    """Those of a claim or a volume, in short."""
     return ",".join(_MODES.get(mode, mode) for mode in spec.get("accessModes", []))
 
 
 def _claim(each: Json) -> list[str]:
     spec = each.get("spec", {})
     asked = spec.get("resources", {}).get("requests", {}).get("storage", "")
-    return [spec.get("volumeName", ""), str(asked), _modes(spec), spec.get("storageClassName") or ""]
+    return [spec.get("volumeName", ""), str(asked), access_modes(spec), spec.get("storageClassName") or ""]
 
 
 def _volume(each: Json) -> list[str]:
     spec = each.get("spec", {})
     claim = spec.get("claimRef") or {}
     bound = f"{claim.get('namespace') or 'default'}/{claim['name']}" if claim.get("name") else ""
-    return [str(spec.get("capacity", {}).get("storage", "")), _modes(spec), bound]
+    return [str(spec.get("capacity", {}).get("storage", "")), access_modes(spec), bound]
 
 
+_ROLE = "node-role.kubernetes.io/"
+
+
+def _node(each: Json) -> list[str]:
+    meta, status = each["metadata"], each.get("status", {})
+    ready = next((c["status"] for c in status.get("conditions", []) if c["type"] == "Ready"), "Unknown")
+    info = status.get("nodeInfo", {})
+    addresses = status.get("addresses", [])
+    return [
+        {"True": "Ready", "False": "NotReady"}.get(ready, "Unknown"),
+        roles(each),
+        age(meta.get("creationTimestamp"), time.time()),
+        info.get("kubeletVersion", ""),
+        *(
+            next((a["address"] for a in addresses if a["type"] == kind), "<none>")
+            for kind in ("InternalIP", "ExternalIP")
+        ),
+        *(info.get(name) or "<unknown>" for name in ("osImage", "kernelVersion", "containerRuntimeVersion")),
+    ]
+
+
+def roles(node: Json) -> str:
+    """What labels say a node is there for."""
+    labels = node["metadata"].get("labels", {})
+    found = sorted(label.removeprefix(_ROLE) for label in labels if label.startswith(_ROLE))
+    return ",".join(found) or "<none>"
+
+
+NODE = Kind(
+    "Node",
+    ("nodes", "node", "no"),
+    ("STATUS", "ROLES", "AGE", "VERSION"),
+    _node,
+    namespaced=False,
+    wide=("INTERNAL-IP", "EXTERNAL-IP", "OS-IMAGE", "KERNEL-VERSION", "CONTAINER-RUNTIME"),
+)
 KINDS = (
     Kind("ConfigMap", ("configmaps", "configmap", "cm"), ("DATA",), lambda each: [_count(each)]),
     Kind(
@@ -80,9 +121,18 @@ KINDS = (
 )
 
 
+"""What pods refer to."""
+
+
 def find_kind(word: str) -> Kind | None:
-    """The kind that is called so, in any case."""
-    return next((kind for kind in KINDS if word.lower() in kind.words), None)
+    """The kind that is called so, in any case; pods have no part in this."""
+    return next((kind for kind in (NODE, *KINDS) if word.lower() in kind.words), None)
+
+
+def objects(client: ApiClient, kinds: Sequence[Kind | None], *, sizes: bool = False) -> list[Json]:
+    """What the node has of these kinds at least, but for pods. Raises CommandError."""
+    found = [client.node()] if NODE in kinds else []
+    return found + (client.objects(sizes=sizes) if any(kind in KINDS for kind in kinds) else [])
 
 
 def choose(kind: Kind, objects: list[Json], args: argparse.Namespace) -> list[Json]:
@@ -106,14 +156,15 @@ def _namespace(each: Json) -> str:
 def table(kind: Kind, found: list[Json], args: argparse.Namespace, *, prefix: str = "") -> str:
     """Their rows; ``prefix`` stands before each name."""
     first = ["NAMESPACE"] if kind.namespaced and args.all_namespaces else []
+    columns = [*kind.columns, *(kind.wide if args.output == "wide" else ())]
     rows = [
         [
             *([_namespace(each)] if first else []),
             prefix + each["metadata"]["name"],
-            *kind.cells(each),
+            *kind.cells(each)[: len(columns)],
             *output.label_cells(each, args),
         ]
         for each in found
     ]
-    headers = [*first, "NAME", *kind.columns, *output.label_headers(args)]
+    headers = [*first, "NAME", *columns, *output.label_headers(args)]
     return Table(headers).render(rows, header=not args.no_headers)

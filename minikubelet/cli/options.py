@@ -48,9 +48,19 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
     def _flags(self, words: list[str]) -> list[str]:
-        """The words with ``--flag=true`` as ``--flag`` and without ``--flag=false``."""
+        """The words with ``--flag=true`` as ``--flag`` and without ``--flag=false``.
+
+        A flag that isn't simply off if it isn't given becomes ``--no-flag``.
+        """
         end = words.index("--") if "--" in words else len(words)
         flags = {name for action in self._actions if action.const is True for name in action.option_strings}
+        both = {
+            name
+            for action in self._actions
+            if isinstance(action, argparse.BooleanOptionalAction)
+            for name in action.option_strings
+        }
+        flags |= both
         kept = []
         for word in words[:end]:
             name, equals, value = word.partition("=")
@@ -58,6 +68,8 @@ class Parser(argparse.ArgumentParser):
                 kept.append(word)
             elif value.lower() == "true":
                 kept.append(name)
+            elif name in both:
+                kept.append(f"--no-{name.removeprefix('--')}")
         return kept + words[end:]
 
     def format_help(self) -> str:

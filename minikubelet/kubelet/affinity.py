@@ -12,13 +12,13 @@ from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.objects.podspec import NodeSelectorRequirement, NodeSelectorTerm
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
-_OS, _ARCH, _HOSTNAME = "kubernetes.io/os", "kubernetes.io/arch", "kubernetes.io/hostname"
+_OS, ARCH, _HOSTNAME = "kubernetes.io/os", "kubernetes.io/arch", "kubernetes.io/hostname"
 
 
 def node_labels(node_name: str) -> dict[str, str]:
     """The labels that a kubelet gives its own node."""
     machine = platform.machine()
-    return {_OS: "linux", _ARCH: _ARCHITECTURES.get(machine, machine), _HOSTNAME: node_name}
+    return {_OS: "linux", ARCH: _ARCHITECTURES.get(machine, machine), _HOSTNAME: node_name}
 
 
 def allows(pod: Pod, node_name: str, labels: Mapping[str, str]) -> bool:

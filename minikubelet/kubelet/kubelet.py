@@ -28,6 +28,7 @@ from minikubelet.kubelet.manifests.errors import ManifestError
 from minikubelet.kubelet.manifests.static import CONFIG_HASH
 from minikubelet.kubelet.metrics.instruments import Instruments, StartMeter
 from minikubelet.kubelet.node import Node, Volumes
+from minikubelet.kubelet.node_status import NodeStatus
 from minikubelet.kubelet.object_store import ObjectStore
 from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.objects.containers import EphemeralContainer
@@ -141,7 +142,10 @@ class Kubelet:
         self._managers.allocations.changed = self._pod_changed
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(node.client.close)
-            answers = Answers(lambda: len(self._desired), self.objects.objects, self.add_ephemeral)
+            shown = NodeStatus(node, self._managers)
+            answers = Answers(
+                lambda: len(self._desired), self.objects.objects, self.add_ephemeral, shown.node
+            )
             ports = await open_apis(stack, node, self.sink, answers)
             stack.push_async_callback(node.probes.close)
             await self._background(stack, node.lifecycle.run(), "lifecycle events")

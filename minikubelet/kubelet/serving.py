@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from minikubelet.base import clock
 from minikubelet.kubelet.api.backend import Backend, NodeFacts
@@ -34,6 +34,8 @@ class Answers:
     """What pods may refer to."""
     add_ephemeral: Callable[[str, EphemeralContainer], None]
     """Give the pod of that UID a container more. Raises NodeError."""
+    node: Callable[[], Awaitable[dict[str, Any]]]
+    """The node as a v1 Node."""
 
 
 async def open_apis(
@@ -71,6 +73,7 @@ async def open_apis(
         idle=config.server.streaming_idle_timeout,
         objects=kubelet.objects,
         add_ephemeral=kubelet.add_ephemeral,
+        node_object=kubelet.node,
     )
     if config.socket:
         local = LocalApi(backend, config.socket)

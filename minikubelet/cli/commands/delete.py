@@ -9,9 +9,9 @@ from collections.abc import Iterable
 
 from minikubelet.cli import manifest_files, node_folder, object_rows, options, selectors
 from minikubelet.cli.api_client import ApiClient, Json, not_found
-from minikubelet.cli.commands.get import KINDS
 from minikubelet.cli.manifest_files import Folder, Key
 from minikubelet.cli.options import CommandError
+from minikubelet.cli.targets import PODS
 
 _EXAMPLES = """
 # Stop a pod and take it out of the node's manifest folder
@@ -135,9 +135,9 @@ def _named(kind: str, names: list[str]) -> dict[str, list[str]]:
 
 
 def _kind(word: str) -> str:
-    if word.lower() in KINDS:
+    if word.lower() in PODS:
         return "Pod"
-    if (kind := object_rows.find_kind(word)) is not None:
+    if (kind := object_rows.find_kind(word)) in object_rows.KINDS and kind is not None:
         return kind.name
     listed = ", ".join(["pods", *(each.words[0] for each in object_rows.KINDS)])
     raise CommandError(f'unknown kind "{word}": this node has {listed}', usage=True)

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from minikubelet.cli import options, output, selectors
 from minikubelet.cli.api_client import ApiClient, Json, full_name
-from minikubelet.cli.commands.get import pod_names
 from minikubelet.cli.options import CommandError
+from minikubelet.cli.targets import pod_names
 from minikubelet.cli.text import Table, age
 
 _EXAMPLES = """

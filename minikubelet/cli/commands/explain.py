@@ -8,10 +8,10 @@ import time
 
 from minikubelet.cli import manifest_files, node_folder, options
 from minikubelet.cli.api_client import ApiClient, Json
-from minikubelet.cli.commands.get import pod_names
 from minikubelet.cli.explain import Finding, LogTail, explain, render
 from minikubelet.cli.manifest_check import check_manifest
 from minikubelet.cli.options import CommandError
+from minikubelet.cli.targets import pod_names
 from minikubelet.kubelet.manifests.errors import ManifestError
 
 _EXAMPLES = """

@@ -9,12 +9,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from minikubelet.cli import object_rows, options, output, pod_row, selectors
+from minikubelet.cli import object_rows, options, output, pod_row, selectors, targets
 from minikubelet.cli.api_client import ApiClient, Json, full_name, not_found
 from minikubelet.cli.options import CommandError
+from minikubelet.cli.targets import Target
 from minikubelet.cli.text import Table
-
-KINDS = ("pods", "pod", "po")
 
 _EXAMPLES = """
 # List the pods of all namespaces, with addresses
@@ -27,6 +26,9 @@ minikubelet get pod web -o yaml
 minikubelet get configmaps
 minikubelet get secret credentials -o yaml
 
+# The node itself
+minikubelet get nodes -o wide
+
 # Fields of one's choice
 minikubelet get pods -o custom-columns=NAME:.metadata.name,IMAGE:.spec.containers[*].image
 minikubelet get pod web -o jsonpath='{.status.podIP}'
@@ -38,7 +40,7 @@ minikubelet get all --show-labels
 minikubelet get pods -l app=web -w
 """
 _DESCRIPTION = (
-    "List pods, events, or what pods refer to: "
+    "List pods, the node, events, or what pods refer to: "
     + ", ".join(each.words[0] for each in object_rows.KINDS)
     + "."
 )
@@ -67,85 +69,32 @@ def parser() -> options.Parser:
     return made
 
 
-def pod_names(kind: str, names: list[str]) -> list[str]:
-    """Names from ``pods A B`` or ``pod/A``. Raises CommandError for other kinds."""
-    word, slash, name = kind.partition("/")
-    if word not in KINDS:
-        raise CommandError(f'unknown kind "{word}": this node has pods', usage=True)
-    given = [name, *names] if slash else names
-    return [_bare(each) for each in given]
-
-
-def _bare(name: str) -> str:
-    word, slash, rest = name.partition("/")
-    return rest if slash and word in KINDS else name
-
-
-@dataclass(frozen=True)
-class _Target:
-    """What is asked for of one kind; None stands for pods."""
-
-    kind: object_rows.Kind | None
-    names: list[str]
-
-    @property
-    def word(self) -> str:
-        """The kind as it stands before a name."""
-        return self.kind.name.lower() if self.kind is not None else "pod"
-
-
 @dataclass(frozen=True)
 class _Found:
     """What there is of it, and complaints about what there isn't."""
 
-    target: _Target
+    target: Target
     items: list[Json]
     missing: list[str]
-
-
-def _targets(kind: str, names: list[str]) -> list[_Target]:
-    """``KIND NAME…``, ``KIND,KIND``, ``KIND/NAME KIND/NAME``. Raises CommandError."""
-    words = [kind, *names]
-    if any(word.endswith("/") for word in words):
-        raise CommandError("a name is missing after the slash", usage=True)
-    if "/" in kind:
-        if bare := [word for word in words if "/" not in word]:
-            raise CommandError(f"{bare[0]!r} names no kind: say KIND/NAME of each, or KIND NAME…", usage=True)
-        named: dict[object_rows.Kind | None, list[str]] = {}
-        for each, _, name in (word.partition("/") for word in words):
-            named.setdefault(_kind(each), []).append(name)
-        return [_Target(each, found) for each, found in named.items()]
-    if kind == "all":
-        kind = ",".join(["pods", *(each.words[0] for each in object_rows.KINDS)])
-    return [_Target(each, [_bare(name) for name in names]) for each in map(_kind, kind.split(","))]
-
-
-def _kind(word: str) -> object_rows.Kind | None:
-    if word.lower() in KINDS:
-        return None
-    if (kind := object_rows.find_kind(word)) is not None:
-        return kind
-    listed = ", ".join(["pods", "events", *(each.words[0] for each in object_rows.KINDS)])
-    raise CommandError(f'unknown kind "{word}": this node has {listed}', usage=True)
 
 
 def run(args: argparse.Namespace) -> int:
     """See :mod:`minikubelet.cli.commands`."""
     if args.kind in ("events", "event", "ev"):
         return _events(args)
-    targets = _targets(args.kind, args.names)
-    named = sum(len(target.names) for target in targets)
+    wanted = targets.parse(args.kind, args.names, more=("events",))
+    named = sum(len(target.names) for target in wanted)
     if named and args.all_namespaces:
         raise CommandError("a pod can't be named together with --all-namespaces", usage=True)
-    only = targets[0] if len(targets) == 1 else None
+    only = wanted[0] if len(wanted) == 1 else None
     if args.watch and (only is None or only.kind is not None):
         raise CommandError("--watch is for pods alone, or for events", usage=True)
     printer = _Printer(args, single=named == 1)
-    _check(args, targets)
+    _check(args, wanted)
     client = ApiClient(options.kubelet_socket(args))
-    every = client.pods() if any(target.kind is None for target in targets) else []
-    objects = client.objects() if any(target.kind is not None for target in targets) else []
-    found = [_find(args, target, every, objects) for target in targets]
+    every = client.pods() if any(target.kind is None for target in wanted) else []
+    objects = object_rows.objects(client, [target.kind for target in wanted])
+    found = [_find(args, target, every, objects) for target in wanted]
     missing = [each for one in found for each in one.missing]
     printer.all(found)
     for each in missing:
@@ -158,10 +107,10 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check(args: argparse.Namespace, targets: list[_Target]) -> None:
+def _check(args: argparse.Namespace, wanted: list[Target]) -> None:
     """Raises CommandError for selectors and paths that can't be read, before a daemon is asked."""
     output.sort([], args.sort_by)
-    for target in targets:
+    for target in wanted:
         if target.kind is None:
             _filter(args, [])
         else:
@@ -173,7 +122,7 @@ def _full_names(args: argparse.Namespace, every: list[Json], names: list[str]) -
     return [full_name(here, name) for name in names]
 
 
-def _find(args: argparse.Namespace, target: _Target, every: list[Json], objects: list[Json]) -> _Found:
+def _find(args: argparse.Namespace, target: Target, every: list[Json], objects: list[Json]) -> _Found:
     kind, names = target.kind, target.names
     if kind is None:
         names = _full_names(args, every, names)

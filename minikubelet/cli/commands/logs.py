@@ -9,9 +9,9 @@ import time
 
 from minikubelet.cli import many_logs, options, selectors
 from minikubelet.cli.api_client import ApiClient, Json
-from minikubelet.cli.commands.get import pod_names
 from minikubelet.cli.many_logs import Source
 from minikubelet.cli.options import CommandError
+from minikubelet.cli.targets import pod_names
 from minikubelet.cli.text import timestamp
 
 _DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"

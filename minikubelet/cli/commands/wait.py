@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 from minikubelet.cli import manifest_files, node_folder, options, output, selectors, wait_goals
 from minikubelet.cli.api_client import ApiClient, Json, not_found
-from minikubelet.cli.commands.get import pod_names
 from minikubelet.cli.live_pods import LivePods
 from minikubelet.cli.options import CommandError
+from minikubelet.cli.targets import pod_names
 from minikubelet.cli.wait_goals import Goal
 
 _EXAMPLES = """

@@ -12,7 +12,16 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from minikubelet.base.errors import Code, NodeError
-from minikubelet.kubelet.api import debug, ephemeral, find, node_logs, node_routes, objects, streams
+from minikubelet.kubelet.api import (
+    debug,
+    ephemeral,
+    find,
+    node_logs,
+    node_object,
+    node_routes,
+    objects,
+    streams,
+)
 from minikubelet.kubelet.api.backend import Backend
 from minikubelet.kubelet.api.follow import Wakeup, read_log
 from minikubelet.kubelet.api.log_query import flag, log_options
@@ -54,6 +63,8 @@ def make_app(
         app.router.add_get(path, handlers.pods, allow_head=False)
     app.router.add_get("/events", handlers.events)
     app.router.add_get("/objects", handlers.objects)
+    if local:
+        node_object.add_routes(app.router, backend)
     facts = backend.node
     if facts is not None:
         node_routes.add_routes(app.router, backend, facts)
@@ -162,7 +173,8 @@ class _Handlers:
 
     async def objects(self, request: web.Request) -> web.StreamResponse:
         """A v1 List of the ConfigMaps, Secrets (without their values), claims and so on of the manifests."""
-        items = [objects.shown(each) for each in self._backend.objects()]
+        sizes = flag(request.query, "sizes")
+        items = [objects.shown(each, sizes=sizes) for each in self._backend.objects()]
         return _json({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items})
 
     async def _event_changes(self, uid: str, history: bool) -> AsyncIterator[Any]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet.config import KubeletConfig
@@ -46,6 +46,8 @@ class Backend:
     """What pods may refer to."""
     add_ephemeral: Callable[[str, EphemeralContainer], None] | None = None
     """Give the pod of that UID a container more. Raises NodeError."""
+    node_object: Callable[[], Awaitable[dict[str, Any]]] | None = None
+    """The node as a v1 Node."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,16 +6,19 @@ from typing import Any
 
 import msgspec
 
+from minikubelet.kubelet.manifests.data_objects import secret_content
 from minikubelet.kubelet.objects.data import DataObject, Secret
 
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 """An annotation in which kubectl keeps the whole object."""
 
 
-def shown(each: DataObject) -> dict[str, Any]:
-    """The object as JSON's types; a Secret's values are empty."""
+def shown(each: DataObject, *, sizes: bool = False) -> dict[str, Any]:
+    """The object as JSON's types; a Secret's values are empty. With ``sizes`` it has their bytes by key."""
     data: dict[str, Any] = msgspec.to_builtins(each)
     if isinstance(each, Secret):
+        if sizes:
+            data["sizes"] = {key: len(value) for key, value in secret_content(each).data.items()}
         data["data"] = dict.fromkeys(sorted({*each.data, *each.string_data}), "")
         data.pop("stringData", None)
         annotations = data["metadata"].get("annotations", {})

@@ -70,6 +70,8 @@ class EvictionManager:
         self._next_measure = 0.0
         self.conditions: set[str] = set()
         """MemoryPressure, DiskPressure, PIDPressure as far as they are true."""
+        self.changed: dict[str, int] = {}
+        """When one of them last came or went, nanoseconds since the epoch."""
 
     async def look(self) -> None:
         """One look, and what follows from it. Raises NodeError, OSError."""
@@ -120,6 +122,7 @@ class EvictionManager:
         name = self._node.config.node_name
         for each in conditions ^ self.conditions:
             come = each in conditions
+            self.changed[each] = self._node.clock.now_ns()
             reason = _COME[each] if come else _OVER[each]
             self._node.events.node(
                 WARNING if come else NORMAL, reason, f"Node {name} status is now: {reason}"

@@ -93,6 +93,25 @@ def test_waiting_for_pods(cli: Cli, web: Path) -> None:
     assert cli.run("get", "pods").stderr == b"No resources found in default namespace.\n"
 
 
+def test_the_node_and_what_pods_refer_to(cli: Cli, tmp_path: Path) -> None:
+    site = tmp_path / "site.yaml"
+    site.write_text("apiVersion: v1\nkind: Secret\nmetadata: {name: keys}\nstringData: {key: hidden}\n")
+    cli("apply", "-f", str(site))
+
+    def described() -> str:
+        return cli.run("describe", "secret", "keys").stdout.decode()
+
+    shown = wait_for("the Secret is read", described)
+    assert "key:  6 bytes" in shown and "hidden" not in shown
+    name, status, *_ = cli("get", "nodes", "--no-headers").split()
+    assert (name, status) == (socket.gethostname(), "Ready")
+    shown = cli("describe", "node")
+    assert re.search(r"^  Container Runtime Version: +minikubelet://", shown, re.M), shown
+    assert re.search(r"^  Ready +True .* KubeletReady +kubelet is posting ready status$", shown, re.M), shown
+    assert re.search(rf"^  cpu: +{os.cpu_count()}$", shown, re.M), shown
+    cli("delete", "-f", str(site))
+
+
 def test_a_wrong_manifest_changes_nothing(cli: Cli, web: Path, tmp_path: Path) -> None:
     both = tmp_path / "both.yaml"
     both.write_text(web.read_text() + "---\napiVersion: v1\nkind: Pod\nmetadata: {name: BAD}\nspec: {}\n")

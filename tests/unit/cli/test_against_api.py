@@ -8,6 +8,7 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -69,6 +70,7 @@ class Served:
         self.pods = MemorySink()
         self.events = EventRecorder("n1")
         self.objects: list[DataObject] = []
+        self.node: dict[str, Any] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._server: LocalApi | None = None
@@ -80,9 +82,19 @@ class Served:
 
     async def _start(self) -> None:
         runtime, add = Runtime(self.log), self.add
-        backend = Backend(self.pods, self.events, runtime, objects=lambda: self.objects, add_ephemeral=add)
+        backend = Backend(
+            self.pods,
+            self.events,
+            runtime,
+            objects=lambda: self.objects,
+            add_ephemeral=add,
+            node_object=self._node,
+        )
         self._server = LocalApi(backend, str(self.folder / "kubelet.sock"))
         await self._server.start()
+
+    async def _node(self) -> dict[str, Any]:
+        return self.node
 
     def add(self, uid: str, container: EphemeralContainer) -> None:
         raise NodeError(Code.UNIMPLEMENTED, "ephemeral containers")
@@ -182,7 +194,7 @@ def test_get_several_kinds(served: Served, capsys: Capture) -> None:
     assert served.run("get", "cm/nope", "pod/db", "-o", "name") == 1
     output = capsys.readouterr()
     assert (output.out, output.err) == ("pod/db\n", 'error: configmaps "nope" not found\n')
-    for wrong in (["pods/db", "web"], ["pods,nodes"], ["pods,cm", "-w"]):
+    for wrong in (["pods/db", "web"], ["pods,services"], ["pods,cm", "-w"]):
         assert served.run("get", *wrong) == 2
 
 
@@ -224,8 +236,8 @@ def test_get_what_pods_refer_to(served: Served, capsys: Capture) -> None:
     assert capsys.readouterr().err == 'error: configmaps "none" not found\n'
     assert served.run("get", "pv") == 0
     assert capsys.readouterr().err == "No resources found.\n"
-    assert served.run("get", "nodes") == 2
-    assert "this node has pods, events, configmaps, secrets" in capsys.readouterr().err
+    assert served.run("get", "services") == 2
+    assert "this node has pods, nodes, events, configmaps, secrets" in capsys.readouterr().err
 
 
 def test_get_events(served: Served, capsys: Capture) -> None:

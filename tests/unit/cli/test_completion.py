@@ -69,7 +69,12 @@ def test_what_pods_refer_to(run_dir: Path) -> None:
         assert words("delete", "configmaps", "-n", "kube-system", "") == ["dns"]
         assert words("delete", "cm/") == ["cm/site"]
         assert words("delete", "config") == ["configmaps"]
-        assert words("describe", "config") == []
+        assert words("describe", "config") == ["configmaps"]
+        assert words("explain", "config") == []
+        served.node = {"kind": "Node", "metadata": {"name": "n1"}}
+        assert words("describe", "no") == ["nodes"]
+        assert words("get", "node", "") == ["n1"]
+        assert words("delete", "no") == []
         assert words("get", "nonsense", "") == []
 
 

@@ -6,8 +6,14 @@ import time
 
 import pytest
 
-from minikubelet.cli.describe_pod import describe
-from tests.unit.cli.pods import NOW, ago
+from minikubelet.cli.describe_parts import whole
+from minikubelet.cli.describe_pod import lines
+from tests.unit.cli.pods import NOW, Json, ago
+
+
+def describe(pod: Json, events: list[Json], now: float) -> str:
+    return whole(lines(pod, now), events, now)
+
 
 POD = {
     "metadata": {
@@ -201,4 +207,4 @@ def test_a_pod_that_is_being_terminated_and_has_nothing() -> None:
     assert "Status:                    Terminating (lasts 5s)" in lines
     assert "Termination Grace Period:  30s" in lines
     assert "Node:                      <none>" in lines
-    assert lines[-1] == "Events:  <none>"
+    assert lines[-1] == "Events:          <none>"  # in the columns of what stands above, as with kubectl
