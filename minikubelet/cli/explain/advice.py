@@ -9,6 +9,11 @@ Json = dict[str, Any]
 _Table = tuple[tuple[str, str], ...]
 """Patterns, and the advice for what they fit; the first that fits counts."""
 
+_PROCESSOR = "The image isn't built for this machine's processor: choose a tag or a build that is."
+_UNENFORCED = (
+    r"can't enforce|--unenforced-limits",
+    "Take that limit out, start the daemon with --unenforced-limits=allow, or see minikubelet check.",
+)
 _PULL = (
     (
         r"signature validation failed|SignatureValidationFailed",
@@ -17,6 +22,10 @@ _PULL = (
     (
         r"\b401\b|\b403\b|unauthorized|denied|authentication required",
         "Check the credentials: imagePullSecrets, or those that the runtime is configured with.",
+    ),
+    (
+        r"(nothing|not|no match|no image) for (platform|[a-z]+/[a-z0-9]+\b)|no matching manifest for",
+        _PROCESSOR,
     ),
     (
         r"not found|\b404\b|manifest unknown|name unknown",
@@ -34,10 +43,7 @@ _PULL = (
         r"refused|unreachable|timed? ?out|deadline|connect",
         "Check that the registry runs and that this machine reaches it; mirrors are in certs.d.",
     ),
-    (
-        r"architecture|platform|no matching manifest|exec format",
-        "The image isn't built for this machine's processor: choose a tag or a build that is.",
-    ),
+    (r"architecture|platform|exec format", _PROCESSOR),
     (r"no space|ENOSPC", "Free disk space: minikubelet image ls, minikubelet image rm."),
     (r"digest|checksum", "The registry sent other content than it promised: push the image again."),
 )
@@ -70,10 +76,7 @@ _START: _Table = (
     ),
     (r"seccomp", "Put the profile into the kubelet's seccomp folder, or correct localhostProfile."),
     (r"apparmor", "Load the profile on this machine (apparmor_parser), or take appArmorProfile out."),
-    (
-        r"can't enforce|--unenforced-limits",
-        "Take that limit out, start the daemon with --unenforced-limits=allow, or see minikubelet check.",
-    ),
+    _UNENFORCED,
     (
         r"exec format|ENOEXEC",
         "The program isn't one for this machine's processor, or a script without its #! line.",
@@ -94,10 +97,7 @@ _SANDBOX: _Table = (
         r"RuntimeClass",
         "Put that RuntimeClass into the manifest folder, or take runtimeClassName out of the pod.",
     ),
-    (
-        r"can't enforce|--unenforced-limits",
-        "Take that limit out, start the daemon with --unenforced-limits=allow, or see minikubelet check.",
-    ),
+    _UNENFORCED,
     (r"sysctl", "Take that sysctl out of securityContext.sysctls, or correct its value."),
 )
 _OUTPUT: _Table = (
@@ -176,6 +176,13 @@ def for_start(message: str) -> str:
 def for_sandbox(message: str) -> str:
     """For a pod whose sandbox can't be made."""
     return _first(_SANDBOX, message, "See what the runtime says: minikubelet check, and the daemon's log.")
+
+
+def for_resize(message: str) -> str:
+    """For new resources that can't be brought to running containers."""
+    return _first(
+        (_UNENFORCED,), message, "Correct the resources in the manifest; the node tries again by itself."
+    )
 
 
 def for_failure(reason: str) -> list[str]:

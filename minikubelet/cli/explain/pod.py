@@ -9,6 +9,7 @@ from minikubelet.cli import text
 from minikubelet.cli.explain import advice
 from minikubelet.cli.explain.case import Case, Finding, Json, LogTail
 from minikubelet.cli.explain.containers import finished, statuses, troubles
+from minikubelet.cli.explain.resize import resizes
 
 
 def explain(pod: Json, events: list[Json], log_tail: LogTail, now: float) -> tuple[str, list[Finding]]:
@@ -23,12 +24,12 @@ def explain(pod: Json, events: list[Json], log_tail: LogTail, now: float) -> tup
     if phase == "Failed":
         return f"Pod {name} has failed and is not started again.", findings
     if case.condition("Ready") == "True":
-        return f"Pod {name} is Ready{_since(case)}.", findings
+        return f"Pod {name} is Ready{_since(case)}.", [*findings, *resizes(case)]
     if not findings and (done := finished(case)) is not None:
         findings = [done]
     if not findings:
         findings = [Finding("nothing has gone wrong so far: it is on its way")]
-    return f"Pod {name} is not Ready{_since(case)}.", findings
+    return f"Pod {name} is not Ready{_since(case)}.", [*findings, *resizes(case)]
 
 
 def render(headline: str, findings: list[Finding]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -13,6 +14,9 @@ import pytest
 
 from tests.host.cli.conftest import Cli
 from tests.host.node import PATIENCE, PROGRAM, Node, wait_for
+from tests.images import catalog
+from tests.images.build import Format, Layer, build_image, build_index
+from tests.registry import Auth, Registry
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -141,6 +145,54 @@ def test_why_a_pod_is_not_ready(cli: Cli, web: Path, busybox: str) -> None:
 
     shown = wait_for("the pull has failed", pull)
     assert f"{busybox}-not" in shown and "-> Check the image's name and tag" in shown
+
+
+def explained(cli: Cli, name: str, words: str) -> str:
+    """What `explain` says once it says these words."""
+
+    def told() -> str:
+        shown = cli.run("explain", "pod", name).stdout.decode()
+        return shown if words in shown else ""
+
+    return wait_for(words, told)
+
+
+def test_why_an_image_cant_be_pulled(cli: Cli, web: Path, registry: Registry, certs_dir: Path) -> None:
+    form = Format(architecture="s390x")
+    foreign = build_image([Layer().file("which", b"s390x")], {}, form)
+    with Registry(auth=Auth("basic", "user", "secret")) as closed:
+        host = certs_dir / closed.address
+        host.mkdir()
+        (host / "hosts.toml").write_text(f'server = "{closed.url}"\n')
+        images = {
+            "closed": (closed.add("team/app:1", catalog.busybox()), "401", "Check the credentials"),
+            "nowhere": (f"{registry.address}/nowhere:1", "not found", "Check the image's name and tag"),
+            "foreign": (registry.add("foreign:1", foreign), "linux/s390x", "this machine's processor"),
+            "both": (registry.add("both:1", build_index([(foreign, form)])), "linux/s390x", "processor"),
+        }
+        for name, (image, _, _) in images.items():
+            pod = {"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": image}]}}
+            web.write_text(json.dumps({"apiVersion": "v1", "kind": "Pod", **pod}))
+            cli("apply", "-f", str(web))
+        for name, (image, reason, todo) in images.items():
+            shown = explained(cli, name, "can't be pulled")
+            assert image in shown and reason in shown and todo in shown, shown
+
+
+def test_resources_that_the_node_hasnt(cli: Cli, web: Path) -> None:
+    text = web.read_text() + "      resources: {requests: {cpu: CPU}}\n"
+    web.write_text(text.replace("CPU", "10m"))
+    cli("apply", "-f", str(web))
+    cli("wait", "--for=create", "--for=condition=Ready", "-f", str(web), f"--timeout={PATIENCE}s")
+    web.write_text(text.replace("CPU", "1000"))
+    cli("apply", "-f", str(web))
+    shown = explained(cli, "web", "can't give it the resources")
+    assert "is Ready" in shown and "Node didn't have enough capacity: cpu, requested: 1000000" in shown
+    web.write_text(text.replace("CPU", "20m"))
+    cli("apply", "-f", str(web))
+    goal = "--for=jsonpath={.status.containerStatuses[?(@.name=='echo')].allocatedResources.cpu}=20m"
+    cli("wait", goal, "-f", str(web), f"--timeout={PATIENCE}s")
+    assert "resources" not in cli("explain", "pod", "web")
 
 
 def test_files_in_and_out(cli: Cli, web: Path, tmp_path: Path) -> None:

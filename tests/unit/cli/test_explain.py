@@ -50,6 +50,13 @@ def test_a_ready_pod() -> None:
         ("certificate verify failed", "the registry's CA"),
         ("no image for platform linux/amd64 in the index", "isn't built for this machine's processor"),
         ("the signature validation failed: pull r/a@sha256:1403: not found", "Sign the image"),
+        (
+            "pull r.test/app:1: nothing for linux/amd64; the index has linux/arm64/v8",
+            "this machine's processor",
+        ),
+        ("pull r.test/app:1: the image is for linux/s390x, not for linux/amd64", "this machine's processor"),
+        ("r/app: no match for platform in manifest: not found", "this machine's processor"),
+        ("registry.test/platform/app:1: not found", "Check the image's name and tag"),
         ("something about sha256:140140440", "minikubelet image pull registry.test/app:1"),
     ],
 )
@@ -310,3 +317,52 @@ def test_an_init_container_at_work_shows_its_last_lines() -> None:
     first = status("first", running={"startedAt": ago(90)})
     shown = told(pod(waiting("PodInitializing"), init=[first]), log=["waiting for db"])
     assert "| waiting for db" in shown
+
+
+def resizing(kind: str, reason: str = "", message: str = "", **conditions: str) -> Json:
+    subject = pod(running(), conditions=conditions)
+    condition = {"type": kind, "status": "True", "reason": reason, "message": message}
+    subject["status"]["conditions"].append(condition)
+    return subject
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "message", "what", "todo"),
+    [
+        (
+            *(
+                "PodResizePending",
+                "Infeasible",
+                "Node didn't have enough capacity: cpu, requested: 9, capacity: 2",
+            ),
+            *("The node can't give it the resources", "-> Ask for no more than the node has"),
+        ),
+        (
+            *("PodResizePending", "Infeasible"),
+            'Resize is infeasible for Guaranteed Pods alongside CPU Manager policy "static"',
+            *("The node can't give it the resources", "-> Delete the pod and apply it again"),
+        ),
+        (
+            *("PodResizePending", "Deferred", "Node didn't have enough resource: cpu, requested: 9, used: 1"),
+            *("have to wait for room", "-> Remove other pods or lower what they request"),
+        ),
+        (
+            *("PodResizeInProgress", "Error", "this host can't enforce memory limits"),
+            *("can't be brought to its containers", "--unenforced-limits=allow"),
+        ),
+        ("PodResizeInProgress", "Error", "some trouble", "can't be brought", "-> Correct the resources"),
+        ("PodResizeInProgress", "", "", "on their way to its containers", ""),
+    ],
+)
+def test_other_resources(kind: str, reason: str, message: str, what: str, todo: str) -> None:
+    ready = told(resizing(kind, reason, message, Ready="True"))
+    assert ready.startswith("Pod web is Ready")
+    for shown in (ready, told(resizing(kind, reason, message, Ready="False"))):
+        assert what in shown and message in shown and todo in shown
+    assert "it is on its way" in told(resizing(kind, reason, message, Ready="False"))
+
+
+def test_resources_that_have_arrived() -> None:
+    subject = resizing("PodResizePending", "Deferred", "x", Ready="True")
+    subject["status"]["conditions"][-1]["status"] = "False"
+    assert told(subject).count("\n") == 1
