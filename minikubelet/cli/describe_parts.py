@@ -9,7 +9,7 @@ from minikubelet.cli import text
 Json = dict[str, Any]
 _LONGEST = 140
 """Characters of an annotation that stand in one line."""
-_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 """An annotation in which kubectl keeps the whole object."""
 
 
@@ -37,7 +37,7 @@ def annotation_lines(title: str, values: dict[str, str]) -> list[str]:
     lines = []
     for key, value in sorted(values.items()):
         value = value.removesuffix("\n")
-        if key == _LAST_APPLIED:
+        if key == LAST_APPLIED:
             continue
         if "\n" in value or len(key) + len(value) + 2 > _LONGEST:
             lines += [f"{key}:", *(f"  {_shortened(line)}" for line in value.split("\n"))]

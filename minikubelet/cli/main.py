@@ -18,6 +18,7 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "Change What Runs": {
         "apply": "Put objects from manifests onto the running node",
+        "diff": "Show what apply would change",
         "delete": "Stop pods and take them off the node",
         "lint": "Check manifests for mistakes and for what this node lacks",
     },
@@ -117,7 +118,7 @@ def _run(command: str, arguments: list[str]) -> int:
         said = f"{exc.filename}: {exc.strerror}" if isinstance(exc, OSError) and plain else str(exc)
         text = escape(" ".join(said.split("\n")))
         print(f"error: {text}", file=sys.stderr)
-        return EXIT_USAGE if getattr(exc, "usage", False) else 1
+        return EXIT_USAGE if getattr(exc, "usage", False) else getattr(module, "FAILURE", 1)
 
 
 def _complete(words: list[str]) -> int:

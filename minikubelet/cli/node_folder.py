@@ -6,10 +6,12 @@ import argparse
 import os
 import sys
 
-from minikubelet.cli import options
+from minikubelet.cli import manifest_files, options
 from minikubelet.cli.api_client import ApiClient
-from minikubelet.cli.manifest_files import Folder
+from minikubelet.cli.manifest_check import Finding, check_manifest
+from minikubelet.cli.manifest_files import Folder, Piece
 from minikubelet.cli.options import CommandError
+from minikubelet.cli.text import escape
 from minikubelet.kubelet.manifests.yaml_reader import MAX_BYTES
 
 
@@ -39,6 +41,29 @@ def read(path: str) -> bytes:
         raise CommandError(f"{path}: only files are read: fetch it, look at it, then name the file")
     with open(path, "rb") as file:
         return file.read(MAX_BYTES + 1)
+
+
+def read_pieces(args: argparse.Namespace) -> list[Piece] | None:
+    """The objects of the manifests that ``-f`` names; None if one of them is wrong.
+
+    Says on standard error what is wrong, and what has no effect here. Raises CommandError, OSError.
+    """
+    pieces: list[Piece] = []
+    found: list[Finding] = []
+    for path in manifest_files.gather(args.filename, recursive=args.recursive):
+        text = read(path)
+        shown = "<stdin>" if path == "-" else path
+        found += check_manifest(text, shown)
+        if not _any_wrong(found):
+            pieces += manifest_files.read_pieces(text, shown, args.namespace)
+    for finding in found:
+        word = "error" if finding.level == "error" else "Warning"
+        print(escape(f"{word}: {finding}"), file=sys.stderr)
+    return None if _any_wrong(found) else pieces
+
+
+def _any_wrong(found: list[Finding]) -> bool:
+    return any(each.level == "error" for each in found)
 
 
 def open_folder(args: argparse.Namespace) -> Folder:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from minikubelet.cli import manifest_files, node_folder, options
-from minikubelet.cli.manifest_check import Finding, check_manifest
+from minikubelet.cli import node_folder, options
 from minikubelet.cli.options import CommandError
-from minikubelet.cli.text import escape
 
 _EXAMPLES = """
 # Run what a manifest says; again after each change of it
@@ -48,18 +45,8 @@ def run(args: argparse.Namespace) -> int:
     """See :mod:`minikubelet.cli.commands`."""
     if not args.filename:
         raise CommandError("must specify -f FILE", usage=True)
-    pieces = []
-    found: list[Finding] = []
-    for path in manifest_files.gather(args.filename, recursive=args.recursive):
-        text = node_folder.read(path)
-        shown = "<stdin>" if path == "-" else path
-        found += check_manifest(text, shown)
-        if not _any_wrong(found):
-            pieces += manifest_files.read_pieces(text, shown, args.namespace)
-    for finding in found:
-        word = "error" if finding.level == "error" else "Warning"
-        print(escape(f"{word}: {finding}"), file=sys.stderr)
-    if _any_wrong(found):
+    pieces = node_folder.read_pieces(args)
+    if pieces is None:
         return 1
     folder = node_folder.open_folder(args)
     dry = args.dry_run != "none"
@@ -68,7 +55,3 @@ def run(args: argparse.Namespace) -> int:
         done = folder.would_be(piece) if dry else folder.put(piece)
         print(f"{piece.key} {done}{' (dry run)' if dry else ''}")
     return 0
-
-
-def _any_wrong(found: list[Finding]) -> bool:
-    return any(each.level == "error" for each in found)

@@ -66,6 +66,8 @@ def is_ready(cli: Cli, name: str) -> bool:
 def test_apply_look_and_delete(cli: Cli, web: Path) -> None:
     assert cli("apply", "-f", str(web), "--dry-run") == "pod/web created (dry run)\n"
     assert cli.run("get", "pods").stderr == b"No resources found in default namespace.\n"
+    done = cli.run("diff", "-f", str(web))
+    assert done.returncode == 1 and b"\n+kind: Pod\n" in done.stdout
     assert cli("apply", "-f", str(web)) == "pod/web created\n"
     wait_for("the pod is ready", lambda: is_ready(cli, "web"))
     assert cli("explain", "pod", "web").startswith("Pod web-")
@@ -73,6 +75,7 @@ def test_apply_look_and_delete(cli: Cli, web: Path) -> None:
     shown = cli("events", "--for", "pod/web")
     assert re.search(r"^\S+ +Normal +Started +Pod/web-\S+ +", shown, re.M), shown
     assert cli("apply", "-f", str(web)) == "pod/web unchanged\n"
+    assert cli("diff", "-f", str(web)) == ""
     usage = wait_for("the pod is measured", lambda: cli("top", "pods", "--containers", "--no-headers"))
     assert re.search(r"^web-\S+ +server +\d+m +\d+Mi$", usage, re.M), usage
     assert re.search(r"^\S+ +\d+m +\d+% +\d+Mi +\d+%$", cli("top", "node", "--no-headers"), re.M)
