@@ -32,6 +32,7 @@ def parser() -> options.Parser:
     made.add_argument("--for", dest="about", metavar="pod/NAME", help="only events of this pod")
     made.add_argument("--types", metavar="TYPE,…", default="", help="only Normal or Warning")
     made.add_argument("-w", "--watch", action="store_true", help="go on with new ones as they happen")
+    made.add_argument("--watch-only", action="store_true", help="new ones alone")
     made.add_argument("-A", "--all-namespaces", action="store_true", help="events of all namespaces")
     made.add_argument("--field-selector", metavar="FIELDS", default="", help="fields, such as reason=Killing")
     made.add_argument(
@@ -50,18 +51,20 @@ def run(args: argparse.Namespace) -> int:
     whole = output.Whole(args.output, header=not args.no_headers) if args.output else None
     client = ApiClient(options.kubelet_socket(args))
     matches = _filter(args, client)
-    events = sorted((each for each in client.events() if matches(each)), key=_seen)
+    past = [] if args.watch_only else client.events()
+    events = sorted((each for each in past if matches(each)), key=_seen)
     events = output.sort(events, args.sort_by)
     table = Table((["NAMESPACE"] if args.all_namespaces else []) + _HEADERS)
-    if whole is not None:
+    watch = args.watch or args.watch_only
+    if whole is not None and not args.watch_only:
         whole.all(events, single=False)
     elif events:
         rows = [_row(event, args) for event in events]
         print(table.render(rows, header=not args.no_headers), end="")
-    elif not args.watch:
+    elif not watch:
         where = "" if args.all_namespaces else f" in {args.namespace} namespace"
         print(f"No events found{where}.", file=sys.stderr)
-    if args.watch:
+    if watch:
         show = whole.change if whole is not None else _row_printer(args, table, header=not events)
         _watch(client, matches, show)
     return 0

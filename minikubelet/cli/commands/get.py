@@ -54,6 +54,8 @@ def parser() -> options.Parser:
     forms = output.Formats("wide", "json", "yaml", "name")
     made.add_argument("-o", "--output", choices=forms, help="format of the output")
     made.add_argument("-w", "--watch", action="store_true", help="go on with the changes as they happen")
+    made.add_argument("--watch-only", action="store_true", help="the changes alone")
+    made.add_argument("--ignore-not-found", action="store_true", help="what isn't there is no error")
     made.add_argument("-A", "--all-namespaces", action="store_true", help="of all namespaces")
     made.add_argument("-l", "--selector", default="", help="labels, such as app=web,tier!=db")
     made.add_argument(
@@ -87,7 +89,8 @@ def run(args: argparse.Namespace) -> int:
     if named and args.all_namespaces:
         raise CommandError("a pod can't be named together with --all-namespaces", usage=True)
     only = wanted[0] if len(wanted) == 1 else None
-    if args.watch and (only is None or only.kind is not None):
+    watch = args.watch or args.watch_only
+    if watch and (only is None or only.kind is not None):
         raise CommandError("--watch is for pods alone, or for events", usage=True)
     printer = _Printer(args, single=named == 1)
     _check(args, wanted)
@@ -96,12 +99,13 @@ def run(args: argparse.Namespace) -> int:
     objects = object_rows.objects(client, [target.kind for target in wanted])
     found = [_find(args, target, every, objects) for target in wanted]
     missing = [each for one in found for each in one.missing]
-    printer.all(found)
-    for each in missing:
-        print(f"error: {each}", file=sys.stderr)
-    if missing:
+    if not args.watch_only:
+        printer.all(found)
+    if missing and not args.ignore_not_found:
+        for each in missing:
+            print(f"error: {each}", file=sys.stderr)
         return 1
-    if args.watch and only is not None:
+    if watch and only is not None:
         names = _full_names(args, every, only.names)
         _watch(client, printer, _filter(args, names), {_version(pod) for pod in found[0].items})
     return 0
@@ -148,6 +152,7 @@ def _events(args: argparse.Namespace) -> int:
     words = [
         *(["-A"] if args.all_namespaces else ["-n", args.namespace]),
         *(["-w"] if args.watch else []),
+        *(["--watch-only"] if args.watch_only else []),
         *(["-o", args.output] if args.output not in (None, "wide") else []),
         *(["--field-selector", args.field_selector] if args.field_selector else []),
         *(["--sort-by", args.sort_by] if args.sort_by else []),
@@ -178,7 +183,7 @@ def _version(pod: Json) -> str:
 def _watch(client: ApiClient, printer: _Printer, matches: Callable[[Json], bool], printed: set[str]) -> None:
     """Print changes; the watch begins with all pods again, of which those just printed are left out."""
     for change in client.watch("/pods"):
-        pod = change["object"]
+        pod = _whole(change["object"])
         if not matches(pod):
             continue
         if change["type"] == "ADDED" and _version(pod) in printed:
@@ -233,7 +238,7 @@ class _Printer:
     def change(self, pod: Json) -> None:
         """A pod that has changed."""
         if self._objects is not None:
-            self._objects.change(_whole(pod))
+            self._objects.change(pod)
         elif self._args.output == "name":
             print(f"pod/{_name(pod)}")
         else:
