@@ -26,6 +26,8 @@ _KINDS_OF = {
     "describe": (*_KINDS, "nodes", *_OBJECTS),
     "delete": (*_KINDS, *_OBJECTS),
 }
+_GOALS = ("condition=Ready", "condition=", "jsonpath=", "create", "delete")
+"""What ``wait --for`` takes, to be gone on with."""
 _POD_LAST = {"get", "describe", "explain", "delete", "wait"}
 """Commands whose first word is a kind and whose others are names."""
 _POD_FIRST = {"logs", "exec", "attach", "debug", "port-forward"}
@@ -127,6 +129,8 @@ class _Line:
             return _fitting([(name, "") for name in sorted(names)], current), False
         if action.dest == "target" or (action.dest == "container" and self._command != "debug"):
             return _fitting([(name, "") for name in self._containers()], current), False
+        if action.dest == "goals":
+            return _fitting([(word, "") for word in _GOALS], current), False
         if action.dest == "about":
             return _fitting([(f"pod/{name}", "") for name in self._names()], current), False
         return [], action.dest in _FILE_OPTIONS

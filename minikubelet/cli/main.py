@@ -23,8 +23,8 @@ GROUPS: dict[str, dict[str, str]] = {
         "lint": "Check manifests for mistakes and for what this node lacks",
     },
     "Look at Pods": {
-        "get": "List pods, events, and what pods refer to",
-        "describe": "Show the details of a pod",
+        "get": "List pods, the node, events, and what pods refer to",
+        "describe": "Show the details of pods, the node, and what pods refer to",
         "explain": "Say why a pod is not Ready, and what to do",
         "wait": "Wait until pods are ready, gone, or as one wants them",
         "events": "List events of pods and of the node",

@@ -27,7 +27,13 @@ def test_zsh() -> None:
         words=('{PROGRAM}' lint '') CURRENT=3; _minikubelet
         words=('{PROGRAM}' descr) CURRENT=2; _minikubelet
     """
-    assert ask("zsh", script) == ["bash", "zsh", "fish", "FILES", "describe:Show the details of a pod"]
+    assert ask("zsh", script) == [
+        "bash",
+        "zsh",
+        "fish",
+        "FILES",
+        "describe:Show the details of pods, the node, and what pods refer to",
+    ]
 
 
 def test_fish() -> None:

@@ -40,6 +40,9 @@ def test_options_and_their_values(run_dir: Path) -> None:
     assert words("get", "pods", "--output=j") == ["--output=json", "--output=jsonpath="]
     assert words("image", "") and "pull" in words("image", "")
     assert words("completion", "") == list(SHELLS)
+    assert words("wait", "--for", "c") == ["condition=Ready", "condition=", "create"]
+    assert words("wait", "--for=d") == ["--for=delete"]
+    assert complete(["diff", "-f", ""])[1] is True
 
 
 def test_pods_namespaces_and_containers(run_dir: Path) -> None:
@@ -58,6 +61,7 @@ def test_pods_namespaces_and_containers(run_dir: Path) -> None:
         assert words("events", "--for", "") == ["pod/db", "pod/web"]
         assert words("logs", "pod/w") == ["pod/web"]
         assert words("get", "po/") == ["po/db", "po/web"]
+        assert words("wait", "pod", "w") == ["web"]
 
 
 def test_what_pods_refer_to(run_dir: Path) -> None:
