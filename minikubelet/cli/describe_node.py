@@ -10,6 +10,7 @@ import msgspec
 from minikubelet.cli import text
 from minikubelet.cli.describe_parts import head, multiline
 from minikubelet.cli.object_rows import roles
+from minikubelet.cli.pod_row import age_of
 from minikubelet.kubelet.demands import Amounts, pod_limits, pod_requests
 from minikubelet.kubelet.objects import Pod, quantity
 
@@ -77,22 +78,20 @@ def _lasts(pod: Json) -> bool:
 
 def _resources(pods: list[Json], status: Json, now: float) -> Iterator[str]:
     room = _numbers(status.get("allocatable") or status.get("capacity", {}))
-    every = [msgspec.convert(pod, Pod) for pod in pods]
+    every = [(msgspec.convert(pod, Pod), age_of(pod, now)) for pod in pods]
     yield f"Non-terminated Pods:\t({len(every)} in total)"
     yield "  Namespace\tName\t\tCPU Requests\tCPU Limits\tMemory Requests\tMemory Limits\tAge"
     yield "  ---------\t----\t\t------------\t----------\t---------------\t-------------\t---"
-    for pod in every:
+    for pod, age in every:
         both = (pod_requests(pod), pod_limits(pod))
         cells = [_of(amounts, room, name) for name in ("cpu", "memory") for amounts in both]
         meta = pod.metadata
-        yield "\t".join(
-            [f"  {meta.namespace}", meta.name, "", *cells, text.age(meta.creation_timestamp, now)]
-        )
+        yield "\t".join([f"  {meta.namespace}", meta.name, "", *cells, age])
     yield "Allocated resources:"
     yield "  (Total limits may be over 100 percent, i.e., overcommitted.)"
     yield "  Resource\tRequests\tLimits"
     yield "  --------\t--------\t------"
-    sums = [_sum(pod_requests, every), _sum(pod_limits, every)]
+    sums = [_sum(each, [pod for pod, _ in every]) for each in (pod_requests, pod_limits)]
     usual = ["cpu", "memory", "ephemeral-storage"]
     huge = sorted(name for name in room if name.startswith("hugepages-"))
     for name in [*usual, *huge]:

@@ -46,9 +46,15 @@ GROUPS: dict[str, dict[str, str]] = {
     },
 }
 _ALIASES = {"images": ["image", "ls"]}
+_CHANGE = "change the manifest, then apply -f it again"
+_PODS_ALONE = "a lone node runs pods; it has no Deployments and Services"
 _INSTEAD = {
     "create": "put objects onto the node with apply -f FILE",
-    "edit": "change the manifest, then apply -f it again",
+    **dict.fromkeys(("annotate", "edit", "label", "patch", "set"), _CHANGE),
+    **dict.fromkeys(("autoscale", "expose", "rollout", "scale"), _PODS_ALONE),
+    "api-resources": "see get --help",
+    "cluster-info": "see get nodes",
+    "config": "--run DIR names the folder of the node's sockets",
     "replace": "put objects onto the node with apply -f FILE",
     "ps": "see get pods",
     "validate": "see lint",

@@ -6,12 +6,10 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
+from minikubelet.cli import yaml_text
 from minikubelet.cli.describe_parts import LAST_APPLIED
 
 Json = dict[str, Any]
-_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _HIDDEN = "***"
 _SECRETS = ("data", "stringData")
 
@@ -34,8 +32,7 @@ def file_name(each: Json, namespace: str) -> str:
 
 
 def _lines(value: Json) -> list[str]:
-    text = yaml.dump(value, Dumper=_DUMPER, sort_keys=True, default_flow_style=False, allow_unicode=True)
-    return str(text).splitlines(keepends=True)
+    return yaml_text.dump(value).splitlines(keepends=True)
 
 
 def _without_secrets(old: Json, new: Json) -> tuple[Json, Json]:

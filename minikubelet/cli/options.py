@@ -42,6 +42,9 @@ class Parser(argparse.ArgumentParser):
     ) -> argparse.Namespace:
         """As kubectl reads words: options stand anywhere between names, and a flag may say ``=false``."""
         words = self._flags(list(args or []))
+        for action in self._actions:
+            if action.nargs == argparse.ZERO_OR_MORE:
+                action.required = False  # else it is named among what is missing
         verbs = any(action.nargs == argparse.PARSER for action in self._actions)
         parse = super().parse_args if verbs else self.parse_intermixed_args
         parsed: argparse.Namespace = parse(words, namespace)

@@ -71,10 +71,9 @@ class Whole:
         elif self._form == "json":
             print(json.dumps(value, indent=4))
         else:
-            import yaml
+            from minikubelet.cli import yaml_text  # PyYAML takes a while
 
-            dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-            print(yaml.dump(value, Dumper=dumper, sort_keys=True, default_flow_style=False), end="")
+            print(yaml_text.dump(value), end="")
 
     def _rows(self, items: list[Json]) -> None:
         rows = [[_cell(find(item)) for _, find in self._columns] for item in items]

@@ -48,13 +48,19 @@ def row(pod: Json, now: float, *, wide: bool = False, namespace: bool = False) -
     if summary.restarts and summary.last_restart:
         restarts += f" ({text.human_duration(now - summary.last_restart)} ago)"
     total = len(spec.get("containers", [])) + len(sidecars)
-    # A pod that the node has refused has neither time: kubectl would show when its object was made.
-    seen = meta.get("annotations", {}).get("kubernetes.io/config.seen")
-    created = meta.get("creationTimestamp") or status.get("startTime") or seen
-    cells = [meta["name"], f"{summary.ready}/{total}", reason, restarts, text.age(created, now)]
+    cells = [meta["name"], f"{summary.ready}/{total}", reason, restarts, age_of(pod, now)]
     if wide:
         cells += [status.get("podIP") or "<none>", spec.get("nodeName") or "<none>"]
     return [meta.get("namespace", ""), *cells] if namespace else cells
+
+
+def age_of(pod: Json, now: float) -> str:
+    """How long a pod has been there; ``now`` in seconds since the epoch."""
+    meta = pod["metadata"]
+    # A pod that the node has refused has neither time: kubectl would show when its object was made.
+    seen = meta.get("annotations", {}).get("kubernetes.io/config.seen")
+    created = meta.get("creationTimestamp") or pod.get("status", {}).get("startTime") or seen
+    return text.age(created, now)
 
 
 def headers(*, wide: bool = False, namespace: bool = False) -> list[str]:

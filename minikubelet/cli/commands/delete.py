@@ -48,6 +48,14 @@ def parser() -> options.Parser:
     for word in ("--force", "--now", "--grace-period"):
         made.add_argument(word, nargs="?", const="", help=argparse.SUPPRESS)
     made.add_argument("--ignore-not-found", action="store_true", help="what isn't there is no error")
+    made.add_argument(
+        "--dry-run",
+        nargs="?",
+        choices=("none", "client", "server"),
+        const="client",
+        default="none",
+        help="only say what would be done",
+    )
     made.add_argument("--wait", choices=("true", "false"), default="true", help="default: true")
     made.add_argument(
         "--timeout", metavar="DURATION", type=options.seconds, default=None, help="wait no longer than this"
@@ -70,16 +78,18 @@ def run(args: argparse.Namespace) -> int:
     pods = client.pods()
     wanted = _from_files(args) if args.filename else _from_names(args, folder, pods)
     present = [key for key in wanted if folder.find(key) is not None]
-    folder.remove(present)
+    dry = args.dry_run != "none"
+    if not dry:
+        folder.remove(present)
     missing = [key for key in wanted if key not in present]
     for key in present:
-        print(f'{key.kind.lower()} "{key.name}" deleted')
+        print(f'{key.kind.lower()} "{key.name}" deleted{" (dry run)" if dry else ""}')
     if not args.ignore_not_found:
         for key in missing:
             print(f"error: {_missing(key, pods)}", file=sys.stderr)
     if not wanted:
         print("No resources found.", file=sys.stderr)
-    if args.wait == "true":
+    if args.wait == "true" and not dry:
         _wait(client, _uids(present, pods), args.timeout)
     return 1 if missing and not args.ignore_not_found else 0
 

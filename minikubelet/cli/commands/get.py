@@ -132,6 +132,8 @@ def _find(args: argparse.Namespace, target: Target, every: list[Json], objects: 
         names = _full_names(args, every, names)
         matches = _filter(args, names)
         items = [_whole(pod) for pod in every if matches(pod)]
+        if names:
+            items.sort(key=lambda pod: names.index(_name(pod)))
         complaints = {name: str(not_found(name)) for name in names}
     else:
         chosen = object_rows.choose(kind, objects, args)

@@ -29,7 +29,7 @@ def parser() -> options.Parser:
     """See :mod:`minikubelet.cli.commands`."""
     made = options.Parser("top", "Show what pods and the node use.", "pods|node [NAME] [options]", _EXAMPLES)
     made.add_argument("kind", metavar="pods|node", choices=(*_PODS, *_NODES))
-    made.add_argument("name", metavar="NAME", nargs="?", help="only this pod")
+    made.add_argument("name", metavar="NAME", nargs="?", help="only this pod (or the node's name)")
     made.add_argument("-A", "--all-namespaces", action="store_true", help="pods of all namespaces")
     made.add_argument("-l", "--selector", default="", help="labels, such as app=web,tier!=db")
     made.add_argument("--containers", action="store_true", help="a line a container")
@@ -46,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
     client = ApiClient(options.kubelet_socket(args))
     summary = client.stats_summary()
     if args.kind in _NODES:
+        if args.name not in (None, summary["node"].get("nodeName")):
+            raise CommandError(f'nodes "{args.name}" not found')
         print(_node(summary["node"], header=not args.no_headers), end="")
         return 0
     return _pods(args, client, summary.get("pods", []))

@@ -191,6 +191,8 @@ def test_get_several_kinds(served: Served, capsys: Capture) -> None:
     assert served.run("get", "cm/site", "pod/web", "-o", "json") == 0
     listed = json.loads(capsys.readouterr().out)["items"]
     assert [each["metadata"]["name"] for each in listed] == ["site", "web-n1"]
+    assert served.run("get", "pod/web", "pod/db", "-o", "name") == 0
+    assert capsys.readouterr().out == "pod/web-n1\npod/db\n"
     assert served.run("get", "cm/nope", "pod/db", "-o", "name") == 1
     output = capsys.readouterr()
     assert (output.out, output.err) == ("pod/db\n", 'error: configmaps "nope" not found\n')
@@ -321,3 +323,11 @@ def test_exec_errors(served: Served, capsys: Capture) -> None:
     assert served.run("exec", "db", "-n", "kube-system", "--", "ls") == 1
     assert served.run("exec", "db", "--", "ls") == 1
     assert "the runtime's streaming server" in capsys.readouterr().err
+
+
+def test_top_of_a_node_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setattr(ApiClient, "stats_summary", lambda self: {"node": {"nodeName": "n1"}})
+    assert main(["top", "node", "n1", "--no-headers"]) == 0
+    assert capsys.readouterr().out.startswith("n1 ")
+    assert main(["top", "node", "n2"]) == 1
+    assert capsys.readouterr().err == 'error: nodes "n2" not found\n'

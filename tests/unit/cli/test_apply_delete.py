@@ -52,6 +52,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 def test_folders_inside_folders_are_for_minus_r(run: Run, given: Path, capsys: Capture) -> None:
     assert run("apply", "-f", str(given)) == 0
     assert capsys.readouterr().out == "pod/db created\npod/web created\n"
+    assert run("delete", "pod", "db", "--dry-run") == 0
+    assert capsys.readouterr().out == 'pod "db" deleted (dry run)\n'
     assert run("apply", "-R", "-f", str(given), "--dry-run=client") == 0
     assert capsys.readouterr().out.splitlines() == [
         "configmap/site created (dry run)",

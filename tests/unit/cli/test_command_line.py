@@ -59,7 +59,7 @@ def test_importing_the_entry_point_is_cheap() -> None:
     [
         (["frob"], 'unknown command "frob"'),
         (["gett", "pods"], 'did you mean "get"?'),
-        (["get"], "the following arguments are required: KIND"),
+        (["get"], "the following arguments are required: KIND\n"),
         (["get", "services"], 'unknown kind "services"'),
         (["get", "pods", "-o", "xml"], "invalid choice: 'xml'"),
         (["get", "pods", "a", "-A"], "a pod can't be named together with --all-namespaces"),

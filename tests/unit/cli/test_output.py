@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 
-from minikubelet.cli import json_path, output, selectors
+from minikubelet.cli import json_path, output, selectors, yaml_text
 from minikubelet.cli.options import CommandError
 
 POD: dict[str, Any] = {
@@ -137,3 +138,23 @@ def test_field_selectors(text: str, matches: bool) -> None:
 def test_bad_field_selectors(text: str) -> None:
     with pytest.raises(CommandError, match="field"):
         selectors.parse_fields(text, selectors.POD_FIELDS)
+
+
+YAML = """\
+args:
+- |
+  one
+  two
+- "trailing \\nspace"
+long: WORDS
+name: é
+'yes': 'true'
+"""
+
+
+def test_yaml_for_people() -> None:
+    words = "word " * 50 + "end"
+    value = {"yes": "true", "name": "é", "long": words, "args": ["one\ntwo\n", "trailing \nspace"]}
+    shown = yaml_text.dump(value)
+    assert yaml.safe_load(shown) == value
+    assert shown == YAML.replace("WORDS", words)

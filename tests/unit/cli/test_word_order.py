@@ -42,7 +42,15 @@ def test_the_namespace_may_stand_before_the_command(served: Served, capsys: Capt
 
 
 @pytest.mark.parametrize(
-    ("word", "hint"), [("create", "apply -f FILE"), ("edit", "apply -f it again"), ("logz", 'mean "logs"?')]
+    ("word", "hint"),
+    [
+        ("create", "apply -f FILE"),
+        ("edit", "apply -f it again"),
+        ("label", "apply -f it again"),
+        ("scale", "a lone node runs pods"),
+        ("cluster-info", "see get nodes"),
+        ("logz", 'mean "logs"?'),
+    ],
 )
 def test_words_for_what_is_called_otherwise_here(word: str, hint: str, capsys: Capture) -> None:
     assert main([word, "-f", "x"]) == 2
