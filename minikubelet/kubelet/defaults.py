@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 
 from minikubelet.kubelet import sysctls
+from minikubelet.kubelet.demands import quantities, summed_limits, summed_requests
 from minikubelet.kubelet.objects import Container, LifecycleHandler, Pod, Probe
 from minikubelet.kubelet.objects.base import Quantity
-from minikubelet.kubelet.objects.containers import EphemeralContainer, HTTPGetAction
+from minikubelet.kubelet.objects.containers import EphemeralContainer, HTTPGetAction, ResourceRequirements
 from minikubelet.kubelet.objects.podspec import PodSecurityContext, PodSpec
-from minikubelet.kubelet.objects.quantity import canonical
+from minikubelet.kubelet.objects.quantity import canonical, milli, parse
 from minikubelet.kubelet.objects.volumes import DownwardAPIVolumeFile, EmptyDirVolumeSource, Volume
 
 TERMINATION_GRACE_PERIOD = 30
@@ -43,6 +44,9 @@ def apply_defaults(pod: Pod) -> None:
         spec.enable_service_links = True
     for container in all_containers(spec):
         apply_container_defaults(container, spec.host_network)
+    spec.overhead = _quantities(spec.overhead)
+    if spec.resources is not None:
+        _whole_pod(pod, spec.resources)
     for volume in spec.volumes:
         _volume(volume)
 
@@ -76,12 +80,31 @@ def apply_container_defaults(container: Container | EphemeralContainer, host_net
                 _handler(hook)
 
 
+def _whole_pod(pod: Pod, resources: ResourceRequirements) -> None:
+    """Pod-level requests (KEP-2837): what the containers request together, else as much as the limit."""
+    resources.limits, resources.requests = _quantities(resources.limits), _quantities(resources.requests)
+    lists = [each.resources for each in [*pod.spec.init_containers, *pod.spec.containers]]
+    try:
+        requests = quantities(summed_requests(pod), [each.requests for each in lists])
+        limits = quantities(summed_limits(pod), [each.limits for each in lists])
+    except ValueError:
+        return  # validation says where it stands
+    huge = {name: each for name, each in limits.items() if name.startswith("hugepages-")}
+    if resources.limits or resources.requests:
+        unlimited = huge.keys() - resources.requests.keys()
+        resources.limits = {name: huge[name] for name in sorted(unlimited)} | resources.limits
+    if resources.limits:
+        summed = {name: each for name, each in requests.items() if name in ("cpu", "memory")}
+        resources.requests = {**resources.limits, **summed, **resources.requests}
+
+
 def _quantities(given: dict[str, Quantity]) -> dict[str, Quantity]:
-    """Quantities as the API writes them; what is none stays, for validation to name."""
+    """Quantities as the API writes them, rounded up to thousandths; what is none stays for validation."""
     shown = dict(given)
     for name, amount in given.items():
         with contextlib.suppress(ValueError):
-            shown[name] = canonical(amount)
+            finer = parse(amount) > 0 and (parse(amount) * 1000).denominator != 1
+            shown[name] = canonical(f"{milli(amount)}m" if finer else amount)
     return shown
 
 

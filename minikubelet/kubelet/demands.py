@@ -7,12 +7,11 @@ CPU counts in millicores, everything else in whole units.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from minikubelet.kubelet.defaults import is_sidecar
 from minikubelet.kubelet.objects import Container, Pod
 from minikubelet.kubelet.objects.base import Quantity
-from minikubelet.kubelet.objects.quantity import milli, whole
+from minikubelet.kubelet.objects.quantity import binary, decimal, milli, whole
 
 Amounts = dict[str, int]
 """Resource name → millicores (``cpu``) or units."""
@@ -21,6 +20,18 @@ Amounts = dict[str, int]
 def amounts(quantities: Mapping[str, Quantity]) -> Amounts:
     """Quantities as numbers. Raises ValueError."""
     return {name: milli(value) if name == "cpu" else whole(value) for name, value in quantities.items()}
+
+
+def quantities(sums: Amounts, given: Sequence[Mapping[str, Quantity]]) -> dict[str, Quantity]:
+    """Sums as they are shown, each in the notation of the first amount that went into it."""
+    shown: dict[str, Quantity] = {}
+    for name, value in sums.items():
+        if name == "cpu":
+            shown[name] = f"{value}m" if value % 1000 else str(value // 1000)
+        else:
+            first = next((each[name] for each in given if name in each), "")
+            shown[name] = binary(value) if str(first).endswith("i") else decimal(value)
+    return shown
 
 
 def container_requests(container: Container) -> Amounts:
@@ -57,16 +68,21 @@ def summed_requests(pod: Pod) -> Amounts:
     """What the containers need, pod-level values and overhead left out."""
     return _over_containers(
         [container_requests(each) for each in pod.spec.containers],
-        [(is_sidecar(each), container_requests(each)) for each in pod.spec.init_containers],
+        [(_runs_on(each), container_requests(each)) for each in pod.spec.init_containers],
+    )
+
+
+def summed_limits(pod: Pod) -> Amounts:
+    """The limits of the containers, pod-level values and overhead left out."""
+    return _over_containers(
+        [container_limits(each) for each in pod.spec.containers],
+        [(_runs_on(each), container_limits(each)) for each in pod.spec.init_containers],
     )
 
 
 def pod_limits(pod: Pod) -> Amounts:
     """The pod's limits; a resource that some container leaves unlimited still has the others' sum here."""
-    total = _over_containers(
-        [container_limits(each) for each in pod.spec.containers],
-        [(is_sidecar(each), container_limits(each)) for each in pod.spec.init_containers],
-    )
+    total = summed_limits(pod)
     if pod.spec.resources is not None:
         for name, value in amounts(pod.spec.resources.limits).items():
             if at_pod_level(name):
@@ -82,6 +98,11 @@ def all_limited(pod: Pod, name: str) -> bool:
     if pod.spec.resources is not None and amounts(pod.spec.resources.limits).get(name):
         return True
     return all(container_limits(each).get(name) for each in [*pod.spec.containers, *pod.spec.init_containers])
+
+
+def _runs_on(init: Container) -> bool:
+    """Whether an init container is a sidecar."""
+    return init.restart_policy == "Always"
 
 
 def _over_containers(regular: Iterable[Amounts], init: Iterable[tuple[bool, Amounts]]) -> Amounts:

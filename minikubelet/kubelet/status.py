@@ -12,9 +12,8 @@ import msgspec
 
 from minikubelet.base import clock
 from minikubelet.kubelet.defaults import all_containers, is_sidecar
-from minikubelet.kubelet.demands import Amounts, pod_limits, pod_requests
+from minikubelet.kubelet.demands import pod_limits, pod_requests, quantities
 from minikubelet.kubelet.objects import Container, ContainerStatus, Pod, PodStatus
-from minikubelet.kubelet.objects.base import Quantity
 from minikubelet.kubelet.objects.containers import EphemeralContainer, ResourceRequirements
 from minikubelet.kubelet.objects.podstatus import (
     ContainerState,
@@ -29,7 +28,7 @@ from minikubelet.kubelet.objects.podstatus import (
     ResourceStatus,
     VolumeMountStatus,
 )
-from minikubelet.kubelet.objects.quantity import binary, decimal, whole
+from minikubelet.kubelet.objects.quantity import binary, whole
 from minikubelet.kubelet.observed import ObservedContainer, PodView
 from minikubelet.kubelet.plan import is_initialized, needs_start
 from minikubelet.kubelet.resources import qos_class
@@ -130,23 +129,11 @@ def _pod_level(pod: Pod, status: PodStatus) -> None:
     if not (status.container_statuses or status.init_container_statuses):
         return
     lists = [each for each in (pod.spec.resources, *(c.resources for c in all_containers(pod.spec))) if each]
-    limits = _quantities(pod_limits(pod), [each.limits for each in lists])
-    requests = _quantities(pod_requests(pod), [{**each.limits, **each.requests} for each in lists])
+    limits = quantities(pod_limits(pod), [each.limits for each in lists])
+    requests = quantities(pod_requests(pod), [{**each.limits, **each.requests} for each in lists])
     status.allocated_resources = requests
     if requests or limits:
         status.resources = ResourceRequirements(requests=requests, limits=limits)
-
-
-def _quantities(amounts: Amounts, given: Sequence[Mapping[str, Quantity]]) -> dict[str, Quantity]:
-    """Sums, each in the notation of the first amount in it."""
-    shown: dict[str, Quantity] = {}
-    for name, value in amounts.items():
-        if name == "cpu":
-            shown[name] = f"{value}m" if value % 1000 else str(value // 1000)
-        else:
-            first = next((each[name] for each in given if name in each), "")
-            shown[name] = binary(value) if str(first).endswith("i") else decimal(value)
-    return shown
 
 
 def _as_applied(resources: ResourceRequirements) -> ResourceRequirements:

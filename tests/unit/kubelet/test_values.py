@@ -124,6 +124,55 @@ def test_cpu_and_memory_in_cri() -> None:
     assert (shares(0), shares(1), shares(10**9), quota(0), quota(1)) == (2, 2, 262144, 0, 1000)
 
 
+def test_amounts_are_rounded_up_to_thousandths() -> None:
+    given = {"limits": {"cpu": "0.0335", "memory": "1.5Mi", "ephemeral-storage": "0.00001"}}
+    pod = app_of(resources=given)
+    shown = {"cpu": "34m", "memory": "1536Ki", "ephemeral-storage": "1m"}
+    assert pod.spec.containers[0].resources.requests == shown
+
+
+@pytest.mark.parametrize(
+    ("whole", "container", "expected"),
+    [
+        # what the containers request together, else as much as the limit
+        (
+            {"limits": {"cpu": "1", "memory": "64Mi"}},
+            {"requests": {"memory": "16Mi"}},
+            ({"cpu": "1", "memory": "64Mi"}, {"cpu": "1", "memory": "16Mi"}),
+        ),
+        (
+            {"limits": {"memory": "64Mi"}, "requests": {"memory": "32Mi"}},
+            {"requests": {"cpu": "20m", "memory": "16Mi"}},
+            ({"memory": "64Mi"}, {"cpu": "20m", "memory": "32Mi"}),
+        ),
+        ({"requests": {"cpu": "1"}}, {"requests": {"memory": "16Mi"}}, ({}, {"cpu": "1"})),
+        # huge pages: limits and requests are one
+        (
+            {"requests": {"memory": "32Mi"}},
+            {"limits": {"hugepages-2Mi": "2Mi"}},
+            ({"hugepages-2Mi": "2Mi"}, {"memory": "32Mi", "hugepages-2Mi": "2Mi"}),
+        ),
+        (
+            {"limits": {"hugepages-2Mi": "6Mi"}},
+            {"limits": {"hugepages-2Mi": "2Mi"}},
+            ({"hugepages-2Mi": "6Mi"}, {"hugepages-2Mi": "6Mi"}),
+        ),
+        ({}, {"limits": {"hugepages-2Mi": "2Mi"}}, ({}, {})),
+    ],
+)
+def test_requests_of_the_whole_pod(
+    whole: dict[str, Any], container: dict[str, Any], expected: tuple[dict[str, str], dict[str, str]]
+) -> None:
+    pod = pod_of({"resources": whole, "containers": [{"name": "a", "image": "a:1", "resources": container}]})
+    assert pod.spec.resources is not None
+    assert (pod.spec.resources.limits, pod.spec.resources.requests) == expected
+
+
+def test_a_limit_of_the_whole_pod_counts_for_its_oom_score() -> None:
+    pod = pod_of({"resources": {"limits": {"memory": "1Gi"}}})
+    assert oom_score_adj(pod, pod.spec.containers[0], 4 << 30) == 750
+
+
 @pytest.mark.parametrize(
     ("resources", "expected"),
     [
