@@ -121,14 +121,23 @@ class Allocations:
         """Put CPUs and devices into a container's configuration. Raises NodeError."""
         if self.cpus is not None:
             config.linux.resources.cpuset_cpus = self.cpus.cpuset(pod.uid, container.name)
-            if self.cpus.exclusive(pod.uid, container.name):
-                config.linux.resources.cpu_quota = -1  # nobody else is on them: nothing to throttle for
+            self.unthrottle(pod, container, config.linux.resources)
         if self.devices is not None:
             self._collect(pod.uid)
             await self.devices.prepare(pod, container, config)
         elif lacking := sorted(wanted_devices(container)):
             message = f"{', '.join(lacking)}: this node takes no device plugins"
             raise NodeError(Code.FAILED_PRECONDITION, message)
+
+    def unthrottle(self, pod: Pod, container: Container, resources: api.LinuxContainerResources) -> None:
+        """Take the quota away from who has CPUs alone: nobody else is on them, there is nothing to share."""
+        if self.cpus is not None and self.cpus.exclusive(pod.uid, container.name):
+            resources.cpu_quota = -1
+
+    def is_throttled(self, pod: Pod) -> bool:
+        """Whether a quota holds for the pod as a whole: no container has CPUs alone."""
+        everyone = [*pod.spec.init_containers, *pod.spec.containers]
+        return self.cpus is None or not any(self.cpus.exclusive(pod.uid, each.name) for each in everyone)
 
     async def reconcile(self, client: CriClient, containers: Iterable[ObservedContainer]) -> None:
         """Bring running containers to the CPUs that are now theirs."""

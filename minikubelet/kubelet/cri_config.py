@@ -166,7 +166,7 @@ def container_config(pod: Pod, container: Container, around: Surroundings) -> ap
         tty=container.tty,
         stop_signal=_stop_signal(container),
         linux=api.LinuxContainerConfig(
-            resources=linux_resources(pod, container, around.config.resources.cgroups),
+            resources=linux_resources(pod, container, around.config.resources),
             security_context=security,
         ),
     )

@@ -61,6 +61,7 @@ class ResourceManagers:
         node.fits = self.fits
         self.allocations = node.allocations = Allocations(node.config, self._active)
         self.allocations.instruments = node.instruments
+        node.cgroups.throttled = self.allocations.is_throttled
         self._stack: contextlib.AsyncExitStack | None = None
         self._config = node.config.resources
         self._logs = LogRotation(node.client, self._config.garbage, node.config.log_dir)

@@ -193,7 +193,9 @@ class Resizer:
             message = f"Container {container.name} resize requires restart"
             await self._terminator.kill(container, seen, message)
         else:
-            wanted = linux_resources(state.pod, container, node.config.resources.cgroups)
+            wanted = linux_resources(state.pod, container, node.config.resources)
+            if node.allocations is not None:
+                node.allocations.unthrottle(state.pod, container, wanted)
             await node.client.update_container_resources(seen.id, wanted)
         state.memory.actuated[container.name] = container.resources
         state.save()

@@ -15,7 +15,8 @@ from minikubelet.kubelet.demands import all_limited, amounts, at_pod_level, pod_
 from minikubelet.kubelet.objects import Container, Pod
 from minikubelet.kubelet.objects.base import Quantity
 from minikubelet.kubelet.objects.quantity import milli, whole
-from minikubelet.kubelet.resource_config import CgroupConfig
+from minikubelet.kubelet.resource_config import CgroupConfig, ReservedConfig, ResourceConfig
+from minikubelet.linux.cgroup import hugetlb
 from minikubelet.linux.cgroup.mount import find_mount
 
 GUARANTEED = "Guaranteed"
@@ -108,10 +109,11 @@ def _unclaimed_memory(pod: Pod) -> int:
 
 
 def linux_resources(
-    pod: Pod, container: Container, config: CgroupConfig | None = None
+    pod: Pod, container: Container, node: ResourceConfig | None = None
 ) -> api.LinuxContainerResources:
     """The CRI resources of a container. A limit it has not is the pod's, where that is given as a whole."""
-    config = config or CgroupConfig()
+    node = node or ResourceConfig()
+    config = node.cgroups
     requests, limits = container.resources.requests, {**container.resources.limits}
     for name, amount in (pod.spec.resources.limits if pod.spec.resources else {}).items():
         if at_pod_level(name) and not limits.get(name):
@@ -121,16 +123,14 @@ def linux_resources(
     cpu_quota = quota(milli(limits.get("cpu", 0)), period) if config.cpu_cfs_quota else 0
     return api.LinuxContainerResources(
         cpu_shares=shares(cpu_request),
-        cpu_period=period if cpu_quota else 0,
+        cpu_period=period if config.cpu_cfs_quota else 0,
         cpu_quota=cpu_quota,
         memory_limit_in_bytes=whole(limits.get("memory", 0)),
         oom_score_adj=oom_score_adj(pod, container, node_memory()),
         hugepage_limits=[
-            api.HugepageLimit(page_size=_page_size(name), limit=whole(amount))
-            for name, amount in limits.items()
-            if name.startswith("hugepages-")
+            api.HugepageLimit(page_size=size, limit=limit) for size, limit in _huge_pages(amounts(limits))
         ],
-        unified=_unified(pod, container, config) if memory_is_controlled() else {},
+        unified=_unified(pod, container, node) if memory_is_controlled() else {},
     )
 
 
@@ -160,8 +160,9 @@ def node_swap() -> int:
     return 0
 
 
-def _unified(pod: Pod, container: Container, config: CgroupConfig) -> Mapping[str, str]:
+def _unified(pod: Pod, container: Container, node: ResourceConfig) -> Mapping[str, str]:
     """cgroup v2 files that CRI has no field for: OOM as a group, MemoryQoS (KEP-2570), swap (KEP-2400)."""
+    config = node.cgroups
     files: dict[str, str] = {}
     if not config.single_process_oom_kill:
         files["memory.oom.group"] = "1"
@@ -176,11 +177,17 @@ def _unified(pod: Pod, container: Container, config: CgroupConfig) -> Mapping[st
         files |= {"memory.min": "0", "memory.low": "0"}
     if request != limit:
         page = os.sysconf("SC_PAGE_SIZE")
-        most = limit or node_memory()
+        most = limit or _unreserved_memory(node.reserved)
         high = int(request + (most - request) * config.memory_throttling_factor) // page * page
         if high > request:
             files["memory.high"] = str(high)
     return files
+
+
+def _unreserved_memory(reserved: ReservedConfig) -> int:
+    """Bytes that pods may have together."""
+    kept = (each.get("memory", 0) for each in (reserved.kube_reserved, reserved.system_reserved))
+    return max(0, node_memory() - sum(map(whole, kept)))
 
 
 def _swap(pod: Pod, container: Container, config: CgroupConfig) -> int:
@@ -196,9 +203,13 @@ def _swap(pod: Pod, container: Container, config: CgroupConfig) -> int:
 
 def hugepage_limits(pod: Pod) -> list[tuple[str, int]]:
     """(page size as ``2MB``, bytes) of the pod as a whole."""
-    return [
-        (_page_size(name), value) for name, value in pod_limits(pod).items() if name.startswith("hugepages-")
-    ]
+    return _huge_pages(pod_limits(pod))
+
+
+def _huge_pages(limits: Mapping[str, int]) -> list[tuple[str, int]]:
+    """The limit of each page size that the kernel has: who has asked for no huge pages gets none."""
+    asked = {_page_size(name): limit for name, limit in limits.items() if name.startswith("hugepages-")}
+    return list((dict.fromkeys(hugetlb.page_sizes(), 0) | asked).items())
 
 
 def _page_size(name: str) -> str:

@@ -10,7 +10,7 @@ import contextlib
 import errno
 import logging
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from minikubelet.base import clock
 from minikubelet.base.errors import StepError
@@ -53,6 +53,8 @@ class CgroupTree:
         self._systemd = False
         self.enabled = False
         """Whether pods are put below ``kubepods``."""
+        self.throttled: Callable[[Pod], bool] = lambda pod: True
+        """Whether a pod's CPU limits are to be enforced."""
 
     # --- the node --------------------------------------------------------------------------------------
 
@@ -120,7 +122,7 @@ class CgroupTree:
         self._pods[pod.uid] = pod
         if self._shared_by(pod):
             self._write_classes()
-        self._write(self.parent(pod), values.pod_files(pod, self._config))
+        self._write(self.parent(pod), values.pod_files(pod, self._config, self.throttled(pod)))
 
     def remove(self, uid: str) -> None:
         """Remove the pod's cgroup, whatever its class was; what still runs in it is killed. Idempotent.

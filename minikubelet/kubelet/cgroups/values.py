@@ -11,6 +11,7 @@ from minikubelet.kubelet.resources import (
     BEST_EFFORT,
     BURSTABLE,
     GUARANTEED,
+    MAX_SHARES,
     MIN_SHARES,
     hugepage_limits,
     qos_class,
@@ -24,18 +25,31 @@ NEEDED = frozenset(("cpu", "memory", "pids"))
 WANTED = NEEDED | {"cpuset", "io", "hugetlb"}
 
 
-def pod_files(pod: Pod, config: CgroupConfig) -> dict[str, str]:
-    """``{file: content}`` of a pod's cgroup. memory.swap.max stays ``max``: the containers' own count."""
+def weight(milli_cpu: int) -> str:
+    """cpu.weight of pods and QoS classes: in proportion to the shares of what they request, 1 to 10000.
+
+    The line of KEP-2254, unlike the curve of runtimes for containers: two pods share time as their requests
+    do, and a class weighs as much as its pods together.
+    """
+    return str(1 + (shares(milli_cpu) - MIN_SHARES) * 9999 // (MAX_SHARES - MIN_SHARES))
+
+
+def pod_files(pod: Pod, config: CgroupConfig, throttled: bool = True) -> dict[str, str]:
+    """``{file: content}`` of a pod's cgroup; ``throttled``: its CPU limits are enforced.
+
+    memory.swap.max stays ``max``: the containers' own count.
+    """
     requests, limits = pod_requests(pod), pod_limits(pod)
     quality = qos_class(pod)
     files: dict[str, str] = {}
     if quality == BEST_EFFORT:
-        files |= cpu.files(MIN_SHARES, 0, 0)
+        files["cpu.weight"] = weight(0)
     else:
         period = int(config.cpu_cfs_quota_period * 1_000_000)
-        limited = config.cpu_cfs_quota and (quality == GUARANTEED or all_limited(pod, "cpu"))
+        limited = throttled and config.cpu_cfs_quota and (quality == GUARANTEED or all_limited(pod, "cpu"))
         amount = quota(limits.get("cpu", 0), period) if limited else 0
-        files |= cpu.files(shares(requests.get("cpu", 0)), amount or -1, period)
+        files["cpu.weight"] = weight(requests.get("cpu", 0))
+        files |= cpu.files(0, amount, period) if amount else cpu.files(0, -1, 0)
         if (quality == GUARANTEED or all_limited(pod, "memory")) and limits.get("memory"):
             files["memory.max"] = str(limits["memory"])
         else:
@@ -50,7 +64,7 @@ def pod_files(pod: Pod, config: CgroupConfig) -> dict[str, str]:
 
 def node_files(amounts: Amounts) -> dict[str, str]:
     """The cgroup of all pods: what is allocatable, or the node's capacity where that isn't enforced."""
-    files = cpu.files(shares(amounts.get("cpu", 0)), 0, 0)
+    files = {"cpu.weight": weight(amounts.get("cpu", 0))}
     if amounts.get("memory"):
         files["memory.max"] = str(amounts["memory"])
     if amounts.get("pid"):
@@ -63,7 +77,7 @@ def reserved_files(amounts: Amounts, *, compressible: bool, guarded: bool) -> di
 
     ``guarded``: the kernel leaves its memory alone (MemoryQoS).
     """
-    files = cpu.files(shares(amounts["cpu"]), 0, 0) if "cpu" in amounts else {}
+    files = {"cpu.weight": weight(amounts["cpu"])} if "cpu" in amounts else {}
     if not compressible and "memory" in amounts:
         files["memory.max"] = str(amounts["memory"])
         if guarded:
@@ -76,7 +90,7 @@ def reserved_files(amounts: Amounts, *, compressible: bool, guarded: bool) -> di
 def burstable_files(pods: Collection[Pod], config: CgroupConfig) -> dict[str, str]:
     """The weight of the Burstable pods together: the sum of their requests."""
     requests = [pod_requests(pod) for pod in pods]
-    files = cpu.files(shares(sum(each.get("cpu", 0) for each in requests)), 0, 0)
+    files = {"cpu.weight": weight(sum(each.get("cpu", 0) for each in requests))}
     if config.memory_qos:
         tiered = config.memory_reservation_policy == "TieredReservation"
         files["memory.low"] = str(sum(each.get("memory", 0) for each in requests) if tiered else 0)
@@ -112,4 +126,4 @@ def _requested_memory(pods: Iterable[Pod]) -> int:
 
 def best_effort_files() -> dict[str, str]:
     """BestEffort pods get what the others leave."""
-    return cpu.files(MIN_SHARES, 0, 0)
+    return {"cpu.weight": weight(0)}

@@ -13,7 +13,7 @@ from minikubelet.kubelet import resources as made_resources
 from minikubelet.kubelet.cgroups import values
 from minikubelet.kubelet.cgroups.tree import CgroupTree
 from minikubelet.kubelet.metrics.instruments import Instruments
-from minikubelet.kubelet.resource_config import CgroupConfig
+from minikubelet.kubelet.resource_config import CgroupConfig, ReservedConfig, ResourceConfig
 from minikubelet.kubelet.resources import oom_score_adj, qos_class, sandbox_resources
 from minikubelet.linux.cgroup.mount import CgroupMount
 from tests.unit.kubelet.harness import make_pod
@@ -75,7 +75,7 @@ def test_each_qos_class_has_its_place_and_its_values(tmp_path: Path) -> None:
     own = whole / f"burstable/pod{some.uid}"
     assert (own / "cpu.max").read_text() == "max 100000"
     assert (own / "memory.max").read_text() == "max"  # one container has no limit
-    assert (own / "cpu.weight").read_text() == (whole / "burstable/cpu.weight").read_text() == "100"
+    assert (own / "cpu.weight").read_text() == (whole / "burstable/cpu.weight").read_text() == "39"
 
     least = make_pod("least")
     made.ensure(least)
@@ -133,7 +133,7 @@ def test_daemons_get_what_is_reserved_for_them(tmp_path: Path) -> None:
     for name in FILES:
         (system / name).touch()
     made.limit_existing("/system.slice", values.reserved_files(amounts, compressible=True, guarded=True))
-    assert (system / "cpu.weight").read_text() == "100"
+    assert (system / "cpu.weight").read_text() == "39"
     assert (system / "memory.max").read_text() == (system / "pids.max").read_text() == ""
     made.limit_existing("/system.slice", values.reserved_files(amounts, compressible=False, guarded=True))
     assert (system / "memory.max").read_text() == (system / "memory.min").read_text() == str(GIB)
@@ -163,6 +163,13 @@ def test_how_long_cgroups_take_is_told(tmp_path: Path) -> None:
     assert counts == {"update": 5, "destroy": 1}
 
 
+@pytest.mark.parametrize(
+    ("milli_cpu", "weight"), [(0, "1"), (1, "1"), (100, "4"), (1000, "39"), (10000, "391"), (10**9, "10000")]
+)
+def test_weights_are_in_proportion_to_requests(milli_cpu: int, weight: str) -> None:
+    assert values.weight(milli_cpu) == weight
+
+
 def test_the_weight_of_burstable_pods_goes_with_them(tmp_path: Path) -> None:
     made = tree(tmp_path)
     made.start({})
@@ -171,7 +178,7 @@ def test_the_weight_of_burstable_pods_goes_with_them(tmp_path: Path) -> None:
     for pod in pods:
         made.ensure(pod)
         weights.append(int((tmp_path / "kubepods/burstable/cpu.weight").read_text()))
-    assert weights[0] == 100 < weights[1]
+    assert weights == [39, 79]
     folder = tmp_path / f"kubepods/burstable/pod{pods[1].uid}"
     for name in [*FILES, "cgroup.controllers"]:
         (folder / name).unlink()  # rmdir(2) of a real cgroup needs no such thing
@@ -304,7 +311,8 @@ def test_what_cri_has_no_field_for_goes_by_file(
     monkeypatch.setattr(made_resources, "node_swap", lambda: GIB)
     amounts = {"requests": {"memory": "100Mi"}, "limits": {"memory": "200Mi"}}
     pod = make_pod("web", {"name": "a", "resources": amounts})
-    assert dict(made_resources.linux_resources(pod, pod.spec.containers[0], config).unified) == expected
+    node = ResourceConfig(cgroups=config)
+    assert dict(made_resources.linux_resources(pod, pod.spec.containers[0], node).unified) == expected
 
 
 def test_without_qos_cgroups_pods_go_below_the_cgroup_root(tmp_path: Path) -> None:
@@ -328,5 +336,46 @@ def test_guaranteed_and_critical_pods_have_no_swap(monkeypatch: pytest.MonkeyPat
         make_pod("critical", some, priorityClassName="system-node-critical"),
         make_pod("least"),
     ):
-        made = made_resources.linux_resources(pod, pod.spec.containers[0], config)
+        node = ResourceConfig(cgroups=config)
+        made = made_resources.linux_resources(pod, pod.spec.containers[0], node)
         assert made.unified["memory.swap.max"] == "0"
+
+
+def test_a_container_without_a_limit_is_slowed_down_below_what_pods_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(made_resources, "memory_is_controlled", lambda: True)
+    monkeypatch.setattr(made_resources, "node_memory", lambda: 1000 * MIB)
+    reserved = ReservedConfig(kube_reserved={"memory": "60Mi"}, system_reserved={"memory": "40Mi"})
+    node = ResourceConfig(cgroups=CgroupConfig(memory_qos=True), reserved=reserved)
+    pod = make_pod("some", {"name": "a", **asks(memory="100Mi")})
+    made = made_resources.linux_resources(pod, pod.spec.containers[0], node)
+    assert made.unified["memory.high"] == str((100 + 720) * MIB)
+
+
+def test_all_pods_together_are_promised_what_each_of_them_is(tmp_path: Path) -> None:
+    made = tree(tmp_path, memory_qos=True, memory_reservation_policy="TieredReservation")
+    made.start({"memory": GIB})
+    sure = make_pod("sure", {"name": "a", **resources(cpu="1", memory="40Mi")})
+    for pod in (sure, make_pod("some", {"name": "a", **asks(memory="32Mi")}), make_pod("least")):
+        made.ensure(pod)
+    whole = tmp_path / "kubepods"
+    assert (whole / "memory.min").read_text() == str(72 * MIB)
+    assert (whole / "burstable/memory.low").read_text() == str(32 * MIB)
+    for name in [*FILES, "cgroup.controllers"]:
+        (whole / f"pod{sure.uid}" / name).unlink()  # rmdir(2) of a real cgroup needs no such thing
+    made.remove(sure.uid)
+    assert (whole / "memory.min").read_text() == str(32 * MIB)
+    assert (whole / "memory.max").read_text() == str(GIB)
+
+
+def test_a_pod_with_cpus_of_its_own_has_no_quota(tmp_path: Path) -> None:
+    made = tree(tmp_path, cpu_cfs_quota_period=0.05)
+    made.start({})
+    pod = make_pod("sure", {"name": "a", **resources(cpu="1", memory="64Mi")})
+    made.throttled = lambda pod: False
+    made.ensure(pod)
+    assert (tmp_path / f"kubepods/pod{pod.uid}/cpu.max").read_text() == "max 100000"
+    made.throttled = lambda pod: True
+    made.ensure(pod)
+    assert (tmp_path / f"kubepods/pod{pod.uid}/cpu.max").read_text() == "50000 50000"

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import grpc
+import pytest
 
+from minikubelet.kubelet import allocatable, allocations
+from minikubelet.kubelet.cpumanager.topology import Place, Topology
 from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.objects.podstatus import PodCondition
 from minikubelet.kubelet.resources import node_cpus
@@ -130,3 +133,25 @@ async def test_a_manifest_edited_while_the_daemon_was_away(harness: Harness) -> 
         await harness.ready()
         await harness.settle()
         assert updates(harness) == [204]
+
+
+async def test_who_has_cpus_alone_stays_without_a_quota(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(allocations, "read_topology", lambda: Topology({0: Place(0, 0), 1: Place(0, 1)}))
+    harness.config.resources.devices.cpu_manager_policy = "static"
+    harness.config.resources.reserved.reserved_system_cpus = "0"
+    monkeypatch.setattr(allocatable, "node_cpus", lambda: 2)
+
+    def sure(memory: str) -> Pod:
+        amounts = {"cpu": "1", "memory": memory}
+        return make_pod("web", {"name": "app", "resources": {"limits": amounts}})
+
+    async with harness.running():
+        harness.source.set(sure("64Mi"))
+        await harness.ready()
+        assert harness.cri.newest("app").config.linux.resources.cpu_quota == -1
+        harness.source.set(sure("96Mi"))
+        await harness.until(lambda: "ResizeCompleted" in harness.reasons())
+        (request,) = harness.cri.called("UpdateContainerResources")
+        assert (request.linux.cpu_quota, request.linux.memory_limit_in_bytes) == (-1, 96 << 20)

@@ -27,7 +27,14 @@ from minikubelet.kubelet.lookups import ConfigMapContent, NoLookups, SecretConte
 from minikubelet.kubelet.objects.quantity import canonical, milli, parse, whole
 from minikubelet.kubelet.objects.volumes import ResourceFieldSelector
 from minikubelet.kubelet.probes.execs import expand_static
-from minikubelet.kubelet.resources import linux_resources, oom_score_adj, qos_class, quota, shares
+from minikubelet.kubelet.resources import (
+    hugepage_limits,
+    linux_resources,
+    oom_score_adj,
+    qos_class,
+    quota,
+    shares,
+)
 from minikubelet.kubelet.security import (
     app_armor_refusal,
     container_security,
@@ -35,6 +42,7 @@ from minikubelet.kubelet.security import (
     throttles,
 )
 from minikubelet.linux import apparmor
+from minikubelet.linux.cgroup import hugetlb
 from tests.unit.kubelet.plain import app_of, pod_of
 
 
@@ -120,7 +128,7 @@ def test_cpu_and_memory_in_cri() -> None:
     made = linux_resources(pod, pod.spec.containers[0])
     assert (made.cpu_shares, made.cpu_quota, made.cpu_period) == (256, 150000, 100000)
     assert made.memory_limit_in_bytes == 64 * 2**20
-    assert [(h.page_size, h.limit) for h in made.hugepage_limits] == [("2MB", 4 * 2**20)]
+    assert ("2MB", 4 * 2**20) in [(h.page_size, h.limit) for h in made.hugepage_limits]
     assert (shares(0), shares(1), shares(10**9), quota(0), quota(1)) == (2, 2, 262144, 0, 1000)
 
 
@@ -171,6 +179,16 @@ def test_requests_of_the_whole_pod(
 def test_a_limit_of_the_whole_pod_counts_for_its_oom_score() -> None:
     pod = pod_of({"resources": {"limits": {"memory": "1Gi"}}})
     assert oom_score_adj(pod, pod.spec.containers[0], 4 << 30) == 750
+
+
+def test_who_has_not_asked_for_huge_pages_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hugetlb, "page_sizes", lambda: ["2MB", "1GB"])
+    asked = {"limits": {"cpu": "1", "memory": "1Gi", "hugepages-2Mi": "4Mi"}}
+    for resources, limit in ((asked, 4 * 2**20), ({}, 0)):
+        pod = app_of(resources=resources)
+        made = linux_resources(pod, pod.spec.containers[0]).hugepage_limits
+        assert [(h.page_size, h.limit) for h in made] == [("2MB", limit), ("1GB", 0)]
+        assert hugepage_limits(pod) == [("2MB", limit), ("1GB", 0)]
 
 
 @pytest.mark.parametrize(
