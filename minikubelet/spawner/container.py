@@ -115,17 +115,22 @@ class Container:
         process = self._request.process
         if process.tty or self.streams is None:
             return []
-        out_mine, out_theirs = os.pipe2(os.O_CLOEXEC)
-        err_mine, err_theirs = os.pipe2(os.O_CLOEXEC)
-        theirs = [out_theirs, err_theirs]
-        self.streams.add_output("stdout", out_mine)
-        self.streams.add_output("stderr", err_mine)
-        stdin = self._pod.host.null
-        if process.stdin:
-            stdin, mine = os.pipe2(os.O_CLOEXEC)
-            theirs.append(stdin)
-            self.streams.set_stdin(mine, process.stdin_once)
-        birth.scene.stdio = (stdin, out_theirs, err_theirs)
+        theirs: list[int] = []
+        try:
+            for name in ("stdout", "stderr"):
+                mine, other = os.pipe2(os.O_CLOEXEC)
+                theirs.append(other)
+                self.streams.add_output(name, mine)
+            stdin = self._pod.host.null
+            if process.stdin:
+                stdin, mine = os.pipe2(os.O_CLOEXEC)
+                theirs.append(stdin)
+                self.streams.set_stdin(mine, process.stdin_once)
+        except OSError:  # no descriptors are left: the fewer stay open now (our ends go with the streams)
+            for fd in theirs:
+                os.close(fd)
+            raise
+        birth.scene.stdio = (stdin, theirs[0], theirs[1])
         return theirs
 
     def _on_launched(self, launch: Launch) -> None:
