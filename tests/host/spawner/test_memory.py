@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from statistics import median
+
+import pytest
 
 from minikubelet.wire import messages as m
 from tests.host.spawner.conftest import MakePod
 
 BOUND = 1650
-"""KiB of a monitor that has answered one request. Were it made after its fork, it would be about 1800."""
+"""KiB of a monitor that has answered one request: it has 1400, and made after its fork it would have 1720."""
 
 
 def private_kib(pid: int) -> int:
@@ -19,6 +22,7 @@ def private_kib(pid: int) -> int:
     raise AssertionError("no Private_Dirty")
 
 
+@pytest.mark.skipif(os.sysconf("SC_PAGE_SIZE") != 4096, reason="the bound is one of pages of 4 KiB")
 def test_a_monitor_shares_what_it_finds_made(make_pod: MakePod) -> None:
     pods = [make_pod(f"p{number}", start=False) for number in range(7)]
     for pod in pods:
