@@ -15,6 +15,7 @@ from minikubelet.kubelet.configuration.apply import apply
 from minikubelet.kubelet.configuration.document import Settings, merged
 from minikubelet.kubelet.configuration.kinds import BOOL, MAP, STRING, Kind
 from minikubelet.kubelet.configuration.table import FIELDS, NO_API
+from minikubelet.kubelet.configuration.zeros import is_unset
 
 _PREFIX = "kubelet_"
 
@@ -132,9 +133,11 @@ def configure(
     settings = document.read_file(config_file) if config_file else Settings()
     for drop_in in document.read_folder(config_dir) if config_dir else []:
         settings.merge(drop_in)
-    # Keys that a file sets to null are back to their defaults.
+    # Keys that a file sets to null are back to their defaults, and some of those it sets to nothing.
     settings.values = {
-        path: merged(None, value) for path, value in settings.values.items() if value is not None
+        path: merged(None, value)
+        for path, value in settings.values.items()
+        if value is not None and not is_unset(path, value)
     }
     for row in FIELDS:
         texts = getattr(args, _PREFIX + row.flag, None) if row.flag else None

@@ -198,7 +198,7 @@ def test_thresholds_replace_the_defaults_unless_they_are_to_be_merged(machine: M
         ("tlsCertFile: /x", "belong together"),
         ("tlsMinVersion: VersionTLS10", "VersionTLS12 or VersionTLS13"),
         ("staticPodURL: ftp://x", "is not an http or https URL"),
-        ("httpCheckFrequency: 0s", "must be more than 0s"),
+        ("httpCheckFrequency: -1s", "must be more than 0s"),
         ("crashLoopBackOff: {maxContainerRestartPeriod: 301s}", "must be between 1s and 300s"),
     ],
 )
@@ -249,7 +249,7 @@ def test_what_is_wrong_is_named(machine: Machine, text: str, words: str) -> None
             "enableSystemLogQuery: true\nenableSystemLogHandler: false",
             "enableSystemLogQuery: enableSystemLogHandler is required for it",
         ),
-        ("runtimeRequestTimeout: 0s", "runtimeRequestTimeout: must be more than 0s"),
+        ("runtimeRequestTimeout: -1s", "runtimeRequestTimeout: must be more than 0s"),
         ("maxParallelImagePulls: -1", "maxParallelImagePulls: must be a positive number"),
         (
             "enforceNodeAllocatable: [pods, system-reserved-compressible]",
@@ -338,6 +338,55 @@ def test_all_problems_of_a_file_are_told_at_once(machine: Machine) -> None:
 def test_other_documents_are_refused(machine: Machine, head: str) -> None:
     machine.file.write_text(head or "maxPods: 3\n")
     assert str(machine.file) in machine.refusal()
+
+
+KUBEADM = """
+authentication: {anonymous: {enabled: false}, webhook: {cacheTTL: 0s, enabled: false}, x509: {}}
+authorization: {mode: "", webhook: {cacheAuthorizedTTL: 0s, cacheUnauthorizedTTL: 0s}}
+cgroupDriver: systemd
+clusterDNS: [10.96.0.10]
+clusterDomain: cluster.local
+containerRuntimeEndpoint: ""
+cpuManagerReconcilePeriod: 0s
+crashLoopBackOff: {}
+evictionPressureTransitionPeriod: 0s
+fileCheckFrequency: 0s
+healthzBindAddress: 127.0.0.1
+healthzPort: 10248
+httpCheckFrequency: 0s
+imageMaximumGCAge: 0s
+imageMinimumGCAge: 0s
+memorySwap: {}
+nodeStatusReportFrequency: 0s
+nodeStatusUpdateFrequency: 0s
+rotateCertificates: false
+runtimeRequestTimeout: 0s
+shutdownGracePeriod: 0s
+shutdownGracePeriodCriticalPods: 0s
+staticPodPath: /etc/kubernetes/manifests
+streamingConnectionIdleTimeout: 0s
+syncFrequency: 0s
+volumeStatsAggPeriod: 0s
+"""
+
+
+def test_the_zeros_that_kubeadm_writes_are_defaults(machine: Machine) -> None:
+    machine.write(KUBEADM)
+    config, plain = machine.start("--container-runtime-endpoint=unix:///run/x.sock"), KubeletConfig()
+    assert [each.partition(": ")[2] for each in machine.warnings] == [
+        "cgroupDriver has no effect: the runtime's business"
+    ]
+    assert config.manifests == "/etc/kubernetes/manifests"
+    assert config.file_check_frequency == config.http_check_frequency == plain.http_check_frequency == 20
+    assert (config.runtime_request_timeout, config.volume_stats_period) == (120, 60)
+    assert config.server.streaming_idle_timeout == 4 * 3600
+    assert config.resources.eviction.pressure_transition_period == 300
+    assert config.resources.garbage.image_minimum_age == 120
+    assert config.resources.devices.cpu_manager_reconcile_period == 10
+    assert shown(config)["fileCheckFrequency"] == "20s"
+    # Said on the command line they are meant.
+    assert machine.start("--volume-stats-agg-period=0s").volume_stats_period == 0
+    assert "fileCheckFrequency: must be more than 0s" in machine.refusal("--file-check-frequency=0s")
 
 
 def test_json_is_fine_too(machine: Machine) -> None:
