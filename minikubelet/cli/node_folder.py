@@ -15,19 +15,6 @@ from minikubelet.cli.text import escape
 from minikubelet.kubelet.manifests.yaml_reader import MAX_BYTES
 
 
-def add_files(parser: argparse.ArgumentParser) -> None:
-    """``-f``."""
-    parser.add_argument(
-        "-f",
-        "--filename",
-        metavar="FILE",
-        action="append",
-        default=[],
-        help="a manifest, a folder of them, or -",
-    )
-    parser.add_argument("-R", "--recursive", action="store_true", help="folders inside folders too")
-
-
 def add_manifests(parser: argparse.ArgumentParser) -> None:
     """``--manifests``."""
     parser.add_argument("--manifests", metavar="DIR", default="", help="default: the running node's folder")

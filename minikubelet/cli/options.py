@@ -118,6 +118,19 @@ def add_namespace(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", "--namespace", metavar="NAME", default="default", help="default: default")
 
 
+def add_files(parser: argparse.ArgumentParser) -> None:
+    """``-f``."""
+    parser.add_argument(
+        "-f",
+        "--filename",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="a manifest, a folder of them, or -",
+    )
+    parser.add_argument("-R", "--recursive", action="store_true", help="folders inside folders too")
+
+
 def kubelet_socket(options: argparse.Namespace) -> str:
     """The kubelet's local API."""
     return os.path.join(os.path.abspath(options.run), "kubelet.sock")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from minikubelet.cli import object_rows
 from minikubelet.cli.options import CommandError
+
+if TYPE_CHECKING:
+    from minikubelet.cli.manifest_files import Key
 
 PODS = ("pods", "pod", "po")
 
@@ -40,6 +45,42 @@ def pod_names(kind: str, names: list[str]) -> list[str]:
 def _bare(name: str) -> str:
     word, slash, rest = name.partition("/")
     return rest if slash and word in PODS else name
+
+
+def keys(args: argparse.Namespace) -> list[Key]:
+    """The objects of the manifests that ``-f`` names. Raises ManifestError, CommandError, OSError."""
+    from minikubelet.cli import manifest_files, node_folder  # PyYAML takes a while
+
+    namespace = "" if args.namespace == "default" else args.namespace
+    found = []
+    for path in manifest_files.gather(args.filename, recursive=args.recursive):
+        pieces = manifest_files.read_pieces(node_folder.read(path), path, namespace)
+        found += [piece.key for piece in pieces]
+    return found
+
+
+def chosen(args: argparse.Namespace, *, more: tuple[str, ...] = ()) -> list[Target]:
+    """What ``KIND NAME…`` or ``-f FILE`` names; ``args.namespace`` becomes that of the manifests' objects.
+
+    Raises ManifestError, CommandError, OSError.
+    """
+    if not args.filename:
+        if not args.kind:
+            raise CommandError("the following arguments are required: KIND", usage=True)
+        return parse(args.kind, args.names, more=more)
+    if args.kind or args.all_namespaces or args.selector:
+        raise CommandError("-f FILE can't stand together with KIND, -A or -l", usage=True)
+    named: dict[object_rows.Kind | None, list[str]] = {}
+    namespaces = set()
+    for key in keys(args):
+        kind = _kind(key.kind, more)
+        named.setdefault(kind, []).append(key.name)
+        if kind is None or kind.namespaced:
+            namespaces.add(key.namespace)
+    if len(namespaces) > 1:
+        raise CommandError(f"these objects are in several namespaces: {', '.join(sorted(namespaces))}")
+    args.namespace = next(iter(namespaces), args.namespace)
+    return [Target(kind, names) for kind, names in named.items()]
 
 
 def parse(kind: str, names: list[str], *, more: tuple[str, ...] = ()) -> list[Target]:

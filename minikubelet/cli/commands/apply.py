@@ -26,7 +26,7 @@ def parser() -> options.Parser:
         "Nothing is changed if one of them is wrong."
     )
     made = options.Parser("apply", description, "-f FILE [options]", _EXAMPLES)
-    node_folder.add_files(made)
+    options.add_files(made)
     made.add_argument(
         "--dry-run",
         nargs="?",

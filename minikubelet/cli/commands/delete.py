@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterable
 
-from minikubelet.cli import manifest_files, node_folder, object_rows, options, selectors
+from minikubelet.cli import node_folder, object_rows, options, selectors, targets
 from minikubelet.cli.api_client import ApiClient, Json, not_found
 from minikubelet.cli.manifest_files import Folder, Key
 from minikubelet.cli.options import CommandError
@@ -42,7 +42,7 @@ def parser() -> options.Parser:
     made = options.Parser("delete", description, "(KIND NAME... | -f FILE) [options]", _EXAMPLES)
     made.add_argument("kind", metavar="KIND", nargs="?", help="pod, configmap, …; KIND/NAME works too")
     made.add_argument("names", metavar="NAME", nargs="*")
-    node_folder.add_files(made)
+    options.add_files(made)
     made.add_argument("-l", "--selector", default="", help="those with labels such as app=web,tier!=db")
     made.add_argument("--all", action="store_true", help="all of the kind in the namespace")
     for word in ("--force", "--now", "--grace-period"):
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     folder = node_folder.open_folder(args)
     client = ApiClient(options.kubelet_socket(args))
     pods = client.pods()
-    wanted = _from_files(args) if args.filename else _from_names(args, folder, pods)
+    wanted = targets.keys(args) if args.filename else _from_names(args, folder, pods)
     present = [key for key in wanted if folder.find(key) is not None]
     dry = args.dry_run != "none"
     if not dry:
@@ -101,15 +101,6 @@ def _missing(key: Key, pods: list[Json]) -> str:
     if _uids([key], pods):
         return f'pod "{key.name}" is not from the manifest folder (a URL, or a file that can\'t be read)'
     return str(not_found(key.name))
-
-
-def _from_files(args: argparse.Namespace) -> list[Key]:
-    namespace = "" if args.namespace == "default" else args.namespace
-    keys = []
-    for path in manifest_files.gather(args.filename, recursive=args.recursive):
-        pieces = manifest_files.read_pieces(node_folder.read(path), path, namespace)
-        keys += [piece.key for piece in pieces]
-    return keys
 
 
 def _from_names(args: argparse.Namespace, folder: Folder, pods: list[Json]) -> list[Key]:

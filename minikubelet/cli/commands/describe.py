@@ -41,10 +41,12 @@ def parser() -> options.Parser:
     made = options.Parser(
         "describe",
         "Show the details of pods, of the node, or of what pods refer to, with their events.",
-        "(KIND [NAME|NAME-PREFIX...] | KIND/NAME...) [options]",
+        "(KIND [NAME|NAME-PREFIX...] | KIND/NAME... | -f FILE) [options]",
         _EXAMPLES,
     )
-    made.add_argument("kind", metavar="KIND", help="what to describe: KIND, KIND,KIND or KIND/NAME")
+    made.add_argument(
+        "kind", metavar="KIND", nargs="?", help="what to describe: KIND, KIND,KIND or KIND/NAME"
+    )
     made.add_argument("names", metavar="NAME", nargs="*", help="default: all of the namespace")
     made.add_argument("-A", "--all-namespaces", action="store_true", help="of all namespaces")
     made.add_argument("-l", "--selector", default="", help="labels, such as app=web,tier!=db")
@@ -53,6 +55,7 @@ def parser() -> options.Parser:
         action=argparse.BooleanOptionalAction,
         help="events too; default: if it is about one object",
     )
+    options.add_files(made)
     options.add_namespace(made)
     options.add_sockets(made)
     return made
@@ -60,8 +63,8 @@ def parser() -> options.Parser:
 
 def run(args: argparse.Namespace) -> int:
     """See :mod:`minikubelet.cli.commands`."""
-    wanted = targets.parse(args.kind, args.names)
-    if any(target.names for target in wanted) and (args.all_namespaces or args.selector):
+    wanted = targets.chosen(args)
+    if args.kind and any(target.names for target in wanted) and (args.all_namespaces or args.selector):
         raise CommandError("a name can't stand together with -A or -l", usage=True)
     selectors.parse(args.selector)
     node = _Node(args, ApiClient(options.kubelet_socket(args)), [target.kind for target in wanted])

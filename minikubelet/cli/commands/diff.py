@@ -27,7 +27,7 @@ def parser() -> options.Parser:
         "Exit code 0: nothing; 1: something; 2: the comparison failed. Secrets show no values."
     )
     made = options.Parser("diff", description, "-f FILE [options]", _EXAMPLES)
-    node_folder.add_files(made)
+    options.add_files(made)
     made.add_argument("-n", "--namespace", metavar="NAME", default="", help="for objects that name none")
     node_folder.add_manifests(made)
     options.add_sockets(made)

@@ -48,8 +48,12 @@ _DESCRIPTION = (
 
 def parser() -> options.Parser:
     """See :mod:`minikubelet.cli.commands`."""
-    made = options.Parser("get", _DESCRIPTION, "KIND [NAME...] [options]", _EXAMPLES)
-    made.add_argument("kind", metavar="KIND", help="what to list: KIND, KIND,KIND, KIND/NAME or all")
+    made = options.Parser(
+        "get", _DESCRIPTION, "(KIND [NAME...] | KIND/NAME... | -f FILE) [options]", _EXAMPLES
+    )
+    made.add_argument(
+        "kind", metavar="KIND", nargs="?", help="what to list: KIND, KIND,KIND, KIND/NAME or all"
+    )
     made.add_argument("names", metavar="NAME", nargs="*", help="only these")
     forms = output.Formats("wide", "json", "yaml", "name")
     made.add_argument("-o", "--output", choices=forms, help="format of the output")
@@ -66,6 +70,7 @@ def parser() -> options.Parser:
     )
     output.add_labels(made)
     made.add_argument("--no-headers", action="store_true", help="leave out the header line")
+    options.add_files(made)
     options.add_namespace(made)
     options.add_sockets(made)
     return made
@@ -84,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     """See :mod:`minikubelet.cli.commands`."""
     if args.kind in ("events", "event", "ev"):
         return _events(args)
-    wanted = targets.parse(args.kind, args.names, more=("events",))
+    wanted = targets.chosen(args, more=("events",))
     named = sum(len(target.names) for target in wanted)
     if named and args.all_namespaces:
         raise CommandError("a pod can't be named together with --all-namespaces", usage=True)

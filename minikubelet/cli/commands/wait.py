@@ -7,11 +7,10 @@ import sys
 import time
 from collections.abc import Callable
 
-from minikubelet.cli import manifest_files, node_folder, options, output, selectors, wait_goals
+from minikubelet.cli import options, output, selectors, targets, wait_goals
 from minikubelet.cli.api_client import ApiClient, Json, not_found
 from minikubelet.cli.live_pods import LivePods
 from minikubelet.cli.options import CommandError
-from minikubelet.cli.targets import pod_names
 from minikubelet.cli.wait_goals import Goal
 
 _EXAMPLES = """
@@ -64,7 +63,7 @@ def parser() -> options.Parser:
     )
     forms = output.Formats("json", "yaml", "name")
     made.add_argument("-o", "--output", choices=forms, help="format of the pods that are printed")
-    node_folder.add_files(made)
+    options.add_files(made)
     options.add_namespace(made)
     options.add_sockets(made)
     return made
@@ -110,7 +109,7 @@ def _names(args: argparse.Namespace) -> list[Name]:
         return _from_files(args)
     if not args.kind:
         raise CommandError("name pods (pod/NAME), choose some (pods -l LABELS), or -f FILE", usage=True)
-    names = pod_names(args.kind, args.names)
+    names = targets.pod_names(args.kind, args.names)
     if "" in names:
         raise CommandError("a name is missing after the slash", usage=True)
     chosen = bool(args.all or args.selector or args.field_selector)
@@ -123,11 +122,7 @@ def _names(args: argparse.Namespace) -> list[Name]:
 
 def _from_files(args: argparse.Namespace) -> list[Name]:
     """The pods of manifests; what is in them beside pods needn't be waited for."""
-    namespace = "" if args.namespace == "default" else args.namespace
-    found = []
-    for path in manifest_files.gather(args.filename, recursive=args.recursive):
-        keys = [piece.key for piece in manifest_files.read_pieces(node_folder.read(path), path, namespace)]
-        found += [(key.namespace, key.name) for key in keys if key.kind == "Pod"]
+    found = [(key.namespace, key.name) for key in targets.keys(args) if key.kind == "Pod"]
     if not found:
         raise CommandError("no pods in these manifests")
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -370,3 +371,24 @@ def test_the_node_by_command(served: Served, capsys: Capture) -> None:
     shown = capsys.readouterr().out
     assert "(2 in total)" not in shown and "(3 in total)" in shown
     assert shown.splitlines()[-1].split()[:2] == ["Normal", "Starting"]
+
+
+def test_objects_of_manifests(served: Served, tmp_path: Path, capsys: Capture) -> None:
+    file = tmp_path / "all.yaml"
+    objects = [("ConfigMap", "site", "default"), ("Pod", "web", "default"), ("Pod", "dns", "kube-system")]
+    text = "apiVersion: v1\nkind: {}\nmetadata: {{name: {}, namespace: {}}}\n"
+    file.write_text("---\n".join(text.format(*each) for each in objects[:2]))
+    add(served, ConfigMap, metadata={"name": "site"})
+    add(served, ConfigMap, metadata={"name": "other"})
+    assert served.run("get", "-f", str(file), "-o", "name") == 0
+    assert capsys.readouterr().out == "configmap/site\npod/web-n1\n"
+    assert served.run("describe", "-f", str(file)) == 0
+    assert described(capsys) == ["site", "web-n1"]
+    file.write_text(text.format(*objects[2]))
+    assert served.run("get", "-f", str(file), "-o", "name") == 0
+    assert capsys.readouterr().out == "pod/dns\n"
+    file.write_text("---\n".join(text.format(*each) for each in objects))
+    assert served.run("get", "-f", str(file)) == 1
+    assert "in several namespaces: default, kube-system" in capsys.readouterr().err
+    assert served.run("get", "pods", "-f", str(file)) == 2
+    assert served.run("describe", "-f", str(file), "-A") == 2

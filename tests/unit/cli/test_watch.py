@@ -1,4 +1,4 @@
-"""``get -w``: what is there, then what changes, nothing twice."""
+"""``get -w``: what is there, then what changes, nothing twice; and what may be missing."""
 
 from __future__ import annotations
 
