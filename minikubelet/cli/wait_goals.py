@@ -49,6 +49,9 @@ def _condition(text: str) -> Callable[[Json], bool]:
     wanted = value if equals else "true"
 
     def test(pod: Json) -> bool:
+        # What is Ready but being removed makes room for what its manifest says now, under the same name.
+        if pod["metadata"].get("deletionTimestamp"):
+            return False
         status = pod.get("status", {})
         for each in status.get("conditions", []):
             if each.get("type", "").casefold() == name.casefold():

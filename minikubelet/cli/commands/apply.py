@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import time
+from collections.abc import Iterator
 
 from minikubelet.cli import node_folder, options
+from minikubelet.cli.api_client import ApiClient
+from minikubelet.cli.live_pods import LivePods
+from minikubelet.cli.manifest_files import Key
 from minikubelet.cli.options import CommandError
 
 _EXAMPLES = """
@@ -17,6 +23,9 @@ minikubelet apply -R -f manifests/
 # What would be done
 cat web.yaml | minikubelet apply -f - --dry-run
 """
+
+_NOTICE = 2.0
+"""Seconds that a kubelet gets to notice what has changed in its folder; it takes some milliseconds."""
 
 
 def parser() -> options.Parser:
@@ -51,7 +60,40 @@ def run(args: argparse.Namespace) -> int:
     folder = node_folder.open_folder(args)
     dry = args.dry_run != "none"
     # What pods refer to comes first, so that they needn't wait for it.
-    for piece in sorted(pieces, key=lambda each: each.key.kind == "Pod"):
-        done = folder.would_be(piece) if dry else folder.put(piece)
-        print(f"{piece.key} {done}{' (dry run)' if dry else ''}")
+    pieces.sort(key=lambda each: each.key.kind == "Pod")
+    if dry:
+        for piece in pieces:
+            print(f"{piece.key} {folder.would_be(piece)} (dry run)")
+        return 0
+    with _noticed(args) as changed:
+        for piece in pieces:
+            done = folder.put(piece)
+            print(f"{piece.key} {done}")
+            if done != "unchanged" and piece.key.kind == "Pod":
+                changed.append(piece.key)
     return 0
+
+
+@contextlib.contextmanager
+def _noticed(args: argparse.Namespace) -> Iterator[list[Key]]:
+    """Yields a list to be filled with the pods that are changed; then the kubelet gets time to notice.
+
+    So whoever looks at the pods after this command sees what it did, as with an API server. A kubelet that
+    finds nothing new is waited for in vain, but not for long.
+    """
+    changed: list[Key] = []
+    live = None
+    with contextlib.suppress(CommandError):
+        if not args.manifests:  # another folder is nothing to the kubelet
+            live = LivePods(ApiClient(options.kubelet_socket(args)), time.monotonic() + _NOTICE)
+    before = live.all() if live is not None else []
+    yield changed
+    if live is None:
+        return
+
+    def is_new(key: Key) -> bool:
+        found = live.find(key.namespace, key.name)
+        return found is not None and found not in before
+
+    with contextlib.suppress(CommandError):
+        live.until(lambda: all(map(is_new, changed)))

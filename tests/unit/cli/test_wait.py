@@ -13,7 +13,7 @@ import pytest
 
 from minikubelet.cli import wait_goals
 from minikubelet.cli.api_client import ApiClient
-from minikubelet.cli.commands import wait
+from minikubelet.cli.commands import apply, wait
 from minikubelet.cli.live_pods import LivePods
 from minikubelet.cli.main import main
 from minikubelet.cli.options import CommandError
@@ -193,6 +193,7 @@ def goals() -> Iterator[tuple[str, dict[str, object], bool]]:
     yield "condition=Other=", ready, False
     yield "condition=Ready", {**ready, "metadata": {"generation": 2}, "observedGeneration": 1}, False
     yield "condition=Ready", {**ready, "metadata": {"generation": 2}, "observedGeneration": 2}, True
+    yield "condition=Ready", {**ready, "metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}, False
     yield "jsonpath={.status.phase}=Running", {}, True
     yield "jsonpath=status.phase='Running'", {}, True
     yield "jsonpath={.status.phase}=Pending", {}, False
@@ -212,3 +213,40 @@ def test_a_path_to_several_values_is_an_error() -> None:
     (goal,) = wait_goals.parse(["jsonpath={.status.conditions[*].type}=Ready"])
     with pytest.raises(CommandError, match="more than one value"):
         goal.test(pod(conditions={"Ready": "True", "Initialized": "True"}))
+
+
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {name: NAME}
+spec: {containers: [{name: c, image: i}]}
+"""
+
+
+def test_apply_returns_when_the_kubelet_has_noticed(
+    served: Served, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest, folder = tmp_path / "pods.yaml", str(tmp_path / "node")
+    monkeypatch.setattr(ApiClient, "config", lambda self: {"staticPodPath": folder})
+    manifest.write_text("---".join(POD.replace("NAME", name) for name in ("new", "web")))
+    noticed: list[float] = []
+
+    def notice() -> None:
+        served.pods.update(make_pod("new-n1"))
+        served.pods.update(with_ready(make_pod("web-n1"), "False"))
+        noticed.append(time.monotonic())
+
+    def soon() -> None:
+        asyncio.get_running_loop().call_later(0.3, notice)
+
+    when_watched(served, soon)
+    assert served.run("apply", "-f", str(manifest)) == 0
+    assert capsys.readouterr().out == "pod/new created\npod/web created\n"
+    assert noticed
+    monkeypatch.setattr(apply, "_NOTICE", 0.2)
+    before = time.monotonic()
+    manifest.write_text(POD.replace("NAME", "nobody-takes-it"))
+    assert served.run("apply", "-f", str(manifest)) == 0
+    assert time.monotonic() - before >= 0.2
+    assert served.run("apply", "-f", str(manifest)) == 0
+    assert "unchanged" in capsys.readouterr().out
