@@ -169,7 +169,7 @@ def test_why_an_image_cant_be_pulled(cli: Cli, web: Path, registry: Registry, ce
         (host / "hosts.toml").write_text(f'server = "{closed.url}"\n')
         images = {
             "closed": (closed.add("team/app:1", catalog.busybox()), "401", "Check the credentials"),
-            "nowhere": (f"{registry.address}/nowhere:1", "not found", "Check the image's name and tag"),
+            "nowhere": (f"{registry.address}/nowhere:1", "404", "Check the image's name and tag"),
             "foreign": (registry.add("foreign:1", foreign), "linux/s390x", "this machine's processor"),
             "both": (registry.add("both:1", build_index([(foreign, form)])), "linux/s390x", "processor"),
         }
