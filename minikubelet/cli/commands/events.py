@@ -7,10 +7,9 @@ import sys
 import time
 from collections.abc import Callable
 
-from minikubelet.cli import options, output, selectors
+from minikubelet.cli import options, output, selectors, targets
 from minikubelet.cli.api_client import ApiClient, Json, full_name
 from minikubelet.cli.options import CommandError
-from minikubelet.cli.targets import pod_names
 from minikubelet.cli.text import Table, age
 
 _EXAMPLES = """
@@ -29,7 +28,9 @@ _HEADERS = ["LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]
 def parser() -> options.Parser:
     """See :mod:`minikubelet.cli.commands`."""
     made = options.Parser("events", "List events of pods and of the node.", "[options]", _EXAMPLES)
-    made.add_argument("--for", dest="about", metavar="pod/NAME", help="only events of this pod")
+    made.add_argument(
+        "--for", dest="about", metavar="KIND/NAME", help="only events of this pod, or of the node"
+    )
     made.add_argument("--types", metavar="TYPE,…", default="", help="only Normal or Warning")
     made.add_argument("-w", "--watch", action="store_true", help="go on with new ones as they happen")
     made.add_argument("--watch-only", action="store_true", help="new ones alone")
@@ -79,13 +80,7 @@ def _filter(args: argparse.Namespace, client: ApiClient) -> Callable[[Json], boo
     if unknown := types - {"normal", "warning"}:
         raise CommandError(f"--types: {sorted(unknown)[0]!r} is not Normal or Warning", usage=True)
     fits = selectors.parse_fields(args.field_selector, selectors.EVENT_FIELDS)
-    name = ""
-    if args.about:
-        names = pod_names(args.about, [])
-        if len(names) != 1 or not names[0]:
-            raise CommandError("--for takes pod/NAME", usage=True)
-        here = [pod for pod in client.pods() if pod["metadata"].get("namespace") == args.namespace]
-        name = full_name(here, names[0])
+    kind, name = _about(args, client)
 
     def matches(event: Json) -> bool:
         about = event.get("involvedObject", {})
@@ -96,9 +91,22 @@ def _filter(args: argparse.Namespace, client: ApiClient) -> Callable[[Json], boo
             return False
         if not fits(event):
             return False
-        return not name or (about.get("kind", "Pod") == "Pod" and about.get("name") == name)
+        return not name or (about.get("kind", "Pod") == kind and about.get("name") == name)
 
     return matches
+
+
+def _about(args: argparse.Namespace, client: ApiClient) -> tuple[str, str]:
+    """Kind and name of what ``--for`` names; empty without it. Raises CommandError."""
+    if not args.about:
+        return "", ""
+    if "/" not in args.about:
+        raise CommandError(f"--for takes KIND/NAME, such as pod/{args.about}", usage=True)
+    (target,) = targets.parse(args.about, [])
+    if target.kind is not None:
+        return target.kind.name, target.names[0]
+    here = [pod for pod in client.pods() if pod["metadata"].get("namespace") == args.namespace]
+    return "Pod", full_name(here, target.names[0])
 
 
 def _row(event: Json, args: argparse.Namespace) -> list[str]:

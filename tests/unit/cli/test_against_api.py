@@ -247,13 +247,19 @@ def test_get_events(served: Served, capsys: Capture) -> None:
     assert served.run("get", "events", "--no-headers") == 0
     assert "Normal   Started   Pod/db   Started it" in capsys.readouterr().out
     served.events.pod(make_pod("web-n1"), NORMAL, "Pulled", "Pulled it", "app")
+    served.events.node(NORMAL, "Starting", "Starting kubelet.")
+    for about, reason in (("pod/web", "Pulled"), ("node/n1", "Starting")):
+        assert served.run("events", "--for", about, "-o", "custom-columns=R:.reason", "--no-headers") == 0
+        assert capsys.readouterr().out == f"{reason}\n"
+    assert served.run("events", "--for", "web") == 2
+    assert "--for takes KIND/NAME, such as pod/web" in capsys.readouterr().err
     assert (
         served.run("get", "events", "--field-selector", "involvedObject.name=db", "-o", "jsonpath={..reason}")
         == 0
     )
     assert capsys.readouterr().out == "Started"
     assert served.run("get", "events", "--sort-by=.reason", "-o", "custom-columns=R:.reason") == 0
-    assert capsys.readouterr().out.split() == ["R", "Pulled", "Started"]
+    assert capsys.readouterr().out.split() == ["R", "Pulled", "Started", "Starting"]
 
 
 def test_describe_shows_events(served: Served, capsys: Capture) -> None:
