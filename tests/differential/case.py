@@ -8,12 +8,15 @@ manifest is refused; looked at after a while), ``waiting REASON [CONTAINER]``, `
 ``log WORD [CONTAINER]``, ``started [CONTAINER]``, ``condition TYPE STATUS``
 ``# after: SECONDS``  look that much later than the condition came true (at least 2 where a script traps
 signals: a shell that is just starting has no trap yet, and PID 1 ignores what it doesn't catch)
-``# only: host`` or ``vm``  where it makes sense
+``# only: vm``  the lane that it makes sense in, if not everywhere but there
+``# alone: yes``  run after all others, when no other pod is there
 ``# ignore: PATH…``  fields of the result that differ from run to run (fnmatch patterns)
 
 ``NAME.edit.yaml`` beside it replaces the manifest once its condition came true; it has conditions of its own.
 In the text IMAGE is the test image, DIR a folder on the host of the case's own (0777), PORT the port of an
 HTTP server that notes what probes and hooks ask of it, below /GROUP-NAME/.
+
+``settings/GROUP.yaml``, if there is one, is what both kubelets are configured with besides for those cases.
 """
 
 from __future__ import annotations
@@ -23,9 +26,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 CASES = Path(__file__).with_name("cases")
+SETTINGS = Path(__file__).with_name("settings")
+LANES = ("differential", "vm")
 _TRAPPED = 2.0
-_DIRECTIVE = re.compile(r"#\s*(wait|after|only|ignore):\s*(.+?)\s*\Z")
+_DIRECTIVE = re.compile(r"#\s*(wait|after|only|alone|ignore):\s*(.+?)\s*\Z")
 Pod = dict[str, Any]
 
 
@@ -37,7 +44,9 @@ class Stage:
     wait: list[str] = field(default_factory=lambda: ["ready"])
     after: float = 0.0
     ignore: list[str] = field(default_factory=list)
-    only: str = ""
+    only: str = "differential"
+    """One of LANES."""
+    alone: bool = False
 
     def rendered(self, image: str, folder: Path, port: int) -> str:
         """The manifest with its placeholders filled in."""
@@ -51,6 +60,16 @@ class Case:
     name: str
     """GROUP/NAME."""
     stages: list[Stage]
+
+    @property
+    def group(self) -> str:
+        """The folder it is in."""
+        return self.name.partition("/")[0]
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other pod may be there."""
+        return self.stages[0].alone
 
     @property
     def slug(self) -> str:
@@ -69,8 +88,8 @@ class Case:
         return sum(stage.after + slow.get(stage.wait[0], 0.0) for stage in self.stages)
 
 
-def load(*patterns: str) -> list[Case]:
-    """All cases whose name contains one of the patterns, in order; all if there is none."""
+def load(*patterns: str, lane: str = "differential") -> list[Case]:
+    """A lane's cases whose name contains one of the patterns, in order; all if there is none."""
     found = []
     for path in sorted(CASES.glob("*/*.yaml")):
         name = f"{path.parent.name}/{path.stem}"
@@ -80,8 +99,15 @@ def load(*patterns: str) -> list[Case]:
         edit = path.with_suffix(".edit.yaml")
         if edit.exists():
             stages.append(read_stage(edit))
-        found.append(Case(name, stages))
+        if stages[0].only == lane:
+            found.append(Case(name, stages))
     return found
+
+
+def settings(group: str) -> dict[str, Any]:
+    """Fields of KubeletConfiguration that a group's cases need."""
+    path = SETTINGS / f"{group}.yaml"
+    return dict(yaml.safe_load(path.read_text())) if path.exists() else {}
 
 
 def read_stage(path: Path) -> Stage:
@@ -102,7 +128,11 @@ def read_stage(path: Path) -> Stage:
         elif key == "after":
             stage.after = max(stage.after, float(value))
         elif key == "only":
+            if value not in LANES:
+                raise ValueError(f"{path}: there is no lane {value}")
             stage.only = value
+        elif key == "alone":
+            stage.alone = value == "yes"
         else:
             stage.ignore += value.split()
     return stage

@@ -46,12 +46,13 @@ def differences(upstream: dict[str, Any], ours: dict[str, Any]) -> Iterator[tupl
 class Known:
     """``differences.toml``: by patterns of ``CASE: PATH`` why ours is right, or can't be the same.
 
-    ``runtime`` names a table of more, for what depends on the runtime.
+    ``more`` names further tables, for what depends on the runtime or the lane.
     """
 
-    def __init__(self, runtime: str = "", path: Path = KNOWN) -> None:
-        tables = tomllib.loads(path.read_text())
-        self.reasons: dict[str, str] = {**tables.get("differences", {}), **tables.get(runtime, {})}
+    def __init__(self, *more: str, path: Path = KNOWN) -> None:
+        found = tomllib.loads(path.read_text())
+        self.tables: dict[str, dict[str, str]] = {n: found.get(n, {}) for n in ("differences", *more)}
+        self.reasons = {where: why for table in self.tables.values() for where, why in table.items()}
         self.used: set[str] = set()
 
     def reason(self, case: str, path: str) -> str:

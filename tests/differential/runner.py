@@ -10,15 +10,18 @@ from typing import Any
 
 from tests.differential import case as cases
 from tests.differential.case import Case
+from tests.differential.cgroups import Tree
 from tests.differential.drivers import NODE, Driver
 from tests.differential.normalise import normalise_events, normalise_pod, normalise_text
 from tests.differential.probed import Probed
 from tests.host.kubelet.runtimes import IMAGE
+from tests.upstream_kubelet import PATIENCE as TIMEOUT
 
+PAUSE = 0.1 * TIMEOUT / 60
+"""Seconds between two looks at everything: asking costs the machine, too."""
 AT_ONCE = 20
 """Cases that run at the same time."""
 EVENTS_EVERY = 5.0
-TIMEOUT = 60.0
 ABSENT_AFTER = 4.0
 """Seconds after which a refused manifest's pod would long be there."""
 Result = dict[str, Any]
@@ -37,18 +40,19 @@ class _Running:
 
 
 class Runner:
-    """See the module. ``home`` is where the cases' folders are made."""
+    """See the module. ``home`` is where the cases' folders are made; ``tree`` is looked at too, if given."""
 
-    def __init__(self, driver: Driver, probed: Probed, home: Path) -> None:
+    def __init__(self, driver: Driver, probed: Probed, home: Path, tree: Tree | None = None) -> None:
         self._driver = driver
         self._probed = probed
         self._home = home
+        self._tree = tree
         self._noted = time.monotonic()
         self._events: dict[tuple[str, str], dict[str, str]] = {}
 
     def run(self, chosen: Iterable[Case]) -> dict[str, Result]:
         """The results by the cases' names. As one case ends the next begins."""
-        waiting = sorted(chosen, key=lambda case: -case.length)
+        waiting = sorted(chosen, key=lambda case: (case.alone, -case.length))
         active: list[_Running] = []
         finished: list[_Running] = []
         while waiting or active:
@@ -61,7 +65,7 @@ class Runner:
             finished += gone
             active = [each for each in active if each not in gone]
             self._note_events()
-            time.sleep(0.1)
+            time.sleep(PAUSE)
         self._note_events(0.0)
         for running in finished:
             self._finish(running)
@@ -70,7 +74,7 @@ class Runner:
     def _start_some(self, waiting: list[Case], active: list[_Running]) -> None:
         """Start as many as there is room for; those that need the host's port one after the other."""
         for case in list(waiting):
-            if len(active) >= AT_ONCE:
+            if len(active) >= AT_ONCE or (active and (case.alone or active[0].case.alone)):
                 break
             if case.takes_port and any(each.case.takes_port for each in active):
                 continue
@@ -116,6 +120,10 @@ class Runner:
             running.names.add(f"{pod['metadata']['namespace']}/{pod['metadata']['name']}")
             running.result[f"{prefix}pod {name}"] = normalise_pod(pod, running.folder, self._probed.port)
             running.result[f"{prefix}logs {name}"] = self._logs(pod, running.folder)
+            if self._tree is not None:
+                running.result[f"{prefix}cgroups {name}"] = self._tree.pod(pod)
+        if self._tree is not None and running.case.alone:
+            running.result[f"{prefix}node"] = self._tree.node()
         running.result.setdefault(f"{prefix}pods", len(mine))
         running.stage += 1
         if running.stage < len(running.case.stages):
