@@ -46,10 +46,11 @@ def pod_files(pod: Pod, config: CgroupConfig, throttled: bool = True) -> dict[st
         files["cpu.weight"] = weight(0)
     else:
         period = int(config.cpu_cfs_quota_period * 1_000_000)
-        limited = throttled and config.cpu_cfs_quota and (quality == GUARANTEED or all_limited(pod, "cpu"))
-        amount = quota(limits.get("cpu", 0), period) if limited else 0
+        enforced = throttled and config.cpu_cfs_quota
+        amount = quota(limits.get("cpu", 0), period) if enforced else 0
+        limited = quality == GUARANTEED or all_limited(pod, "cpu")
         files["cpu.weight"] = weight(requests.get("cpu", 0))
-        files |= cpu.files(0, amount, period) if amount else cpu.files(0, -1, 0)
+        files |= cpu.files(0, amount or -1, period) if limited else cpu.files(0, -1, 0)
         if (quality == GUARANTEED or all_limited(pod, "memory")) and limits.get("memory"):
             files["memory.max"] = str(limits["memory"])
         else:

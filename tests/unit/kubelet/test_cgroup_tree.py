@@ -375,7 +375,7 @@ def test_a_pod_with_cpus_of_its_own_has_no_quota(tmp_path: Path) -> None:
     pod = make_pod("sure", {"name": "a", **resources(cpu="1", memory="64Mi")})
     made.throttled = lambda pod: False
     made.ensure(pod)
-    assert (tmp_path / f"kubepods/pod{pod.uid}/cpu.max").read_text() == "max 100000"
+    assert (tmp_path / f"kubepods/pod{pod.uid}/cpu.max").read_text() == "max 50000"
     made.throttled = lambda pod: True
     made.ensure(pod)
     assert (tmp_path / f"kubepods/pod{pod.uid}/cpu.max").read_text() == "50000 50000"
