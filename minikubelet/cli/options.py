@@ -118,6 +118,18 @@ def add_namespace(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", "--namespace", metavar="NAME", default="default", help="default: default")
 
 
+def add_dry_run(parser: argparse.ArgumentParser) -> None:
+    """``--dry-run``, alone or with kubectl's words for where it is done."""
+    parser.add_argument(
+        "--dry-run",
+        nargs="?",
+        choices=("none", "client", "server"),
+        const="client",
+        default="none",
+        help="only say what would be done",
+    )
+
+
 def add_files(parser: argparse.ArgumentParser) -> None:
     """``-f``."""
     parser.add_argument(

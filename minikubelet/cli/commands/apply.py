@@ -36,14 +36,7 @@ def parser() -> options.Parser:
     )
     made = options.Parser("apply", description, "-f FILE [options]", _EXAMPLES)
     options.add_files(made)
-    made.add_argument(
-        "--dry-run",
-        nargs="?",
-        choices=("none", "client", "server"),
-        const="client",
-        default="none",
-        help="only say what would be done",
-    )
+    options.add_dry_run(made)
     made.add_argument("-n", "--namespace", metavar="NAME", default="", help="for objects that name none")
     node_folder.add_manifests(made)
     options.add_sockets(made)

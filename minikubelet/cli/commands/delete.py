@@ -48,14 +48,7 @@ def parser() -> options.Parser:
     for word in ("--force", "--now", "--grace-period"):
         made.add_argument(word, nargs="?", const="", help=argparse.SUPPRESS)
     made.add_argument("--ignore-not-found", action="store_true", help="what isn't there is no error")
-    made.add_argument(
-        "--dry-run",
-        nargs="?",
-        choices=("none", "client", "server"),
-        const="client",
-        default="none",
-        help="only say what would be done",
-    )
+    options.add_dry_run(made)
     made.add_argument("--wait", choices=("true", "false"), default="true", help="default: true")
     made.add_argument(
         "--timeout", metavar="DURATION", type=options.seconds, default=None, help="wait no longer than this"
