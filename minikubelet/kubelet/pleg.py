@@ -15,7 +15,7 @@ from minikubelet.base.errors import Code, NodeError
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet.cri_client import CriClient
 from minikubelet.kubelet.labels import POD_UID
-from minikubelet.kubelet.observed import RuntimeCache, container_of, sandbox_of
+from minikubelet.kubelet.observed import CREATED, RuntimeCache, container_of, sandbox_of
 
 log = logging.getLogger(__name__)
 
@@ -165,6 +165,18 @@ class LifecycleEvents:
             self._cache.remove(container_id)
             return
         self._cache.put_container(container_of(status, sandbox_id))
+
+    async def learn_started(self, container_id: str, sandbox_id: str) -> None:
+        """:meth:`refresh_container` for one just started, unless the event has told of that already."""
+        seen = self._cache.container(container_id)
+        if seen is None or not seen.detailed or seen.state == CREATED:
+            await self.refresh_container(container_id, sandbox_id)
+
+    async def learn_sandbox(self, sandbox_id: str) -> None:
+        """:meth:`refresh_sandbox` for one just made, unless an event has brought its addresses already."""
+        seen = self._cache.sandbox(sandbox_id)
+        if seen is None or not seen.ready or not seen.ips:
+            await self.refresh_sandbox(sandbox_id)
 
     async def refresh_sandbox(self, sandbox_id: str) -> None:
         """Ask for one sandbox's status and merge it. Raises NodeError."""

@@ -300,7 +300,7 @@ class PodWorker:
                 node.events.pod(self.pod, WARNING, "DNSConfigForming", told)
             os.makedirs(config.log_directory, 0o755, exist_ok=True)
             sandbox_id = await node.client.run_pod_sandbox(config, handler)
-            await node.lifecycle.refresh_sandbox(sandbox_id)
+            await node.lifecycle.learn_sandbox(sandbox_id)
         except (NodeError, OSError, ContainerConfigError) as exc:
             await volumes
             message = f"Failed to create pod sandbox: {exc}"

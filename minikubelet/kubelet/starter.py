@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from minikubelet.base.errors import Code, NodeError
@@ -37,6 +38,7 @@ from minikubelet.kubelet.terminator import Terminator
 
 log = logging.getLogger(__name__)
 
+_Ask = Callable[[str, str], Awaitable[None]]
 SHOW_PULL_ERROR = 3.0
 """Seconds for which a failed pull shows as ErrImagePull before it becomes ImagePullBackOff."""
 
@@ -262,13 +264,13 @@ class ContainerStarter:
         try:
             await node.client.start_container(container_id)
         except NodeError as exc:
-            await self._refresh(container_id, sandbox)
+            await self._learn(node.lifecycle.refresh_container, container_id, sandbox)
             ended = node.cache.container(container_id)
             # One that has ended goes by the restart policy and its backoff, at once; else it is unclear.
             retry = 0.0 if ended is not None and ended.has_exited else None
             raise _Failed("RunContainerError", str(exc), retry, container_id=container_id) from None
         self._event(container, NORMAL, "Started", "Container started")
-        await self._refresh(container_id, sandbox)
+        await self._learn(node.lifecycle.learn_started, container_id, sandbox)
         seen = node.cache.container(container_id)
         if seen is None:
             return
@@ -287,9 +289,9 @@ class ContainerStarter:
                 raise _Failed("PostStartHookError", str(exc), 0.0, told=True) from None
         state.hooked.add(container_id)
 
-    async def _refresh(self, container_id: str, sandbox: ObservedSandbox) -> None:
+    async def _learn(self, ask: _Ask, container_id: str, sandbox: ObservedSandbox) -> None:
         try:
-            await self._node.lifecycle.refresh_container(container_id, sandbox.id)
+            await ask(container_id, sandbox.id)
         except NodeError as exc:
             log.warning("%s: status of %s: %s", self._state.pod.title, container_id, exc)
 

@@ -31,6 +31,12 @@ def test_controllers_are_switched_on_along_the_path(tmp_path: Path) -> None:
     assert (tmp_path / "a/b/cgroup.subtree_control").read_text() == ""
 
 
+def test_what_a_kubelet_sets_of_each_container_is_on_before_there_is_one(tmp_path: Path) -> None:
+    prepare(tmp_path, "cpuset hugetlb")
+    Cgroup(str(tmp_path), "/pod").make(CgroupSettings(path="/pod", files={}))
+    assert (tmp_path / "cgroup.subtree_control").read_text() == "+hugetlb"
+
+
 def test_a_setting_without_its_file_is_an_error_with_the_path(tmp_path: Path) -> None:
     prepare(tmp_path, "")
     with pytest.raises(StepError) as failed:
