@@ -199,6 +199,10 @@ async def _fetch_once(request: Request, exchange: _Exchange) -> Response:
         transport = await dial(request.host, request.port, connect)
     except DialError as exc:
         raise RequestFailed(str(exc)) from exc
+    except asyncio.CancelledError:
+        if not done.cancel() and not done.cancelled():
+            done.exception()  # it has failed meanwhile, and nobody comes to look at that
+        raise
     try:
         await done
     except OSError as exc:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -326,3 +327,32 @@ def test_chunked_bodies_and_interim_responses(step: int) -> None:
 def test_malformed_responses_are_refused(data: bytes) -> None:
     with pytest.raises(BadResponse):
         read(data, 100_000)
+
+
+async def test_a_probe_given_up_while_it_connects_leaves_no_error_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The connection may end after nobody waits for its answer any more."""
+    made: list[http._Exchange] = []
+
+    async def connecting(host: str, port: int, connect: object) -> None:
+        await asyncio.Event().wait()
+
+    def exchange(request: bytes, done: asyncio.Future[None]) -> http._Exchange:
+        made.append(original(request, done))
+        return made[-1]
+
+    original = http._Exchange
+    monkeypatch.setattr(http, "dial", connecting)
+    monkeypatch.setattr(http, "_Exchange", exchange)
+    said: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: said.append(context))
+    task = asyncio.ensure_future(http.fetch(http.Request("http", "127.0.0.1", 1, "/", {}, ""), 5))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    made.pop().connection_lost(None)
+    del task
+    await asyncio.sleep(0)
+    gc.collect()
+    assert said == []
