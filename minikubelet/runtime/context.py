@@ -126,16 +126,26 @@ class Context:
 
     # --- lookups ---
 
-    def sandbox(self, identifier: str) -> Sandbox:
-        """By ID or by the 13 digits that crictl shows. Raises NOT_FOUND."""
+    def find_sandbox(self, identifier: str) -> Sandbox | None:
+        """By ID or by the 13 digits that crictl shows; None if there is none."""
         found: Sandbox | None = _find(self.sandboxes, identifier)
+        return found
+
+    def sandbox(self, identifier: str) -> Sandbox:
+        """:meth:`find_sandbox`, where there has to be one. Raises NOT_FOUND."""
+        found = self.find_sandbox(identifier)
         if found is None:
             raise not_found("pod sandbox", identifier)
         return found
 
-    def container(self, identifier: str) -> Container:
-        """By ID or by the 13 digits that crictl shows. Raises NOT_FOUND."""
+    def find_container(self, identifier: str) -> Container | None:
+        """By ID or by the 13 digits that crictl shows; None if there is none."""
         found: Container | None = _find(self.containers, identifier)
+        return found
+
+    def container(self, identifier: str) -> Container:
+        """:meth:`find_container`, where there has to be one. Raises NOT_FOUND."""
+        found = self.find_container(identifier)
         if found is None:
             raise not_found("container", identifier)
         return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from minikubelet.base.errors import Code, NodeError
 from minikubelet.runtime.context import Context
 from minikubelet.runtime.events import EventKind
 from minikubelet.runtime.lifecycle import remove_cgroup
@@ -13,12 +12,9 @@ from minikubelet.runtime.stop_container import kill
 
 async def remove_container(context: Context, identifier: str) -> None:
     """Remove a container, by force if it runs; an unknown one is fine (CRI: idempotent)."""
-    try:
-        container = context.container(identifier)
-    except NodeError as exc:
-        if exc.code is Code.NOT_FOUND:
-            return
-        raise
+    container = context.find_container(identifier)
+    if container is None:
+        return
     sandbox = container.sandbox
     async with sandbox.lock:
         if container.id not in context.containers:

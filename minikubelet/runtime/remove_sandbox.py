@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from minikubelet.base.errors import Code, NodeError
 from minikubelet.runtime.context import Context
 from minikubelet.runtime.events import EventKind
 from minikubelet.runtime.lifecycle import remove_cgroups, remove_parents
@@ -13,12 +12,9 @@ from minikubelet.runtime.stop_sandbox import release_network, stop_locked
 
 async def remove_sandbox(context: Context, identifier: str) -> None:
     """Remove a sandbox, stopping it first if need be; an unknown one is fine (CRI: idempotent)."""
-    try:
-        sandbox = context.sandbox(identifier)
-    except NodeError as exc:
-        if exc.code is Code.NOT_FOUND:
-            return
-        raise
+    sandbox = context.find_sandbox(identifier)
+    if sandbox is None:
+        return
     async with sandbox.lock:
         if sandbox.id in context.sandboxes:
             await remove_locked(context, sandbox)

@@ -26,12 +26,9 @@ async def stop_container(context: Context, identifier: str, grace: int) -> None:
     """
     if grace < 0:
         raise invalid("timeout", f"{grace} is negative")
-    try:
-        container = context.container(identifier)
-    except NodeError as exc:
-        if exc.code is Code.NOT_FOUND:
-            return
-        raise
+    container = context.find_container(identifier)
+    if container is None:
+        return
     if container.state is not ContainerState.RUNNING and not container.starting:
         return
     async with container.sandbox.lock:

@@ -24,12 +24,9 @@ _EXIT_WAIT = 10.0
 
 async def stop_sandbox(context: Context, identifier: str) -> None:
     """Stop a sandbox; an unknown or stopped one is fine (CRI: idempotent)."""
-    try:
-        sandbox = context.sandbox(identifier)
-    except NodeError as exc:
-        if exc.code is Code.NOT_FOUND:
-            return
-        raise
+    sandbox = context.find_sandbox(identifier)
+    if sandbox is None:
+        return
     async with sandbox.lock:
         if sandbox.id in context.sandboxes:
             await stop_locked(context, sandbox)
