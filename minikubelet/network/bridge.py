@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from minikubelet.base.errors import Code, NodeError, StepError, invalid, precondition
+from minikubelet.network.addresses import set_address
 from minikubelet.network.links import BridgeFacts
 from minikubelet.network.messages import ifaddrmsg, ifinfmsg, rtmsg
 from minikubelet.network.netlink import ACK, CREATE, DUMP, EXCLUSIVE, NetlinkSocket, encode
@@ -19,7 +20,7 @@ from minikubelet.network.netlink import ACK, CREATE, DUMP, EXCLUSIVE, NetlinkSoc
 log = logging.getLogger(__name__)
 
 _NEWLINK, _DELLINK, _GETLINK = 16, 17, 18
-_NEWADDR, _DELADDR, _GETADDR = 20, 21, 22
+_GETADDR = 22
 _GETROUTE = 26
 _UP = 1
 _CHOICE_PREFIX = 22
@@ -124,7 +125,8 @@ def ensure(wish: BridgeWish) -> BridgeFacts:
         for _attempt in range(8):
             view = look(netlink)
             subnet = wish.subnet or choose_subnet(view, wish.pool, index)
-            _ensure_address(netlink, view, index, subnet)
+            wanted = ipaddress.IPv4Interface(f"{subnet.network_address + 1}/{subnet.prefixlen}")
+            set_address(netlink, index, wanted, view.addresses_of(index))
             rival = _rival(look(netlink), subnet, index)
             if not rival:
                 break
@@ -166,34 +168,6 @@ def _ensure_link(netlink: NetlinkSocket, wish: BridgeWish) -> int:
         return netlink.index(wish.name)
     except OSError as exc:
         raise StepError("create bridge", exc.errno or 0, wish.name, exc.strerror or "") from exc
-
-
-def _ensure_address(
-    netlink: NetlinkSocket, view: HostView, index: int, subnet: ipaddress.IPv4Network
-) -> None:
-    wanted = ipaddress.IPv4Interface(f"{subnet.network_address + 1}/{subnet.prefixlen}")
-    present = view.addresses_of(index)
-    try:
-        for address in present:
-            if address != wanted:
-                netlink.request(_address(_DELADDR, ACK, index, address))
-        if wanted not in present:
-            netlink.request(_address(_NEWADDR, ACK | CREATE | EXCLUSIVE, index, wanted))
-    except OSError as exc:
-        raise StepError("set bridge address", exc.errno or 0, str(wanted), exc.strerror or "") from exc
-
-
-def _address(kind: int, flags: int, index: int, address: ipaddress.IPv4Interface) -> bytes:
-    attrs = [("IFA_LOCAL", str(address.ip)), ("IFA_BROADCAST", str(address.network.broadcast_address))]
-    return encode(
-        ifaddrmsg,
-        kind,
-        flags,
-        attrs,
-        index=index,
-        family=socket.AF_INET,
-        prefixlen=address.network.prefixlen,
-    )
 
 
 def _sysctls(bridge: str) -> None:

@@ -12,18 +12,18 @@ import os
 import secrets
 import socket
 
-from minikubelet.base.errors import StepError, invalid, precondition
+from minikubelet.base.errors import invalid, precondition
+from minikubelet.network.addresses import set_address
 from minikubelet.network.bridge import write_sysctl
 from minikubelet.network.links import BridgeFacts
 from minikubelet.network.messages import ifaddrmsg, rtmsg
-from minikubelet.network.netlink import ACK, CREATE, DUMP, EXCLUSIVE, NetlinkSocket, encode
+from minikubelet.network.netlink import DUMP, NetlinkSocket, encode
 
 log = logging.getLogger(__name__)
 
 _PROC = "/proc/sys/net/ipv6/conf"
-_NEWADDR, _DELADDR, _GETADDR = 20, 21, 22
+_GETADDR = 22
 _GETROUTE = 26
-_NODAD = 0x02  # IFA_F_NODAD, linux/if_addr.h
 
 
 def random_prefix() -> ipaddress.IPv6Network:
@@ -53,7 +53,10 @@ def ensure(bridge: BridgeFacts, prefix: ipaddress.IPv6Network) -> None:
         rival = _overlapping(netlink, prefix, bridge.index)
         if rival:
             raise precondition(f"network.ipv6: pod prefix {prefix} overlaps {rival} of this host")
-        _ensure_address(netlink, prefix, bridge.index)
+        present = [
+            each for link, each in _addresses(netlink) if link == bridge.index and not each.is_link_local
+        ]
+        set_address(netlink, bridge.index, ipaddress.IPv6Interface((prefix[1], prefix.prefixlen)), present)
     _forward(bridge.name)
 
 
@@ -79,34 +82,6 @@ def _overlapping(netlink: NetlinkSocket, prefix: ipaddress.IPv6Network, but_link
         if network.overlaps(prefix):
             return f"route {network}"
     return ""
-
-
-def _ensure_address(netlink: NetlinkSocket, prefix: ipaddress.IPv6Network, index: int) -> None:
-    wanted = ipaddress.IPv6Interface((prefix[1], prefix.prefixlen))
-    present = [
-        address for link, address in _addresses(netlink) if link == index and not address.is_link_local
-    ]
-    try:
-        for address in present:
-            if address != wanted:
-                netlink.request(_address(_DELADDR, ACK, index, address))
-        if wanted not in present:
-            netlink.request(_address(_NEWADDR, ACK | CREATE | EXCLUSIVE, index, wanted))
-    except OSError as exc:
-        raise StepError("set bridge address", exc.errno or 0, str(wanted), exc.strerror or "") from exc
-
-
-def _address(kind: int, flags: int, index: int, address: ipaddress.IPv6Interface) -> bytes:
-    return encode(
-        ifaddrmsg,
-        kind,
-        flags,
-        [("IFA_ADDRESS", str(address.ip))],
-        index=index,
-        family=socket.AF_INET6,
-        prefixlen=address.network.prefixlen,
-        header_flags=_NODAD,
-    )
 
 
 def _forward(bridge: str) -> None:
