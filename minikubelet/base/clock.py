@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import calendar
+import datetime
 import time
 
 
@@ -29,5 +29,5 @@ def parse_rfc3339(text: str) -> int:
     if not text:
         return 0
     whole, _, rest = text.removesuffix("Z").partition(".")
-    seconds = calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S"))
-    return seconds * 1_000_000_000 + int((rest or "0").ljust(9, "0")[:9])
+    seconds = datetime.datetime.fromisoformat(f"{whole}+00:00").timestamp()
+    return int(seconds) * 1_000_000_000 + int((rest or "0").ljust(9, "0")[:9])

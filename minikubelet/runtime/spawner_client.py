@@ -25,9 +25,10 @@ _ABANDON_WAIT = 5.0
 _MODULE = "minikubelet.spawner"
 _PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.abspath(minikubelet.__file__)))
 # What `-m MODULE` does, but also from a checkout: -I leaves the current folder and PYTHONPATH out on purpose.
+# msgspec does without typing_extensions where there is none; with all that it imports in turn, that is 1 MiB.
 _BOOT = (
-    "import runpy, sys; sys.path.append(sys.argv.pop(1)); "
-    f"runpy.run_module({_MODULE!r}, run_name='__main__', alter_sys=True)"
+    "import sys; sys.path.append(sys.argv.pop(1)); sys.modules['typing_extensions'] = None; "
+    f"from {_MODULE}.__main__ import main; sys.exit(main(sys.argv[1:]))"
 )
 
 

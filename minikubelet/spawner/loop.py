@@ -6,10 +6,10 @@ import heapq
 import os
 import select
 import signal
-import sys
 import time
-import traceback
 from collections.abc import Callable
+
+from minikubelet.spawner.notes import note_exception
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
@@ -104,8 +104,8 @@ class Loop:
     def _guarded(call: Callable[[], None]) -> None:
         try:
             call()
-        except Exception:
-            traceback.print_exc(file=sys.stderr)
+        except Exception as exc:
+            note_exception(exc)
 
 
 def settle_signals() -> None:

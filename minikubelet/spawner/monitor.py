@@ -8,7 +8,6 @@ import os
 import socket
 import struct
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from minikubelet.base.errors import StepError
 from minikubelet.spawner.container import Container
 from minikubelet.spawner.execs import Exec
 from minikubelet.spawner.host import Host
+from minikubelet.spawner.notes import note_exception
 from minikubelet.spawner.peers import Peer, close_all
 from minikubelet.spawner.pod import SOCKET, Answer, Pod, done, failure_of
 from minikubelet.spawner.sandbox import Sandbox
@@ -133,7 +133,7 @@ class Monitor:
             handler(message, fds, answer)
         except Exception as exc:
             if not isinstance(exc, StepError | OSError):
-                traceback.print_exc(file=sys.stderr)
+                note_exception(exc)
             answer(failure_of(exc, type(message).__name__), ())
 
     # --- requests ------------------------------------------------------------------------------------

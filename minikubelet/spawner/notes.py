@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from typing import Any, TextIO
 
 
@@ -21,3 +22,11 @@ def notes(fd: int) -> TextIO:
     return io.TextIOWrapper(
         _Lossy(fd, "w", closefd=False), encoding="utf-8", errors="backslashreplace", write_through=True
     )
+
+
+def note_exception(exc: BaseException) -> None:
+    """Write an exception with its traceback to standard error.
+
+    The interpreter's own way: what the module ``traceback`` needs would be in the memory of every monitor.
+    """
+    sys.excepthook(type(exc), exc, exc.__traceback__)

@@ -9,13 +9,12 @@ import select
 import signal
 import socket
 import sys
-import traceback
 
 from minikubelet.base.errors import StepError
 from minikubelet.linux import pidfd, prctl
 from minikubelet.spawner.host import Host
 from minikubelet.spawner.monitor import Monitor
-from minikubelet.spawner.notes import notes
+from minikubelet.spawner.notes import note_exception, notes
 from minikubelet.spawner.pod import EXITS, SOCKET, failure_of
 from minikubelet.wire import channel
 from minikubelet.wire.messages import Message, MonitorSpawned, Reply, SpawnMonitor
@@ -161,8 +160,8 @@ class Server:
             os.chdir("/")
             self._monitor.run(request.sandbox_id, request.run_dir)
             code = 0
-        except BaseException:
-            traceback.print_exc(file=sys.stderr)
+        except BaseException as exc:
+            note_exception(exc)
             sys.stderr.flush()
         finally:
             os._exit(code)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import calendar
-import time
 from typing import Any
 
+from minikubelet.base.clock import parse_rfc3339
 from minikubelet.kubelet.metrics.families import Family
 
 Json = dict[str, Any]
@@ -60,5 +59,5 @@ def _add(made: dict[str, Family], who: str, stats: Json, labels: dict[str, str])
 
 
 def _milliseconds(stamp: str) -> int:
-    """RFC 3339 in UTC as milliseconds since the epoch."""
-    return calendar.timegm(time.strptime(stamp[:19], "%Y-%m-%dT%H:%M:%S")) * 1000
+    """RFC 3339 in UTC as milliseconds since the epoch, to the second."""
+    return parse_rfc3339(f"{stamp[:19]}Z") // 1_000_000

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _INSTRUCTION = struct.Struct("=BBhi")
 _ACCESS = {"m": 1, "r": 2, "w": 4}  # BPF_DEVCG_ACC_*
@@ -28,8 +28,7 @@ _EXIT = 0x95
 _RESULT, _CONTEXT, _TYPE, _WANTED, _MAJOR, _MINOR, _SCRATCH = 0, 1, 2, 3, 4, 5, 6
 
 
-@dataclass(frozen=True)
-class DeviceRule:
+class DeviceRule(NamedTuple):
     """Allow or deny ``access`` (of ``rwm``) to devices of ``kind`` a (all), b or c; -1 is any number."""
 
     allow: bool
