@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 
 
-def write_atomic(path: str | os.PathLike[str], data: bytes, *, mode: int = 0o600, sync: bool = False) -> None:
+def write_atomic(
+    path: str | os.PathLike[str],
+    data: bytes,
+    *,
+    mode: int = 0o600,
+    sync: bool = False,
+    rename: Callable[[str, str], None] = os.rename,
+) -> None:
     """Replace ``path`` by ``data`` in one rename(2); never seen half-written.
 
-    With ``sync`` the data survives a power cut (fsync(2) of file and folder). Raises OSError.
+    With ``sync`` the data survives a power cut (fsync(2) of file and folder). ``rename`` is what puts the
+    finished file in its place. Raises OSError.
     """
     name = os.fspath(path)
     folder = os.path.dirname(name) or "."
@@ -24,7 +33,7 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, *, mode: int = 0o600
                 os.fsync(fd)
         finally:
             os.close(fd)
-        os.rename(temporary, name)
+        rename(temporary, name)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import re
 from dataclasses import dataclass
 
@@ -92,6 +93,8 @@ class ImageManager:
         self._backoff = backoff
         self._clock = clock
         self._last_error: dict[str, str] = {}
+        self._asked: dict[str, asyncio.Task[api.Image | None]] = {}
+        """Questions under way about images: pods that begin together have one answer."""
 
     async def ensure(self, wanted: Wanted) -> LocalImage:
         """The image, pulled if the policy asks for it. Raises ImageError; tells nobody if it was there."""
@@ -128,12 +131,24 @@ class ImageManager:
 
     async def _inspect(self, wanted: Wanted, image: str) -> LocalImage | None:
         try:
-            status = await self._client.image_status(image)
+            status = await self._status(image)
         except NodeError as exc:
             message = f'Failed to inspect image "{wanted.image}": {exc}'
             self._event(wanted, WARNING, "InspectFailed", message)
             raise ImageError("ImageInspectError", message) from None
         return None if status is None else _local(status)
+
+    async def _status(self, image: str) -> api.Image | None:
+        task = self._asked.get(image)
+        if task is None:
+            task = self._asked[image] = asyncio.create_task(self._client.image_status(image))
+            task.add_done_callback(functools.partial(self._answered, image))
+        return await asyncio.shield(task)
+
+    def _answered(self, image: str, task: asyncio.Task[api.Image | None]) -> None:
+        del self._asked[image]
+        if not task.cancelled():
+            task.exception()  # whoever asked may have gone
 
     async def _pull(self, wanted: Wanted, image: str) -> LocalImage:
         key = f"{wanted.pod.uid}_{wanted.image}"

@@ -205,9 +205,18 @@ class RuntimeCache:
         self._sandboxes: dict[str, ObservedSandbox] = {}
         self._containers: dict[str, ObservedContainer] = {}
         self._gone: OrderedDict[str, None] = OrderedDict()
+        self._views: dict[str, PodView] = {}
 
     def view(self, uid: str) -> PodView:
-        """A pod's part, newest first."""
+        """A pod's part, newest first. Not to be changed."""
+        known = self._views.get(uid)
+        if known is None:
+            known = self._view(uid)
+            if known.sandboxes or known.containers:
+                self._views[uid] = known
+        return known
+
+    def _view(self, uid: str) -> PodView:
         sandboxes = [each for each in self._sandboxes.values() if each.pod_uid == uid]
         containers = [each for each in self._containers.values() if each.pod_uid == uid]
         sandboxes.sort(key=lambda each: (each.created_at, each.attempt, each.id), reverse=True)
@@ -240,6 +249,7 @@ class RuntimeCache:
             new.ready = new.ready and old.ready
             new.ips = new.ips if new.ips else old.ips if old.ips is not None else new.ips
         self._sandboxes[new.id] = new
+        self._views.pop(new.pod_uid, None)
         return new != old
 
     def put_container(self, new: ObservedContainer) -> bool:
@@ -257,6 +267,7 @@ class RuntimeCache:
         if new.has_exited and not new.finished:
             new.finished = new.seen - self._age(new, old)
         self._containers[new.id] = new
+        self._views.pop(new.pod_uid, None)
         return new != old
 
     def _age(self, new: ObservedContainer, old: ObservedContainer | None) -> float:
@@ -274,7 +285,9 @@ class RuntimeCache:
         if sandbox is not None:
             for each in [c.id for c in self._containers.values() if c.sandbox_id == identifier]:
                 self.remove(each)
-        return sandbox.pod_uid if sandbox else container.pod_uid if container else ""
+        uid = sandbox.pod_uid if sandbox else container.pod_uid if container else ""
+        self._views.pop(uid, None)
+        return uid
 
     def missing(self, sandboxes: Iterable[str], containers: Iterable[str]) -> list[str]:
         """IDs known here that are in neither list."""

@@ -12,10 +12,12 @@ from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet import checkpoint, runtime_class, user_namespaces
 from minikubelet.kubelet.backoff import Entry
 from minikubelet.kubelet.checkpoint import BackoffState
+from minikubelet.kubelet.cri_config import sandbox_config
 from minikubelet.kubelet.defaults import all_containers
 from minikubelet.kubelet.environment import ContainerConfigError
 from minikubelet.kubelet.node import Node
 from minikubelet.kubelet.objects import Container, Pod
+from minikubelet.kubelet.objects.podspec import PodSpec
 from minikubelet.kubelet.observed import ObservedContainer
 from minikubelet.kubelet.probes.manager import Kind, Result, Target
 from minikubelet.kubelet.status import Waiting
@@ -59,6 +61,7 @@ class PodState:
         if self.memory.failure is not None:
             self.failure = Waiting(self.memory.failure.reason, self.memory.failure.message)
         self._saved = b""
+        self._sandbox_config: tuple[PodSpec, int, api.PodSandboxConfig] | None = None
         self._next_reset = 0.0
         if not self.memory.start_time:
             self.memory.start_time = clock.rfc3339(node.clock.now_ns())
@@ -192,9 +195,24 @@ class PodState:
             checkpoint.save(self.node.config, self.pod.uid, self.memory)
         return user_namespaces.options(made)
 
+    def sandbox_config(
+        self, attempt: int, users: api.UserNamespace | None, *, anew: bool = False
+    ) -> api.PodSandboxConfig:
+        """CRI's configuration of the pod's sandbox, not to be changed: the last one made unless ``anew``.
+
+        Raises OSError, ContainerConfigError.
+        """
+        made = self._sandbox_config
+        if anew or made is None or made[0] is not self.pod.spec or made[1] != attempt:
+            parent = self.node.cgroups.parent(self.pod)
+            config = sandbox_config(self.pod, self.node.config, attempt, parent, users)
+            made = self._sandbox_config = (self.pod.spec, attempt, config)
+        return made[2]
+
     def objects_changed(self) -> None:
         """Something that the pod refers to has come, gone or changed: what waits for it is tried again."""
         self.stale = True
+        self._sandbox_config = None
         self.not_before.pop(VOLUMES, None)
         self.not_before.pop(REFRESH, None)
         self.not_before.pop(SANDBOX, None)

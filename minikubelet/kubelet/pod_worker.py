@@ -17,7 +17,6 @@ from minikubelet.base.errors import Code, NodeError
 from minikubelet.kubelet import ephemeral, podfiles, runtime_class
 from minikubelet.kubelet.admission import Rejection
 from minikubelet.kubelet.checkpoint import Failure
-from minikubelet.kubelet.cri_config import sandbox_config
 from minikubelet.kubelet.dns import omissions
 from minikubelet.kubelet.environment import ContainerConfigError
 from minikubelet.kubelet.events import NORMAL, WARNING
@@ -293,9 +292,7 @@ class PodWorker:
         try:
             handler = runtime_class.resolve(self.pod, node.lookups)
             node.cgroups.ensure(self.pod)
-            parent = node.cgroups.parent(self.pod)
-            users = await state.user_namespace()
-            config = sandbox_config(self.pod, node.config, plan.attempt, parent, users)
+            config = state.sandbox_config(plan.attempt, await state.user_namespace(), anew=True)
             for told in omissions(self.pod, node.config):
                 node.events.pod(self.pod, WARNING, "DNSConfigForming", told)
             os.makedirs(config.log_directory, 0o755, exist_ok=True)

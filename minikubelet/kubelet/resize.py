@@ -55,6 +55,8 @@ def resizable(spec: PodSpec) -> list[Container]:
 
 def _changed(one: ResourceRequirements, other: ResourceRequirements) -> set[str]:
     """Names of the resizable resources in which the two differ."""
+    if one == other:
+        return set()
     return {
         name
         for name in RESIZABLE

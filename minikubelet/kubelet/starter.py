@@ -17,7 +17,6 @@ from minikubelet.kubelet.cri_config import (
     Surroundings,
     container_config,
     needs_features,
-    sandbox_config,
 )
 from minikubelet.kubelet.environment import (
     ContainerConfigError,
@@ -223,8 +222,7 @@ class ContainerStarter:
                 around.hosts_file = podfiles.write_hosts(node.config, state.pod, ips)
             config = container_config(state.pod, container, around)
             await self._allocate(container, config)
-            parent = node.cgroups.parent(state.pod)
-            pod_config = sandbox_config(state.pod, node.config, sandbox.attempt, parent, users)
+            pod_config = state.sandbox_config(sandbox.attempt, users)
         except (ContainerConfigError, OSError) as exc:
             raise _Failed("CreateContainerConfigError", str(exc)) from None
         except NodeError as exc:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from fractions import Fraction
@@ -20,6 +21,7 @@ _BILLION = 10**9
 _LONGEST = 64
 
 
+@functools.lru_cache(maxsize=1024, typed=True)
 def parse(quantity: Quantity) -> Fraction:
     """The exact value. Raises ValueError for anything that is not a quantity."""
     text = str(quantity)

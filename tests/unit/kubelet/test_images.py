@@ -22,6 +22,17 @@ async def test_a_missing_image_is_pulled(harness: Harness) -> None:
         assert messages[1].endswith("Image size: 1000 bytes.")
 
 
+async def test_pods_that_begin_together_have_one_answer(harness: Harness) -> None:
+    async with harness.running():
+        harness.source.set(*(make_pod(f"web-{number}") for number in range(5)))
+        for number in range(5):
+            await harness.ready(f"web-{number}")
+        assert len(harness.cri.called("ImageStatus")) == 1
+        harness.source.set(*(make_pod(f"web-{number}") for number in range(6)))
+        await harness.ready("web-5")
+        assert len(harness.cri.called("ImageStatus")) == 2
+
+
 async def test_always_pulls_what_is_there(harness: Harness) -> None:
     async with harness.running():
         harness.source.set(make_pod("web", {"name": "app", "imagePullPolicy": "Always"}))
