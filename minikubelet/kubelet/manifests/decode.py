@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from minikubelet.kubelet.manifests import data_objects
+from minikubelet.kubelet.manifests import data_objects, other_kinds
 from minikubelet.kubelet.manifests.errors import ManifestError
 from minikubelet.kubelet.manifests.yaml_reader import (
     MAX_BYTES,
@@ -45,11 +45,11 @@ _KINDS: dict[str, type[Pod] | type[DataObject]] = {
 T = TypeVar("T")
 _VERSIONS = {"RuntimeClass": "node.k8s.io/v1"}
 """apiVersion of what is not ``v1``."""
-_IGNORED = ("ServiceAccount", "Namespace", "Service")
-"""v1 kinds that go along with pods in manifests and mean nothing to a node by itself."""
 _AT = re.compile(r"(?P<what>.*?)(?: - at `(?P<key>key in )?\$(?P<path>.*)`)?\Z", re.S)
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`\Z", re.S)
 _EXPECTED = re.compile(r"Expected `(.+?)`, got `(.+?)`\Z")
+_TEMPLATE = re.compile(rb"\{\{-? *[.a-zA-Z]|\{% ")
+"""The marks of Go's templates and Jinja's."""
 _LACKING = "Object missing required field"
 _MOST_MISTAKES = 50
 """Of one object; who has more will ask again."""
@@ -132,18 +132,24 @@ def _mistakes(document: Document) -> Iterator[ManifestError]:
                 return  # that comes of what was taken out
             yield exc
             known.add(exc.field)
-            if not _take_out(rest.data, split_path(exc.field)):
+            if not _take_out(rest.data, split_path(exc.field), exc.message):
                 return
 
 
-def _take_out(data: Any, path: Path) -> bool:
-    """Remove what is at ``path``; False if nothing is there, or if it is what an object can't be without."""
+def _take_out(data: Any, path: Path, message: str) -> bool:
+    """Remove what is at ``path``; False if nothing is there, or if it is what an object can't be without.
+
+    A word in a list is replaced instead, so that those behind it keep their places.
+    """
     if len(path) < 2:
         return False
     try:
         for step in path[:-1]:
             data = data[step]
-        del data[path[-1]]
+        if isinstance(data, list) and message.startswith("expected a string"):
+            data[path[-1]] = ""
+        else:
+            del data[path[-1]]
     except (KeyError, IndexError, TypeError):
         return False
     return True
@@ -164,8 +170,7 @@ def decode_pods(text: bytes, file: str = "") -> list[tuple[Pod, Document]]:
 
 def _add(manifest: Manifest, document: Document) -> None:
     kind, version = document.data.get("kind"), document.data.get("apiVersion")
-    if version == "v1" and kind in _IGNORED:
-        message = f"{kind} has no effect on this node"
+    if message := other_kinds.no_effect(version, kind):
         manifest.warnings.append(ManifestError(message, field="kind", line=document.line(("kind",))))
         return
     found = _object(document)
@@ -179,6 +184,15 @@ def _add(manifest: Manifest, document: Document) -> None:
 
 
 def _documents(text: bytes) -> Iterator[Document]:
+    try:
+        yield from _parse(text)
+    except ManifestError as exc:
+        if _TEMPLATE.search(text):
+            exc.message += f" ({other_kinds.TEMPLATE_HINT})"
+        raise
+
+
+def _parse(text: bytes) -> Iterator[Document]:
     if text.lstrip()[:1] != b"{":
         yield from read_yaml(text)
         return
@@ -257,11 +271,9 @@ def _object(document: Document) -> Pod | DataObject:
     data = document.data
     kind, version = data.get("kind"), data.get("apiVersion")
     if not kind or not version:
-        raise ManifestError("apiVersion and kind are needed", line=document.line(()))
+        raise ManifestError(other_kinds.nameless(data), line=document.line(()))
     if not isinstance(kind, str) or kind not in _KINDS or version != _VERSIONS.get(kind, "v1"):
-        plain_kinds = ", ".join(each for each in _KINDS if each not in _VERSIONS)
-        others = ", ".join(f"{version} {each}" for each, version in _VERSIONS.items())
-        message = f"{version} {kind} is not supported: only v1 {plain_kinds}, {others} are"
+        message = other_kinds.refusal(version, kind, {each: _VERSIONS.get(each, "v1") for each in _KINDS})
         raise ManifestError(message, field="kind", line=document.line(("kind",)))
     return convert({key: value for key, value in data.items() if key != "status"}, document, _KINDS[kind])
 
@@ -307,6 +319,8 @@ def _explain(text: str, data: Any, document: Document) -> ManifestError:
     elif expected := _EXPECTED.match(what):
         wanted = " or ".join(_WORDS.get(word, word) for word in expected[1].split(" | ") if word != "null")
         what = f"expected {wanted}, got {_WORDS.get(expected[2], expected[2])}"
+        if wanted == "a string" and expected[2] in ("int", "float", "bool"):
+            what += " (it needs quotes)"
     return ManifestError(what, field=dotted(path), line=document.line(path))
 
 

@@ -46,7 +46,9 @@ def validate_pod(pod: Pod) -> list[Problem]:
 def _metadata(check: Checker, pod: Pod) -> None:
     meta = pod.metadata
     path: Path = ("metadata", "name")
-    if check.required(path, meta.name):
+    if not meta.name and meta.generate_name:
+        check.add(path, "Required value: from generateName only an API server makes one")
+    elif check.required(path, meta.name):
         if len(meta.name) > 253:
             check.invalid(path, meta.name, "must be no more than 253 bytes")
         elif not SUBDOMAIN.match(meta.name):

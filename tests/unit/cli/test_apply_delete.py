@@ -69,9 +69,9 @@ def test_folders_inside_folders_are_for_minus_r(run: Run, given: Path, capsys: C
 def test_apply_warns_of_what_has_no_effect(run: Run, given: Path, capsys: Capture) -> None:
     (given / "web.yaml").write_text("apiVersion: v1\nkind: Service\nmetadata: {name: web}\n")
     assert run("apply", "-f", str(given)) == 0
-    assert (
-        capsys.readouterr().err
-        == f"Warning: {given}/web.yaml:2:1: kind: Service has no effect on this node\n"
+    assert capsys.readouterr().err == (
+        f"Warning: {given}/web.yaml:2:1: kind: Service has no effect on this node: "
+        "pods are reached at their own addresses, or at a hostPort\n"
     )
 
 
@@ -84,7 +84,10 @@ def test_apply_says_which_kinds_it_does_not_take(run: Run, given: Path, kind: st
     assert run("apply", "-f", str(given)) == 1
     output = capsys.readouterr()
     assert output.out == ""
-    assert f"error: {given}/z.yaml:2:1: kind: {kind} is not supported: only v1 Pod" in output.err
+    assert (
+        f"error: {given}/z.yaml:2:1: kind: {kind} is not supported: this node has no controllers"
+        in output.err
+    )
 
 
 @pytest.mark.parametrize("command", ["apply", "delete"])

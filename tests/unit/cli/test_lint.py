@@ -47,6 +47,22 @@ def test_all_findings_of_all_documents_with_their_places() -> None:
     ]
 
 
+def test_a_wrong_word_in_a_list_hides_none_of_those_behind_it() -> None:
+    text = GOOD.replace("image: i", 'image: i, args: [1, a, yes, .5], ports: [{containerPort: "80"}]')
+    at = "spec.containers[0]"
+    assert [(each.field, each.column) for each in check_manifest(text.encode(), "f")] == [
+        (f"{at}.args[0]", text.splitlines()[-1].index("1,") + 1),
+        (f"{at}.args[2]", text.splitlines()[-1].index("yes") + 1),
+        (f"{at}.args[3]", text.splitlines()[-1].index(".5") + 1),
+        (f"{at}.ports[0].containerPort", text.splitlines()[-1].index("containerPort") + 1),
+    ]
+
+
+def test_a_name_that_would_be_generated() -> None:
+    (finding,) = check_manifest(GOOD.replace("name: ok", "generateName: ok-").encode(), "f")
+    assert finding.message == "Required value: from generateName only an API server makes one"
+
+
 def test_json_has_places_too() -> None:
     text = json.dumps(
         {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"x": 1}}, indent=2

@@ -41,9 +41,26 @@ def test_kinds_of_a_file() -> None:
     ]
     assert [each.metadata.name for each, _ in found.pods] == ["p"]
     assert [str(each) for each in found.warnings] == [
-        "f.yaml:2: kind: ServiceAccount has no effect on this node"
+        "f.yaml:2: kind: ServiceAccount has no effect on this node: pods get no token here"
     ]
     assert "hidden" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("version", "kind"),
+    [
+        ("v1", "Service"),
+        ("networking.k8s.io/v1", "Ingress"),
+        ("rbac.authorization.k8s.io/v1beta1", "ClusterRoleBinding"),
+        ("policy/v1", "PodDisruptionBudget"),
+    ],
+)
+def test_what_goes_along_with_pods_may_be_left_out(version: str, kind: str) -> None:
+    other = f"--- {{apiVersion: {version}, kind: {kind}, metadata: {{name: a}}}}"
+    found = decode_manifest("\n".join([CONFIG, other]).encode(), "f.yaml")
+    assert len(found.objects) == 1
+    (warning,) = found.warnings
+    assert str(warning).startswith(f"f.yaml:2: kind: {kind} has no effect on this node: ")
 
 
 def typed(kind: str, data: str) -> str:

@@ -68,14 +68,54 @@ def test_fields_of_core_v1_are_read() -> None:
         ),
         (
             HEAD + "metadata:\n  labels:\n    a: x\n    on: true\n",
-            "pod.yaml:6: metadata.labels.on: expected a string, got true or false",
+            "pod.yaml:6: metadata.labels.on: expected a string, got true or false (it needs quotes)",
         ),
         (HEAD + "spec:\n  containers: {}\n", "pod.yaml:4: spec.containers: expected a list, got a mapping"),
         (HEAD + "kind: Pod\n", "pod.yaml:3: kind: key 'kind' appears twice"),
         (
             "apiVersion: apps/v1\nkind: Deployment\n",
-            "pod.yaml:2: kind: apps/v1 Deployment is not supported: only v1 Pod, ConfigMap, "
+            "pod.yaml:2: kind: apps/v1 Deployment is not supported: this node has no controllers, "
+            "but the pod at spec.template runs as a v1 Pod with a name",
+        ),
+        (
+            "apiVersion: batch/v1\nkind: CronJob\n",
+            "pod.yaml:2: kind: batch/v1 CronJob is not supported: this node has no controllers, "
+            "but the pod at spec.jobTemplate.spec.template runs as a v1 Pod with a name",
+        ),
+        (
+            "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n",
+            "pod.yaml:2: kind: networking.k8s.io/v1 NetworkPolicy is not supported: "
+            "nothing restricts the traffic of pods here",
+        ),
+        (
+            "apiVersion: traefik.io/v1alpha1\nkind: Middleware\n",
+            "pod.yaml:2: kind: traefik.io/v1alpha1 Middleware is not supported: only v1 Pod, ConfigMap, "
             "Secret, PersistentVolumeClaim, PersistentVolume, node.k8s.io/v1 RuntimeClass are",
+        ),
+        ("apiVersion: v1\nkind: pods\n", "pod.yaml:2: kind: v1 pods is not supported: did you mean v1 Pod?"),
+        (
+            "apiVersion: node.k8s.io/v1beta1\nkind: RuntimeClass\n",
+            "pod.yaml:2: kind: node.k8s.io/v1beta1 RuntimeClass is not supported: "
+            "did you mean node.k8s.io/v1 RuntimeClass?",
+        ),
+        (
+            "services: {web: {image: nginx}}\n",
+            "pod.yaml:1: apiVersion and kind are needed: "
+            "this looks like a Compose file, and only Kubernetes' objects are read",
+        ),
+        (
+            "namePrefix: x-\nresources: [web.yaml]\n",
+            "pod.yaml:1: apiVersion and kind are needed: "
+            "this looks like a kustomization: build it first (kubectl kustomize)",
+        ),
+        (
+            HEAD + "metadata:\n  name: {{ .Release.Name }}\n",
+            "pod.yaml:4: a key must be a plain string (a template is rendered first, as by helm template)",
+        ),
+        (
+            "{{- if .Values.on }}\nkind: Pod\n{{- end }}\n",
+            "pod.yaml:1: not valid JSON: Expecting property name enclosed in double quotes "
+            "(a template is rendered first, as by helm template)",
         ),
         (
             HEAD + 'metadata:\n  name: "a\\0b"\n',
