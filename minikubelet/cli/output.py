@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from typing import Any
 
 from minikubelet.cli import json_path
@@ -12,7 +14,10 @@ from minikubelet.cli.options import CommandError
 from minikubelet.cli.text import Table
 
 Json = dict[str, Any]
-_TEMPLATES = ("jsonpath=", "custom-columns=")
+_Column = tuple[str, Callable[[Any], list[Any]]]
+_TEMPLATES = ("jsonpath=", "jsonpath-as-json=", "jsonpath-file=", "custom-columns=", "custom-columns-file=")
+_MOST_LETTERS = 1 << 20
+"""Of a file with a template."""
 
 
 class Formats(Sequence[str]):
@@ -38,13 +43,22 @@ def is_whole(form: str | None) -> bool:
 
 
 class Whole:
-    """Prints objects as ``json``, ``yaml``, ``jsonpath=TEMPLATE`` or ``custom-columns=HEADER:PATH,…``."""
+    """Prints objects as ``json``, ``yaml``, ``jsonpath=TEMPLATE``, ``custom-columns=HEADER:PATH,…``."""
 
     def __init__(self, form: str, *, header: bool = True) -> None:
         """Raises CommandError for a template that can't be read."""
         self._form, _, argument = form.partition("=")
-        self._render = json_path.template(argument) if self._form == "jsonpath" else None
-        self._columns = list(_columns(argument)) if self._form == "custom-columns" else []
+        text = _file(argument) if self._form.endswith("-file") else argument
+        self._render: Callable[[Any], str] | None = None
+        self._columns: list[_Column] = []
+        if self._form == "jsonpath-as-json":
+            self._render = json_path.template_as_json(text)
+        elif self._form.startswith("jsonpath"):
+            self._render = json_path.template(text)
+        elif self._form == "custom-columns":
+            self._columns = list(_columns(text))
+        elif self._form == "custom-columns-file":
+            self._columns = list(_columns_of_lines(text))
         self._table = Table([name for name, _ in self._columns])
         self._header = header
 
@@ -81,7 +95,27 @@ class Whole:
         self._header = False
 
 
-def _columns(text: str) -> Iterator[tuple[str, Callable[[Any], list[Any]]]]:
+def _file(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read(_MOST_LETTERS)
+    except (OSError, UnicodeDecodeError) as exc:
+        raise CommandError(f"error reading --template {path}, {exc}", usage=True) from None
+
+
+def _columns_of_lines(text: str) -> Iterator[_Column]:
+    """A line of headers and a line of paths, parted by spaces."""
+    lines = [line.split() for line in text.splitlines()]
+    if len(lines) < 2 or len(lines[0]) != len(lines[1]):
+        raise CommandError(
+            "custom-columns-file: expected one line of headers and one of as many paths, parted by spaces",
+            usage=True,
+        )
+    for name, where in zip(lines[0], lines[1], strict=True):
+        yield name, json_path.path(where)
+
+
+def _columns(text: str) -> Iterator[_Column]:
     for part in text.split(","):
         name, colon, where = part.partition(":")
         if not (name and colon and where):
@@ -92,7 +126,16 @@ def _columns(text: str) -> Iterator[tuple[str, Callable[[Any], list[Any]]]]:
 
 
 def _cell(values: list[Any]) -> str:
-    return ",".join(json_path.shown(each) for each in values) or "<none>"
+    return ",".join(_go_text(each) for each in values) if values else "<none>"
+
+
+def _go_text(value: Any) -> str:
+    """A value in a column, as Go prints it and therefore kubectl: ``map[app:web tier:db]``, ``[80 443]``."""
+    if isinstance(value, dict):
+        return f"map[{' '.join(f'{key}:{_go_text(value[key])}' for key in sorted(value))}]"
+    if isinstance(value, list):
+        return f"[{' '.join(map(_go_text, value))}]"
+    return "<nil>" if value is None else json_path.shown(value)
 
 
 def add_labels(parser: argparse.ArgumentParser) -> None:
@@ -127,17 +170,28 @@ def _label_keys(args: argparse.Namespace) -> list[str]:
 
 
 def sort(items: list[Json], where: str) -> list[Json]:
-    """Ordered by what the path finds: what lacks it, numbers, text. Raises CommandError."""
+    """Ordered by what the path finds: what lacks it, numbers and quantities, text. Raises CommandError."""
     if not where:
         return items
     find = json_path.path(where)
+    values = [next(iter(find(item)), None) for item in items]
+    if len(items) > 1 and all(value is None for value in values):
+        bare = where.strip("{}").removeprefix(".")
+        raise CommandError(f'couldn\'t find any field with path "{{.{bare}}}" in the list of objects')
+    order = sorted(range(len(items)), key=lambda index: _rank(values[index]))
+    return [items[index] for index in order]
 
-    def key(item: Json) -> tuple[int, float, str]:
-        value = next(iter(find(item)), None)
-        if value is None:
-            return 0, 0, ""
-        if isinstance(value, int | float):
-            return 1, value, ""
-        return 2, 0, json_path.shown(value)
 
-    return sorted(items, key=key)
+def _rank(value: Any) -> tuple[int, float | Fraction, str]:
+    if value is None:
+        return 0, 0, ""
+    if isinstance(value, dict):
+        raise CommandError("--sort-by: objects have no order: name a field of theirs")
+    if isinstance(value, list):
+        return _rank(value[0]) if value else (0, 0, "")
+    if not isinstance(value, bool):
+        from minikubelet.kubelet.objects import quantity  # msgspec takes a while
+
+        with contextlib.suppress(ValueError):
+            return 1, quantity.parse(value), ""
+    return 2, 0, json_path.shown(value)

@@ -146,10 +146,11 @@ def _take_out(data: Any, path: Path, message: str) -> bool:
     try:
         for step in path[:-1]:
             data = data[step]
-        if isinstance(data, list) and message.startswith("expected a string"):
-            data[path[-1]] = ""
+        last = path[-1]
+        if isinstance(data, list) and isinstance(last, int) and message.startswith("expected a string"):
+            data[last] = ""
         else:
-            del data[path[-1]]
+            del data[last]
     except (KeyError, IndexError, TypeError):
         return False
     return True

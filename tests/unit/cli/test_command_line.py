@@ -65,7 +65,7 @@ def test_importing_the_entry_point_is_cheap() -> None:
         (["get", "pods", "a", "-A"], "a pod can't be named together with --all-namespaces"),
         (["get", "pods/"], "a name is missing after the slash"),
         (["get", "cm/a", "pod/"], "a name is missing after the slash"),
-        (["get", "pods", "--sort-by", "[x"], "[ is never closed"),
+        (["get", "pods", "--sort-by", "[x"], "unterminated array"),
         (["get", "pods", "--field-selector", "spec.x=1"], "field label not supported: spec.x"),
         (["get", "cm", "--field-selector", "status.phase=a"], "field label not supported: status.phase"),
         (["get", "secrets", "-l", "a=b=c"], "unable to parse label selector"),

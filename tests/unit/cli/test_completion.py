@@ -13,7 +13,8 @@ from minikubelet.kubelet.objects import ObjectMeta, Pod
 from minikubelet.kubelet.objects.data import ConfigMap
 from tests.unit.cli.test_against_api import Served, make_pod
 
-FORMATS = ["wide", "json", "yaml", "name", "jsonpath=", "custom-columns="]
+FORMATS = ["wide", "json", "yaml", "name", "jsonpath=", "jsonpath-as-json=", "jsonpath-file="]
+FORMATS += ["custom-columns=", "custom-columns-file="]
 
 
 def words(*typed: str) -> list[str]:
@@ -37,7 +38,10 @@ def test_options_and_their_values(run_dir: Path) -> None:
     assert "--follow" in words("logs", "--f")
     assert "--previous" not in words("logs", "--f")
     assert words("get", "pods", "-o", "") == FORMATS
-    assert words("get", "pods", "--output=j") == ["--output=json", "--output=jsonpath="]
+    assert words("get", "pods", "--output=j") == [
+        "--output=json",
+        *("--output=jsonpath=", "--output=jsonpath-as-json=", "--output=jsonpath-file="),
+    ]
     assert words("image", "") and "pull" in words("image", "")
     assert words("completion", "") == list(SHELLS)
     assert words("wait", "--for", "c") == ["condition=Ready", "condition=", "create"]

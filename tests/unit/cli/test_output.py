@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ POD: dict[str, Any] = {
 
 @pytest.mark.parametrize(
     ("template", "expected"),
-    [  # what kubectl 1.32 prints for the same object (kubectl annotate --local -f pod.json a=b -o jsonpath=…)
+    [  # what kubectl 1.36 prints for the same object (kubectl annotate --local -f pod.json a=b -o jsonpath=…)
         ("plain", "plain"),
         ("{.metadata.name}\n", "a\n"),
         ("{$.kind} {@.kind}", "Pod Pod"),
@@ -55,6 +56,22 @@ POD: dict[str, Any] = {
         (r'{range .spec.containers[*]}{.name}{"\t"}{.image}{"\n"}{end}', "p\ti1\nq\ti2\n"),
         ("{range .spec.containers[*]}{.name}{range .ports[*]}:{.containerPort}{end};{end}", "p:80:443;q;"),
         ("{range .spec.containers[*]}[{.name}, {.image}] {end}", "[p, i1] [q, i2] "),
+        ("{range .spec.containers[*]}{.name}", "pq"),
+        ("{range .nope[*]}x{end}{range .nope}y{end}", ""),
+        ("{.spec.containers[1:1].name}", ""),
+        ("{.spec.containers[1].ports[0].containerPort}", ""),
+        ("{.spec.containers[*].ports[-1].containerPort}", "443"),
+        ("{.spec.containers[*].ports[?(@.containerPort<100)].containerPort}", "80"),
+        ('{.spec.containers[?("q"==@.name)].image}', "i2"),
+        ('{.spec.containers[?(.name=="q")].image}', "i2"),
+        ("{.spec.containers[?(@.name==@.image)].name}", ""),
+        ("{.spec.containers..containerPort}", "80 443"),
+        ("{..ports[*].containerPort}", "80 443"),
+        ('{"it"}{1}{true}{1.5}', "it1true1.5"),
+        ('{"a" "b"}', "b"),
+        (r'{"\u00e9\x41\101\t\"\\"}', 'éAA\t"\\'),
+        ("{.kind .metadata.name}", ""),
+        ("{ .kind }}", "Pod}"),
     ],
 )
 def test_jsonpath(template: str, expected: str) -> None:
@@ -66,10 +83,15 @@ def test_jsonpath(template: str, expected: str) -> None:
     [
         "{",
         "{end}",
-        "{range .a}",
+        "{*}",
+        "{.a..*}",
+        "{.a[?(@.b==1].c}",
+        "{.a[-]}",
+        "{.a[?(@.b[?(@.c==80)])].d}",
+        "{'a\n'}",
+        "{.kind,.metadata.name}",
         "{.a[}",
         "{.a[x]}",
-        "{.a[]}",
         "{kind}",
         "{.a[?(@.b=~'c')]}",
         "{.a[?(@.b==c)]}",
@@ -84,9 +106,43 @@ def test_bad_jsonpath(template: str) -> None:
     assert caught.value.usage
 
 
-def test_an_index_past_the_end_is_an_error() -> None:
-    with pytest.raises(CommandError, match="index out of bounds: index 5, length 2"):
-        json_path.template("{.spec.containers[5].name}")(POD)
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{.spec.containers[5].name}", "array index out of bounds: index 5, length 2"),
+        ("{.spec.containers[-5].name}", "array index out of bounds: index -3, length 2"),
+        ("{.spec.containers[0:9].name}", "array index out of bounds: index 8, length 2"),
+        ("{.spec.containers[1:0].name}", "starting index 1 is greater than ending index 0"),
+        ("{.spec.containers[::-1].name}", "step must be > 0"),
+        ("{.kind[0]}", "string is not array or slice"),
+        ("{.metadata[*]}", "map[string]interface {} is not array or slice"),
+        ("{.metadata[?(@.a)]}", "map[string]interface {} is not array or slice and cannot be filtered"),
+        (
+            "{.spec.containers[?(@.ports[*].containerPort==443)].name}",
+            "can only compare one element at a time",
+        ),
+        ("{.spec.containers[?(@.name==1)].name}", "incompatible types for comparison"),
+        ("{.spec.containers[?(@.ports[0].containerPort==80.0)]}", "incompatible types for comparison"),
+        ("{.spec.containers[?(@.ports==1)].name}", "invalid type for comparison"),
+    ],
+)
+def test_what_kubectl_does_not_make_of_values(template: str, message: str) -> None:
+    with pytest.raises(CommandError) as caught:
+        json_path.template(template)(POD)
+    assert str(caught.value) == f'error executing jsonpath "{template}": {message}'
+
+
+def test_keys_with_dots_may_stand_as_they_are() -> None:
+    """kubectl takes the dots for steps, and finds nothing."""
+    for quote in "'\"":
+        template = f"{{.metadata.labels[{quote}app.kubernetes.io/name{quote}]}}"
+        assert json_path.template(template)(POD) == "x"
+
+
+@pytest.mark.parametrize("text", ["{.a}{.b}", "{}", "", "{.a"])
+def test_bad_paths(text: str) -> None:
+    with pytest.raises(CommandError, match="jsonpath"):
+        json_path.path(text)
 
 
 def test_formats_are_checked_before_anything_is_done() -> None:
@@ -94,6 +150,9 @@ def test_formats_are_checked_before_anything_is_done() -> None:
     assert "json" in forms and "jsonpath={.a}" in forms and "custom-columns=A:.a" in forms
     assert not any(
         form in forms for form in ("xml", "jsonpath", "jsonpath=", "custom-columns=", "jsonpathx={.a}")
+    )
+    assert (
+        "jsonpath-file=x" in forms and "jsonpath-as-json={.a}" in forms and "custom-columns-file=x" in forms
     )
     for form in ("custom-columns=A", "custom-columns=A:.a,", "custom-columns=:.a", "jsonpath={"):
         with pytest.raises(CommandError):
@@ -110,10 +169,46 @@ def test_custom_columns(capsys: pytest.CaptureFixture[str]) -> None:
     assert rows == [["NAME", "IMAGES", "NODE"], ["a", "i1,i2", "<none>"], ["b", "<none>", "n1"]]
 
 
+def test_columns_show_values_as_go_does(capsys: pytest.CaptureFixture[str]) -> None:
+    """What kubectl 1.36 prints for the same object."""
+    paths = "A:.metadata.labels,B:.spec.containers[0].ports,C:.spec.hostNetwork,D:..containerPort"
+    output.Whole(f"custom-columns={paths}", header=False).all([POD], single=True)
+    assert (
+        capsys.readouterr().out.rstrip("\n")
+        == "map[app.kubernetes.io/name:x]   [map[containerPort:80] map[containerPort:443]]   true   80,443"
+    )
+
+
+def test_formats_from_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "template"
+    file.write_text("{.metadata.name}, {.kind}\n")
+    output.Whole(f"jsonpath-file={file}").all([POD], single=True)
+    assert capsys.readouterr().out == "a, Pod\n"
+    file.write_text("NAME  KIND\nmetadata.name {.kind}\n")
+    output.Whole(f"custom-columns-file={file}").all([POD], single=True)
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [["NAME", "KIND"], ["a", "Pod"]]
+    for text in ("NAME\n", "NAME KIND\nmetadata.name\n"):
+        file.write_text(text)
+        with pytest.raises(CommandError, match="one line of headers"):
+            output.Whole(f"custom-columns-file={file}")
+    with pytest.raises(CommandError, match="error reading"):
+        output.Whole(f"jsonpath-file={file}.gone")
+
+
+def test_json_lists_of_what_a_template_finds(capsys: pytest.CaptureFixture[str]) -> None:
+    output.Whole("jsonpath-as-json={.spec.containers[*].name}{.nope}").all([POD], single=True)
+    assert capsys.readouterr().out == '[\n    "p",\n    "q"\n]\n[]\n'
+
+
 def test_order() -> None:
     items: list[dict[str, Any]] = [{"n": 10}, {"n": 9}, {}, {"n": "b"}, {"n": "a"}]
     assert output.sort(items, ".n") == [{}, {"n": 9}, {"n": 10}, {"n": "a"}, {"n": "b"}]
     assert output.sort(items, "") == items
+    amounts = [{"n": "1Gi"}, {"n": "500m"}, {"n": "64Mi"}, {"n": "2"}]
+    assert [each["n"] for each in output.sort(amounts, "{.n}")] == ["500m", "2", "64Mi", "1Gi"]
+    with pytest.raises(CommandError, match=r'couldn\'t find any field with path "\{.nope}" in the list'):
+        output.sort(items, ".nope")
+    assert output.sort([], ".nope") == [] and output.sort([{}], ".nope") == [{}]
 
 
 @pytest.mark.parametrize(
