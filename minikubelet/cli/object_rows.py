@@ -135,10 +135,15 @@ def objects(client: ApiClient, kinds: Sequence[Kind | None], *, sizes: bool = Fa
     return found + (client.objects(sizes=sizes) if any(kind in KINDS for kind in kinds) else [])
 
 
+def fields(kind: Kind) -> Sequence[str]:
+    """The fields beside names that objects of the kind are selected by, as an API server does."""
+    return ("type",) if kind.name == "Secret" else ()
+
+
 def choose(kind: Kind, objects: list[Json], args: argparse.Namespace) -> list[Json]:
     """Those of a kind that options pick, by namespace and name. Raises CommandError."""
     selected = selectors.parse(args.selector)
-    fits = selectors.parse_fields(args.field_selector, ("type",) if kind.name == "Secret" else ())
+    fits = selectors.parse_fields(args.field_selector, fields(kind))
     return [
         each
         for each in sorted(objects, key=lambda each: (_namespace(each), each["metadata"]["name"]))

@@ -12,11 +12,12 @@ Labels = Mapping[str, str]
 _KEY = r"[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?"
 _SET = re.compile(rf"({_KEY})\s+(in|notin)\s*\(([^()]*)\)\Z")
 _EQUAL = re.compile(rf"({_KEY})\s*(==|=|!=)\s*([A-Za-z0-9._-]*)\Z")
+_ORDER = re.compile(rf"({_KEY})\s*([<>])\s*(-?[0-9]+)\Z")
 _EXISTS = re.compile(rf"(!?)\s*({_KEY})\Z")
 
 
 def parse(text: str) -> Callable[[Labels], bool]:
-    """``a=b,c!=d,e,!f,g in (h,i),j notin (k)`` as a test of labels. Raises CommandError."""
+    """``a=b,c!=d,e,!f,g in (h,i),j notin (k),l>1`` as a test of labels. Raises CommandError."""
     tests = [_requirement(part.strip(), text) for part in re.split(r",(?![^()]*\))", text) if text.strip()]
     return lambda labels: all(test(labels) for test in tests)
 
@@ -33,10 +34,20 @@ def _requirement(part: str, whole: str) -> Callable[[Labels], bool]:
         if operator == "in":
             return lambda labels: labels.get(key) in values
         return lambda labels: labels.get(key) not in values
+    if match := _ORDER.match(part):
+        key, limit, above = match[1], int(match[4]), match[3] == ">"
+        return lambda labels: _is_beyond(labels.get(key, ""), limit, above=above)
     if match := _EXISTS.match(part):
         key, wanted = match[2], not match[1]
         return lambda labels: (key in labels) is wanted
     raise CommandError(f"unable to parse label selector {whole!r} at {part!r}", usage=True)
+
+
+def _is_beyond(value: str, limit: int, *, above: bool) -> bool:
+    """Whether a label is a whole number above or below another."""
+    if not re.fullmatch(r"[-+]?[0-9]{1,19}", value):
+        return False
+    return int(value) > limit if above else int(value) < limit
 
 
 _FIELD = re.compile(r"\s*([A-Za-z][A-Za-z.]*)\s*(==|=|!=)\s*([^=!,\s]*)\s*\Z")

@@ -179,7 +179,7 @@ def test_bad_durations(word: str) -> None:
         options.seconds(word)
 
 
-LABELS = {"app": "web", "tier": "front", "example.com/x": ""}
+LABELS = {"app": "web", "tier": "front", "example.com/x": "", "rank": "7"}
 
 
 @pytest.mark.parametrize(
@@ -199,13 +199,18 @@ LABELS = {"app": "web", "tier": "front", "example.com/x": ""}
         ("app notin (web)", False),
         ("other notin (web)", True),
         ("example.com/x=", True),
+        ("rank>6,rank<8", True),
+        ("rank > 7", False),
+        ("rank<-1", False),
+        ("app>0", False),
+        ("other<1", False),
     ],
 )
 def test_selectors(selector: str, matches: bool) -> None:
     assert selectors.parse(selector)(LABELS) is matches
 
 
-@pytest.mark.parametrize("selector", ["=x", "a=b=c", "a in", "a in (b", ",", "a>1", "a=b,"])
+@pytest.mark.parametrize("selector", ["=x", "a=b=c", "a in", "a in (b", ",", "a>x", "a=b,"])
 def test_bad_selectors(selector: str) -> None:
     with pytest.raises(CommandError, match="unable to parse label selector"):
         selectors.parse(selector)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,8 @@ from minikubelet.cli.commands import apply, wait
 from minikubelet.cli.live_pods import LivePods
 from minikubelet.cli.main import main
 from minikubelet.cli.options import CommandError
-from minikubelet.kubelet.objects import Pod
+from minikubelet.kubelet.objects import ObjectMeta, Pod
+from minikubelet.kubelet.objects.data import ConfigMap
 from minikubelet.kubelet.objects.podstatus import PodCondition
 from tests.unit.cli.pods import pod
 from tests.unit.cli.test_against_api import Served, make_pod, served
@@ -151,6 +153,46 @@ def test_pods_of_a_manifest(served: Served, tmp_path: Path, capsys: Capture) -> 
     assert capsys.readouterr().err == "error: no pods in these manifests\n"
 
 
+def config_map(name: str, **data: str) -> ConfigMap:
+    return ConfigMap(kind="ConfigMap", metadata=ObjectMeta(name=name, namespace="default"), data=data)
+
+
+def later(change: Callable[[], None]) -> threading.Timer:
+    """Do something while a command waits, whenever that is."""
+    timer = threading.Timer(0.1, change)
+    timer.start()
+    return timer
+
+
+def test_other_kinds(served: Served, capsys: Capture) -> None:
+    ready = {"type": "Ready", "status": "True"}
+    served.node = {"kind": "Node", "metadata": {"name": "n1"}, "status": {"conditions": [ready]}}
+    assert served.run("wait", READY, "nodes", "--all") == 0
+    assert served.run("wait", READY, "no/n1", "-n", "elsewhere", "-o", "name") == 0
+    assert capsys.readouterr() == ("node/n1 condition met\nnode/n1\n", "")
+    assert served.run("wait", "--for=condition=Ready=False", "node", "n1", "--timeout=0") == 1
+    assert capsys.readouterr().err == "error: condition not met for nodes/n1\n"
+
+    timer = later(lambda: served.objects.append(config_map("settings", a="1")))
+    assert served.run("wait", "--for=create", "configmap/settings") == 0
+    assert capsys.readouterr() == ("configmap/settings condition met\n", "")
+    timer.join()
+    timer = later(lambda: served.objects.__setitem__(0, config_map("settings", a="2")))
+    assert served.run("wait", "--for=jsonpath={.data.a}=2", "cm", "settings") == 0
+    timer.join()
+    timer = later(served.objects.clear)
+    assert served.run("wait", "--for=delete", "cm", "--all", "secret/none") == 2
+    assert served.run("wait", "--for=delete", "cm", "--all") == 0
+    timer.join()
+    capsys.readouterr()
+    assert served.run("wait", "--for=delete", "cm/settings", "secret/none") == 0
+    assert served.run("wait", READY, "cm/settings", "pod/web", "--timeout=0") == 1
+    assert capsys.readouterr().err.splitlines() == [
+        'error: configmaps "settings" not found',
+        "error: condition not met for pods/web-n1",
+    ]
+
+
 def test_the_kubelet_ends(served: Served, capsys: Capture) -> None:
     assert served._server is not None
     client = ApiClient(str(served.folder / "kubelet.sock"))
@@ -170,7 +212,8 @@ def test_the_kubelet_ends(served: Served, capsys: Capture) -> None:
         ([READY, "pod/a", "--all"], "a name can't stand together with"),
         ([READY, "pod/"], "a name is missing after the slash"),
         ([READY, "pods", "-f", "x"], "-f FILE can't stand together"),
-        ([READY, "cm/a"], 'unknown kind "cm"'),
+        ([READY, "deploy/a"], 'unknown kind "deploy"'),
+        ([READY, "cm", "--all", "--field-selector=type=x"], "field"),
         (["--for=ready", "pod/a"], "unrecognized condition: 'ready'"),
         (["--for=condition=", "pod/a"], "unrecognized condition"),
         (["--for=jsonpath=", "pod/a"], "jsonpath expression cannot be empty"),
