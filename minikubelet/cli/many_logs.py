@@ -35,54 +35,60 @@ def lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
         yield rest
 
 
-class _Printer:
-    """Writes lines of several threads, none into another; keeps the first failure."""
+class Printer:
+    """Writes logs one after the other, or the lines of several as they come, none into another."""
 
-    def __init__(self, client: ApiClient, query: dict[str, str], output: BinaryIO) -> None:
+    def __init__(
+        self,
+        client: ApiClient,
+        query: dict[str, str],
+        output: BinaryIO,
+        *,
+        prefix: bool = False,
+        ignore_errors: bool = False,
+    ) -> None:
+        """``ignore_errors``: what fails is told where its lines would be, and the others go on."""
         self._client, self._query, self._output = client, query, output
+        self._prefix, self._ignore = prefix, ignore_errors
         self._lock = threading.Lock()
-        self.failure: BaseException | None = None
+        self._failure: BaseException | None = None
 
-    def copy(self, source: Source, *, prefix: bool) -> None:
-        """All of one log. Raises CommandError."""
-        first = source.prefix if prefix else b""
-        for line in lines(self._client.logs(source.namespace, source.pod, source.container, self._query)):
-            with self._lock:
-                self._output.write(first + line)
-                self._output.flush()
-
-    def follow(self, source: Source, *, prefix: bool) -> None:
-        """The same in a thread."""
+    def print(self, source: Source) -> None:
+        """All of one log. Raises CommandError, OSError."""
         try:
-            self.copy(source, prefix=prefix)
+            self._copy(source, whole_lines=self._prefix)
         except (NodeError, OSError) as exc:
+            if not self._ignore:
+                raise
+            self._write(f"error: {exc}\n".encode())
+
+    def follow_all(self, sources: list[Source]) -> None:
+        """All logs, each as it grows. Raises the first failure once the others have ended."""
+        threads = [threading.Thread(target=self._follow, args=(each,), daemon=True) for each in sources]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def _follow(self, source: Source) -> None:
+        try:
+            self._copy(source, whole_lines=True)
+        except (NodeError, OSError) as exc:
+            if self._ignore:
+                self._write(f"error: {exc}\n".encode())
+                return
             with self._lock:
-                self.failure = self.failure or exc
+                self._failure = self._failure or exc
 
+    def _copy(self, source: Source, *, whole_lines: bool) -> None:
+        first = source.prefix if self._prefix else b""
+        pieces = self._client.logs(source.namespace, source.pod, source.container, self._query)
+        for piece in lines(pieces) if whole_lines else pieces:
+            self._write(first + piece)
 
-def print_lines(
-    client: ApiClient,
-    sources: list[Source],
-    query: dict[str, str],
-    output: BinaryIO,
-    *,
-    prefix: bool,
-    at_once: bool,
-) -> int:
-    """Print all logs; 0. ``at_once``: each as it grows. Raises CommandError once the others have ended."""
-    printer = _Printer(client, query, output)
-    if not at_once:
-        for source in sources:
-            printer.copy(source, prefix=prefix)
-        return 0
-    threads = [
-        threading.Thread(target=printer.follow, args=(source,), kwargs={"prefix": prefix}, daemon=True)
-        for source in sources
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if printer.failure is not None:
-        raise printer.failure
-    return 0
+    def _write(self, text: bytes) -> None:
+        with self._lock:
+            self._output.write(text)
+            self._output.flush()

@@ -49,7 +49,7 @@ def parser() -> options.Parser:
     made = CommandParser("debug", description, "POD --image=IMAGE [-it] [-- COMMAND [ARG...]]", _EXAMPLES)
     made.add_argument("pod", metavar="POD")
     made.add_argument("command", metavar="COMMAND", nargs="*", help="instead of the image's, after --")
-    made.add_argument("--image", metavar="IMAGE", required=True, help="what the container is made from")
+    made.add_argument("--image", metavar="IMAGE", default="", help="what the container is made from")
     made.add_argument("-c", "--container", metavar="NAME", help="its name (default: debugger-XXXXX)")
     made.add_argument("--target", metavar="NAME", help="share the process namespace of this container")
     made.add_argument("-i", "--stdin", action="store_true", help="pass this command's input on")
@@ -72,6 +72,10 @@ def parser() -> options.Parser:
     made.add_argument("--image-pull-policy", choices=("Always", "IfNotPresent", "Never"))
     made.add_argument("--arguments-only", action="store_true", help="keep the image's entrypoint")
     made.add_argument("-q", "--quiet", action="store_true", help="only the container's own output")
+    for option in ("--copy-to", "--set-image"):
+        made.add_argument(option, dest="copy", action="store", help=argparse.SUPPRESS)
+    for option in ("--replace", "--same-node", "--share-processes"):
+        made.add_argument(option, dest="copy", action="store_const", const=option, help=argparse.SUPPRESS)
     options.add_namespace(made)
     options.add_sockets(made)
     return made
@@ -79,6 +83,16 @@ def parser() -> options.Parser:
 
 def run(args: argparse.Namespace) -> int:
     """See :mod:`minikubelet.cli.commands`."""
+    if args.copy is not None:
+        raise CommandError(
+            "copies of pods are not made: apply a changed manifest under another name "
+            f"(minikubelet get pod {args.pod} -o yaml)",
+            usage=True,
+        )
+    if args.pod.partition("/")[0] in ("node", "nodes", "no"):
+        raise CommandError("the node is this machine: look around in it without a container", usage=True)
+    if not args.image:
+        raise CommandError("--image is needed", usage=True)
     attach = args.stdin if args.attach is None else args.attach
     if args.tty and not args.stdin:
         raise CommandError("-i is needed with -t", usage=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-import time
 
 from minikubelet.cli import many_logs, options, selectors
 from minikubelet.cli.api_client import ApiClient, Json
@@ -56,6 +55,14 @@ def parser() -> options.Parser:
     made.add_argument("--since-time", metavar="TIME", help="only newer lines (RFC 3339)")
     made.add_argument("--timestamps", action="store_true", help="begin each line with its time")
     made.add_argument("--limit-bytes", metavar="N", type=int, default=0, help="stop after N bytes")
+    made.add_argument(
+        "--max-log-requests",
+        metavar="N",
+        type=int,
+        default=5,
+        help="of how many containers at most -f follows the logs at once (default %(default)s)",
+    )
+    made.add_argument("--ignore-errors", action="store_true", help="go on with the other logs if one fails")
     options.add_namespace(made)
     options.add_sockets(made)
     return made
@@ -96,12 +103,17 @@ def run(args: argparse.Namespace) -> int:
         for container in _containers(args, pod)
     ]
     output = sys.stdout.buffer
-    if args.prefix or (args.follow and len(sources) > 1):
-        return many_logs.print_lines(client, sources, query, output, prefix=args.prefix, at_once=args.follow)
-    for source in sources:
-        for piece in client.logs(source.namespace, source.pod, source.container, query):
-            output.write(piece)
-            output.flush()
+    if args.follow and len(sources) > max(1, args.max_log_requests):
+        raise CommandError(
+            f"you are attempting to follow {len(sources)} log streams, but maximum allowed concurrency is "
+            f"{args.max_log_requests}, use --max-log-requests to increase the limit"
+        )
+    printer = many_logs.Printer(client, query, output, prefix=args.prefix, ignore_errors=args.ignore_errors)
+    if args.follow and len(sources) > 1:
+        printer.follow_all(sources)
+    else:
+        for source in sources:
+            printer.print(source)
     return 0
 
 
@@ -111,23 +123,22 @@ def _query(args: argparse.Namespace) -> dict[str, str]:
         raise CommandError("--tail and --limit-bytes must not be negative", usage=True)
     if bool(args.pod) == bool(args.selector):
         raise CommandError("name a pod, or pick several with -l SELECTOR", usage=True)
+    if args.container and args.container_word:
+        raise CommandError("only one of -c or an inline [CONTAINER] arg is allowed", usage=True)
     if args.all_containers and (args.container or args.container_word):
         raise CommandError("a container can't be named together with --all-containers", usage=True)
     if args.since is not None and args.since_time is not None:
         raise CommandError("only one of --since and --since-time may be used", usage=True)
-    since = args.since
-    if args.since_time is not None:
-        then = timestamp(args.since_time)
-        if then is None:
-            raise CommandError(f"--since-time: {args.since_time!r} is not a time (RFC 3339)", usage=True)
-        since = time.time() - then
+    if args.since_time is not None and timestamp(args.since_time) is None:
+        raise CommandError(f"--since-time: {args.since_time!r} is not a time (RFC 3339)", usage=True)
     tail = args.tail if args.tail is not None else _SELECTED_TAIL if args.selector else -1
     return {
         "follow": "1" if args.follow else "",
         "previous": "1" if args.previous else "",
         "timestamps": "1" if args.timestamps else "",
         "tailLines": str(tail) if tail >= 0 else "",
-        "sinceSeconds": str(max(1, math.ceil(since))) if since is not None else "",
+        "sinceSeconds": str(max(1, math.ceil(args.since))) if args.since is not None else "",
+        "sinceTime": args.since_time or "",
         "limitBytes": str(args.limit_bytes) if args.limit_bytes else "",
     }
 

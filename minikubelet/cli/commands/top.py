@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 
 from minikubelet.cli import options, selectors
 from minikubelet.cli.api_client import ApiClient, Json, full_name, not_found
@@ -83,13 +84,14 @@ def _pods(args: argparse.Namespace, client: ApiClient, stats: list[Json]) -> int
     if name and not wanted:
         raise not_found(args.name)
     mine = [pod for pod in stats if pod["podRef"]["uid"] in wanted]
-    rows = [row for pod in mine for row in _rows(pod, containers=args.containers)]
+    mine.sort(key=lambda pod: (pod["podRef"]["namespace"], pod["podRef"]["name"]))
+    if args.sort_by:
+        mine.sort(key=_HUNGER[args.sort_by])
+    rows = [row for pod in mine for row in _rows(pod, args)]
     if not rows:
         where = "" if args.all_namespaces else f" in {args.namespace} namespace"
         print(f"No resources found{where}.", file=sys.stderr)
         return 0
-    if args.sort_by:
-        rows.sort(key=lambda row: -row.cpu if args.sort_by == "cpu" else -row.memory)
     print(_table(args, rows), end="")
     return 0
 
@@ -105,10 +107,13 @@ class _Row:
         self.memory = _memory(of)
 
 
-def _rows(pod: Json, *, containers: bool) -> list[_Row]:
-    if containers:
-        return [_Row(pod, each["name"], each) for each in pod.get("containers", [])]
-    return [_Row(pod, "", pod)]
+def _rows(pod: Json, args: argparse.Namespace) -> list[_Row]:
+    if not args.containers:
+        return [_Row(pod, "", pod)]
+    containers = sorted(pod.get("containers", []), key=lambda each: str(each["name"]))
+    if args.sort_by:
+        containers.sort(key=_HUNGER[args.sort_by])
+    return [_Row(pod, each["name"], each) for each in containers]
 
 
 def _table(args: argparse.Namespace, rows: list[_Row]) -> str:
@@ -133,6 +138,13 @@ def _cpu(of: Json) -> int:
 def _memory(of: Json) -> int:
     """Bytes of the working set."""
     return int(of.get("memory", {}).get("workingSetBytes", 0))
+
+
+_HUNGER: dict[str, Callable[[Json], int]] = {
+    "cpu": lambda of: -_cpu(of),
+    "memory": lambda of: -_memory(of),
+}
+"""The order of pods, and of the containers within one: the greatest first, as with kubectl."""
 
 
 def _millicores(nanocores: int) -> str:

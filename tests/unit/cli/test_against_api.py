@@ -16,7 +16,7 @@ import yaml
 from minikubelet.base.errors import Code, NodeError
 from minikubelet.cli.api_client import ApiClient
 from minikubelet.cli.main import main
-from minikubelet.cli.many_logs import Source, print_lines
+from minikubelet.cli.many_logs import Printer, Source
 from minikubelet.cli.options import CommandError
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet.api.backend import Backend
@@ -317,10 +317,41 @@ def test_followed_logs_come_in_whole_lines() -> None:
     sources = [Source("default", "web", name) for name in ("a", "b", "broken")]
     output = io.BytesIO()
     with pytest.raises(CommandError, match="no log"):
-        print_lines(Client(""), sources, {}, output, prefix=True, at_once=True)
+        Printer(Client(""), {}, output, prefix=True).follow_all(sources)
     for name in (b"a", b"b"):
         mine = [line for line in output.getvalue().split(b"[pod/web/") if line.startswith(name)]
         assert mine == [name + b"] first\n", name + b"] second\n", name + b"] last"]
+
+
+def test_a_log_that_fails_need_not_end_the_others(served: Served, capfdbinary: Any) -> None:
+    class Client(ApiClient):
+        def logs(self, namespace: str, pod: str, container: str, query: dict[str, str]) -> Iterator[bytes]:
+            if container == "broken":
+                raise CommandError("no log")
+            yield b"fine\n"
+
+    sources = [Source("default", "web", name) for name in ("broken", "a")]
+    output = io.BytesIO()
+    printer = Printer(Client(""), {}, output, ignore_errors=True)
+    for source in sources:
+        printer.print(source)
+    assert output.getvalue() == b"error: no log\nfine\n"
+    printer.follow_all(sources)
+    assert sorted(output.getvalue().splitlines()[2:]) == [b"error: no log", b"fine"]
+    with pytest.raises(CommandError, match="no log"):
+        Printer(Client(""), {}, output).print(sources[0])
+
+    assert served.run("logs", "-f", "-l", "app in (db, web-n1)", "--max-log-requests=1") == 1
+    assert capfdbinary.readouterr().err == (
+        b"error: you are attempting to follow 2 log streams, but maximum allowed concurrency is 1, "
+        b"use --max-log-requests to increase the limit\n"
+    )
+
+
+def test_the_time_of_logs_is_exact(served: Served, capfdbinary: Any) -> None:
+    served.log.write_text("".join(f"2026-01-02T03:04:05.{n}00000000Z stdout F line {n}\n" for n in range(4)))
+    assert served.run("logs", "db", "--since-time", "2026-01-02T03:04:05.15Z") == 0
+    assert capfdbinary.readouterr().out == b"line 2\nline 3\n"
 
 
 def test_exec_errors(served: Served, capsys: Capture) -> None:
@@ -329,6 +360,31 @@ def test_exec_errors(served: Served, capsys: Capture) -> None:
     assert served.run("exec", "db", "-n", "kube-system", "--", "ls") == 1
     assert served.run("exec", "db", "--", "ls") == 1
     assert "the runtime's streaming server" in capsys.readouterr().err
+
+
+def test_top_in_order(served: Served, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    def usage(name: str, cpu: int, memory: int, **more: Any) -> dict[str, Any]:
+        of = {"cpu": {"usageNanoCores": cpu * 10**6}, "memory": {"workingSetBytes": memory << 20}}
+        return {"name": name, **of, **more}
+
+    pods = [
+        usage("", 5, 30, podRef={"name": "web-n1", "namespace": "default", "uid": "web-n1"})
+        | {"containers": [usage("z", 1, 25), usage("a", 4, 5)]},
+        usage("", 9, 8, podRef={"name": "db", "namespace": "default", "uid": "db"})
+        | {"containers": [usage("x", 9, 8)]},
+    ]
+    monkeypatch.setattr(ApiClient, "stats_summary", lambda self: {"node": {}, "pods": pods})
+
+    def shown(*words: str) -> list[list[str]]:
+        assert served.run("top", "pods", "--no-headers", *words) == 0
+        return [line.split() for line in capsys.readouterr().out.splitlines()]
+
+    assert shown() == [["db", "9m", "8Mi"], ["web-n1", "5m", "30Mi"]]
+    assert shown("--sort-by=memory") == [["web-n1", "5m", "30Mi"], ["db", "9m", "8Mi"]]
+    a, z, x = ["web-n1", "a", "4m", "5Mi"], ["web-n1", "z", "1m", "25Mi"], ["db", "x", "9m", "8Mi"]
+    assert shown("--containers") == [x, a, z]
+    assert shown("--containers", "--sort-by=cpu") == [x, a, z]
+    assert shown("--containers", "--sort-by=memory") == [z, a, x]
 
 
 def test_top_of_a_node_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
