@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from minikubelet.kubelet.manifests.yaml_reader import Path, dotted
+from minikubelet.kubelet.manifests.yaml_reader import Path
 from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.objects.podspec import PodSpec
 from minikubelet.kubelet.objects.volumes import Volume
@@ -213,26 +213,3 @@ def _volumes(check: Checker, volumes: list[Volume]) -> None:
             path: Path = (*at, index, "hostPath", "path")
             if check.required(path, volume.host_path.path) and ".." in volume.host_path.path.split("/"):
                 check.invalid(path, volume.host_path.path, "must not contain '..'")
-
-
-# --- warnings ------------------------------------------------------------------------------------------
-
-_IGNORED = {
-    "topology_spread_constraints": "topologySpreadConstraints",
-    "service_account_name": "serviceAccountName",
-}
-_IGNORED_AFFINITY = {"pod_affinity": "podAffinity", "pod_anti_affinity": "podAntiAffinity"}
-
-
-def warnings_for(pod: Pod) -> list[Problem]:
-    """Known fields that have no effect on a node by itself, or none yet."""
-    found = []
-    for attribute, name in _IGNORED.items():
-        if getattr(pod.spec, attribute):
-            path: Path = ("spec", name)
-            found.append(Problem("has no effect on this node", field=dotted(path), path=path))
-    for attribute, name in _IGNORED_AFFINITY.items():
-        if pod.spec.affinity is not None and getattr(pod.spec.affinity, attribute) is not None:
-            path = ("spec", "affinity", name)
-            found.append(Problem("has no effect on this node", field=dotted(path), path=path))
-    return found

@@ -323,3 +323,95 @@ def test_fields_without_effect_are_warned_of() -> None:
     assert validate_pod(pod) == []
     fields = sorted(w.field for w in warnings_for(pod))
     assert fields == ["spec.affinity.podAffinity", "spec.serviceAccountName"]
+
+
+SECCOMP_POD = "seccomp.security.alpha.kubernetes.io/pod"
+CRITICAL = "scheduler.alpha.kubernetes.io/critical-pod"
+WEB = {"name": "web", "containerPort": 80}
+
+
+@pytest.mark.parametrize(
+    ("spec", "annotations", "field", "message"),
+    [
+        ({}, {SECCOMP_POD: "runtime/default"}, f"metadata.annotations.{SECCOMP_POD}", '"seccompProfile"'),
+        ({}, {f"{SECCOMP}/a": "runtime/default"}, f"metadata.annotations.{SECCOMP}/a", '"seccompProfile"'),
+        ({}, {CRITICAL: ""}, f"metadata.annotations.{CRITICAL}", '"priorityClassName"'),
+        (
+            one(resources={"limits": {"memory": "128m"}}),
+            {},
+            "spec.containers[0].resources.limits.memory",
+            'is a part of a byte: "128m" may be meant as "Mi" or "M"',
+        ),
+        (
+            one(env=[{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]),
+            {},
+            "spec.containers[0].env[1]",
+            'hides the definition of "A" before it',
+        ),
+        (
+            one(ports=[{"containerPort": 80, "hostIP": "127.0.0.1"}]),
+            {},
+            "spec.containers[0].ports[0]",
+            "hostIP has no effect without hostPort",
+        ),
+        (
+            one(ports=[{"containerPort": 80}, {"containerPort": 80, "name": "b"}]),
+            {},
+            "spec.containers[0].ports[1]",
+            "duplicate port definition with spec.containers[0].ports[0]",
+        ),
+        (
+            one(ports=[{"containerPort": 80}, {"containerPort": 80, "hostPort": 8080}]),
+            {},
+            "spec.containers[0].ports[1]",
+            "overlapping port definition with spec.containers[0].ports[0]",
+        ),
+        (
+            {
+                "containers": [
+                    {"name": "a", "image": "b", "ports": [WEB]},
+                    {"name": "c", "image": "b", "ports": [WEB | {"containerPort": 81}]},
+                ]
+            },
+            {},
+            "spec.containers[1].ports[0]",
+            'duplicate port name "web" with spec.containers[0].ports[0]: probes would use that one',
+        ),
+        (
+            {"imagePullSecrets": [{"name": "a"}, {"name": "a"}]},
+            {},
+            "spec.imagePullSecrets[1].name",
+            "duplicate",
+        ),
+        ({"imagePullSecrets": [{}]}, {}, "spec.imagePullSecrets[0].name", "names no secret"),
+        (
+            {"hostAliases": [{"ip": "10.0.0.1", "hostnames": ["a"]}, {"ip": "10.0.0.1", "hostnames": ["b"]}]},
+            {},
+            "spec.hostAliases[1].ip",
+            'duplicate ip "10.0.0.1"',
+        ),
+    ],
+)
+def test_what_is_not_as_it_seems(
+    spec: dict[str, Any], annotations: dict[str, str], field: str, message: str
+) -> None:
+    pod = built(spec, annotations=annotations)
+    assert validate_pod(pod) == []
+    (warning,) = warnings_for(pod)
+    assert warning.field == field and message in warning.message
+
+
+def test_what_only_looks_like_it() -> None:
+    profile = {"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}}
+    assert warnings_for(built(profile, annotations={SECCOMP_POD: "runtime/default"})) == []
+    env = [{"name": "A", "value": "1"}, {"name": "A", "value": "$(A):2"}]
+    ports = [
+        {"containerPort": 53, "protocol": "UDP"},
+        {"containerPort": 53, "protocol": "TCP"},
+        {"containerPort": 80, "hostPort": 8080},
+        {"containerPort": 80, "hostPort": 8081},
+    ]
+    amounts = {"limits": {"memory": "1.5Ki", "cpu": "100m", "ephemeral-storage": "1e3"}}
+    assert warnings_for(built(one(env=env, ports=ports, resources=amounts))) == []
+    init = {"name": "i", "image": "b", "ports": [{"containerPort": 80}]}
+    assert warnings_for(built({"initContainers": [init], **one(ports=[{"containerPort": 80}])})) == []
