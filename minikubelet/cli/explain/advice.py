@@ -66,8 +66,23 @@ _CONFIG: _Table = (
     ),
     (
         r"couldn't find key",
-        "Check the key against what that object holds: minikubelet get configmaps -o yaml.",
+        "Check the key against what that object holds: minikubelet describe configmaps, or secrets.",
     ),
+)
+_HOST_PATHS: _Table = (
+    (
+        r"is not a directory",
+        "Make that folder on this machine, or set the volume's hostPath.type to DirectoryOrCreate.",
+    ),
+    (
+        r"is not a file\b",
+        "Make that file on this machine, or set the volume's hostPath.type to FileOrCreate.",
+    ),
+    (
+        r"is not a socket file",
+        "Start the program that listens on that socket; the pod then goes on by itself.",
+    ),
+    (r"is not a (character|block) device", "Plug that device in, or correct the volume's hostPath."),
 )
 _START: _Table = (
     (
@@ -75,6 +90,10 @@ _START: _Table = (
         "Make that path on this machine, or set the volume's hostPath.type to DirectoryOrCreate.",
     ),
     (r"seccomp", "Put the profile into the kubelet's seccomp folder, or correct localhostProfile."),
+    (
+        r"neither the request nor the image names a command",
+        "Set command in the manifest: the image doesn't say what to run.",
+    ),
     (r"apparmor", "Load the profile on this machine (apparmor_parser), or take appArmorProfile out."),
     _UNENFORCED,
     (
@@ -99,6 +118,53 @@ _SANDBOX: _Table = (
     ),
     _UNENFORCED,
     (r"sysctl", "Take that sysctl out of securityContext.sysctls, or correct its value."),
+)
+_FAILED: _Table = (
+    (
+        r"Usage of EmptyDir volume",
+        "Raise the sizeLimit of that volume, or let the program write less into it.",
+    ),
+    (
+        r"local (ephemeral )?storage (limit|usage)|ephemeral local storage",
+        "Raise resources.limits.ephemeral-storage, or let the program write and log less.",
+    ),
+    (
+        r"AppArmor is not enabled",
+        "Take appArmorProfile out, or run this machine with AppArmor (see minikubelet check).",
+    ),
+)
+"""For what the node says when it ends or refuses a pod; what isn't here goes by the reason."""
+_PROBE: _Table = (
+    (
+        r"executable file not found|no such file|ENOENT",
+        "That program is not in the image: choose one that is, or another kind of probe.",
+    ),
+    (
+        r"permission denied|EACCES",
+        "The container's user may not execute that: check its mode, or choose another command.",
+    ),
+    (
+        r"timeout: failed to connect service",
+        "Nothing answers by gRPC there: check the port, what the program binds to, and that it speaks gRPC.",
+    ),
+    (
+        r"gRPC.*(unimplemented|unknown service)|(unimplemented|unknown service).*grpc",
+        "The program has no gRPC health service (grpc.health.v1.Health), or not under that name.",
+    ),
+    (
+        r"does not look like a TLS handshake|malformed HTTP response",
+        "Only one side speaks TLS there: check the probe's scheme (HTTP or HTTPS) and port.",
+    ),
+    (
+        r"refused|failed to connect",
+        "Nothing listens on that port (yet): check the port, and what the program binds to.",
+    ),
+    (
+        r"statuscode: 400",
+        "The program answers, but not with 200 to 399: check the probe's scheme (HTTP or HTTPS) and path.",
+    ),
+    (r"statuscode: 40[13]", "The program wants to know who asks: choose a path that it answers to anybody."),
+    (r"statuscode: (4|5)\d\d", "The program answers, but not with 200 to 399: check the probe's path."),
 )
 _OUTPUT: _Table = (
     (
@@ -185,19 +251,25 @@ def for_resize(message: str) -> str:
     )
 
 
-def for_failure(reason: str) -> list[str]:
+def for_host_path(message: str) -> str:
+    """For a volume that can't be set up."""
+    otherwise = "Check the volume in the manifest and what it refers to on this machine."
+    return _first(_HOST_PATHS, message, otherwise) if "hostPath" in message else otherwise
+
+
+def for_failure(reason: str, message: str) -> list[str]:
     """For a pod that the node has ended or refused."""
-    if reason.startswith("OutOf") and reason not in FAILED:
-        return ["Lower what the pod requests of it, or remove other pods."]
-    return [FAILED[reason]] if reason in FAILED else []
+    otherwise = FAILED.get(reason, "")
+    if reason.startswith("OutOf") and not otherwise:
+        otherwise = "Lower what the pod requests of it, or remove other pods."
+    found = _first(_FAILED, message, otherwise) if reason in ("Evicted", "AppArmor") else otherwise
+    return [found] if found else []
 
 
 def for_probe(probe: Json, message: str) -> str:
     """For a probe that fails."""
-    if re.search(r"refused|failed to connect", message):
-        return "Nothing listens on that port (yet): check the port, and what the program binds to."
-    if re.search(r"statuscode: (4|5)\d\d", message):
-        return "The program answers, but not with 200 to 399: check the probe's path."
+    if found := _first(_PROBE, message, ""):
+        return found
     if re.search(r"deadline|timed? ?out|timeout", message, re.I):
         return f"It takes longer than timeoutSeconds ({probe.get('timeoutSeconds', 1)}): raise it."
     if "exec" in probe:

@@ -140,9 +140,18 @@ def _crash_loop(case: Case, container: Json, status: Json, message: str) -> Find
     found.output = case.log_tail(name, False)
     found.advice += advice.for_output(found.output)
     if not found.advice:
-        words = f"minikubelet logs {case.pod['metadata']['name']} -c {name}"
-        found.advice.append(f"Its output says why, if anything does: {words}")
+        found.advice.append(_look_into(case, found, name))
     return found
+
+
+def _look_into(case: Case, found: Finding, name: str) -> str:
+    """What to do where only the program knows."""
+    if found.output:
+        return f"All that it wrote: minikubelet logs {case.pod['metadata']['name']} -c {name}"
+    found.known.append("it wrote nothing")
+    return (
+        "Let it say more (a flag for its log), or run its command by hand: set command to a sleep, then exec."
+    )
 
 
 def _ended(case: Case, container: Json, status: Json, terminated: Json) -> Finding:
@@ -150,6 +159,8 @@ def _ended(case: Case, container: Json, status: Json, terminated: Json) -> Findi
     _add_cause(case, found, container, terminated)
     found.output = case.log_tail(status["name"], False) if terminated.get("exitCode", 0) else []
     found.advice += advice.for_output(found.output)
+    if not found.advice and found.output:
+        found.advice.append(_look_into(case, found, status["name"]))
     return found
 
 
@@ -167,8 +178,10 @@ def _add_cause(case: Case, found: Finding, container: Json, terminated: Json) ->
     elif killed := case.last_event("Killing", container=name, holding="probe"):
         found.known.append(killed)
         if why := case.last_event("Unhealthy", container=name):
-            found.known.append(f"the probe last said: {why.strip()}")
+            found.known.append(f"the probe last said: {_said(why)}")
         found.advice.append("Check the probe's path, port and time-outs against what the program serves.")
+    elif code == 137 and case.status.get("phase") == "Failed" and case.status.get("reason"):
+        found.known.append("137: it was killed (SIGKILL) because the node ended the pod")
     elif terminated.get("reason") in _NOT_STARTED:
         found.advice.append(advice.for_start(str(terminated.get("message", ""))))
     elif code in advice.EXIT_CODES:
@@ -182,6 +195,12 @@ def _add_cause(case: Case, found: Finding, container: Json, terminated: Json) ->
         found.advice.append("For work that ends, set restartPolicy: OnFailure or Never.")
 
 
+def _said(message: str) -> str:
+    """A probe's event; commands may fail without a word."""
+    message = message.strip()
+    return f"{message} (no output)" if message.endswith(":") else message
+
+
 def _unhealthy(case: Case, container: Json, kind: str, what: str) -> Finding:
     probe = container.get(f"{kind}Probe") or {}
     found = Finding(f'container "{container["name"]}" {what}')
@@ -189,7 +208,7 @@ def _unhealthy(case: Case, container: Json, kind: str, what: str) -> Finding:
     if probe:
         found.known.append(f"the probe: {_probe(probe)}, every {probe.get('periodSeconds', 10)}s")
     if message:
-        found.known.append(f"it last said: {message.strip()}")
+        found.known.append(f"it last said: {_said(message)}")
         found.advice.append(advice.for_probe(probe, message))
     elif delay := probe.get("initialDelaySeconds"):
         found.known.append(f"the first attempt comes {delay}s after the start")

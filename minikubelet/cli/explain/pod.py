@@ -80,8 +80,9 @@ def _terminating(case: Case) -> Finding:
 
 def _failed(case: Case) -> Finding:
     reason = str(case.status["reason"])
-    known = [str(case.status["message"])] if case.status.get("message") else []
-    return Finding(f"the node ended it: {reason}", known, [], advice.for_failure(reason))
+    message = str(case.status.get("message", "")).strip()
+    what = f"the node ended it: {reason}"
+    return Finding(what, [message] if message else [], [], advice.for_failure(reason, message))
 
 
 def _has_started(status: Json) -> bool:
@@ -97,7 +98,7 @@ def _no_volumes(case: Case) -> Iterator[Finding]:
         todo = (
             f'Put the {missing[1]} "{missing[2]}" into the manifest folder; the pod then goes on by itself.'
             if missing
-            else "Check the volume in the manifest and what it refers to on this machine."
+            else advice.for_host_path(message)
         )
         yield Finding("a volume can't be set up", [message], [], [todo])
 
@@ -116,5 +117,7 @@ def _gates(case: Case) -> Iterator[Finding]:
         if case.condition(kind) != "True":
             yield Finding(
                 f'readiness gate "{kind}" is not met',
-                ["something outside of the node must set that condition to True"],
+                ["something outside of the node would have to set that condition"],
+                [],
+                ["On a node by itself nothing does: take it out of spec.readinessGates."],
             )

@@ -115,7 +115,18 @@ def test_success_is_no_reason_to_start_again() -> None:
         ("context deadline exceeded", "timeoutSeconds (1)"),
         (
             'timeout: failed to connect service "10.0.0.5:81" within 1s: context deadline exceeded',
-            "Nothing listens on that port",
+            "Nothing answers by gRPC there",
+        ),
+        (
+            'Get "https://10.0.0.5/": tls: first record does not look like a TLS handshake',
+            "check the probe's scheme",
+        ),
+        ("HTTP probe failed with statuscode: 400", "check the probe's scheme"),
+        ("HTTP probe failed with statuscode: 401", "wants to know who asks"),
+        ("HTTP probe failed with statuscode: 503", "check the probe's path"),
+        (
+            "errored and resulted in unknown state: exec 'pg_isready': executable file not found in $PATH",
+            "That program is not in the image",
         ),
         ("dial tcp: unknown", "Check the probe's fields"),
     ],
@@ -237,6 +248,22 @@ def test_a_host_path_that_is_not_there() -> None:
     assert "-> Make that path on this machine" in told(with_container(pod(state)))
 
 
+@pytest.mark.parametrize(
+    ("fault", "advice"),
+    [
+        ("/srv/db is not a directory", "Make that folder on this machine, or set"),
+        ("/etc/app.conf is not a file", "FileOrCreate"),
+        ("/run/docker.sock is not a socket file", "Start the program that listens on that socket"),
+        ("/dev/ttyUSB0 is not a character device", "Plug that device in"),
+        ("something else", "Check the volume in the manifest"),
+    ],
+)
+def test_a_host_path_of_another_type(fault: str, advice: str) -> None:
+    subject = pod(phase="Pending", conditions={"PodReadyToStartContainers": "False"})
+    message = f'MountVolume.SetUp failed for volume "v" : hostPath type check failed: {fault}'
+    assert advice in told(subject, event("FailedMount", message)).partition("->")[2]
+
+
 def test_a_failing_command_is_told_with_its_last_output_and_what_it_must_do() -> None:
     subject = with_container(
         pod(running(ready=False), conditions={"Ready": "False"}),
@@ -245,6 +272,23 @@ def test_a_failing_command_is_told_with_its_last_output_and_what_it_must_do() ->
     shown = told(subject, event("Unhealthy", "Readiness probe failed: not warm yet\n\n", "c"))
     assert "  it last said: Readiness probe failed: not warm yet\n  ->" in shown
     assert "-> That command must end with exit code 0" in shown
+
+
+def test_a_command_that_fails_without_a_word() -> None:
+    subject = with_container(
+        pod(running(ready=False), conditions={"Ready": "False"}),
+        readinessProbe={"exec": {"command": ["test", "-e", "/warm"]}},
+    )
+    shown = told(subject, event("Unhealthy", "Readiness probe failed: ", "c"))
+    assert "  it last said: Readiness probe failed: (no output)\n" in shown
+
+
+def test_a_program_that_ends_without_a_word() -> None:
+    last = {"terminated": {"exitCode": 1, "reason": "Error", "finishedAt": ago(20)}}
+    shown = told(with_container(pod(waiting("CrashLoopBackOff", restarts=3, last=last))))
+    assert "it wrote nothing" in shown and "minikubelet logs" not in shown
+    failed = with_container(pod(terminated(1, "Error"), phase="Failed"))
+    assert "-> All that it wrote: minikubelet logs web -c c" in told(failed, log=["bad config"])
 
 
 @pytest.mark.parametrize(
@@ -311,6 +355,29 @@ def test_advice_for_a_pod_that_the_node_refuses(reason: str, advice: str) -> Non
     subject = pod(phase="Failed")
     subject["status"] |= {"reason": reason, "message": "Pod was rejected"}
     assert advice in told(subject).partition("->")[2]
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "advice"),
+    [
+        ("Evicted", 'Usage of EmptyDir volume "v" exceeds the limit "5Mi". ', "Raise the sizeLimit"),
+        (
+            "Evicted",
+            'Container c exceeded its local ephemeral storage limit "1Mi". ',
+            "Raise resources.limits.ephemeral-storage",
+        ),
+        ("Evicted", "The node was low on resource: memory.", "Give the node more of what was short"),
+        ("AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host", "or run this machine"),
+        ("AppArmor", 'profile "x" is not loaded', "Load the profile"),
+    ],
+)
+def test_advice_fits_what_the_node_says(reason: str, message: str, advice: str) -> None:
+    killed = terminated(137, "Error")
+    subject = with_container(pod(killed, phase="Failed"))
+    subject["status"] |= {"reason": reason, "message": message}
+    shown = told(subject)
+    assert advice in shown.partition("->")[2]
+    assert "137: it was killed (SIGKILL) because the node ended the pod" in shown
 
 
 def test_an_init_container_at_work_shows_its_last_lines() -> None:
