@@ -45,6 +45,10 @@ def parser() -> options.Parser:
     options.add_files(made)
     made.add_argument("-l", "--selector", default="", help="those with labels such as app=web,tier!=db")
     made.add_argument("--all", action="store_true", help="all of the kind in the namespace")
+    made.add_argument(
+        "-A", "--all-namespaces", action="store_true", help="with --all or -l: of all namespaces"
+    )
+    made.add_argument("-o", "--output", choices=("name",), help="only the names of what is deleted")
     for word in ("--force", "--now", "--grace-period"):
         made.add_argument(word, nargs="?", const="", help=argparse.SUPPRESS)
     made.add_argument("--ignore-not-found", action="store_true", help="what isn't there is no error")
@@ -76,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         folder.remove(present)
     missing = [key for key in wanted if key not in present]
     for key in present:
-        print(f'{key.kind.lower()} "{key.name}" deleted{" (dry run)" if dry else ""}')
+        print(_told(key, args))
     if not args.ignore_not_found:
         for key in missing:
             print(f"error: {_missing(key, pods)}", file=sys.stderr)
@@ -85,6 +89,13 @@ def run(args: argparse.Namespace) -> int:
     if args.wait == "true" and not dry:
         _wait(client, _uids(present, pods), args.timeout)
     return 1 if missing and not args.ignore_not_found else 0
+
+
+def _told(key: Key, args: argparse.Namespace) -> str:
+    if args.output == "name":
+        return f"{key.kind.lower()}/{key.name}"
+    where = f" from {key.namespace} namespace" if _is_namespaced(key.kind) else ""
+    return f'{key.kind.lower()} "{key.name}" deleted{where}{" (dry run)" if args.dry_run != "none" else ""}'
 
 
 def _missing(key: Key, pods: list[Json]) -> str:
@@ -101,10 +112,16 @@ def _from_names(args: argparse.Namespace, folder: Folder, pods: list[Json]) -> l
     for kind, names in _named(args.kind, args.names).items():
         # What belongs to no namespace has none in its manifest, which is read as default.
         namespace = args.namespace if _is_namespaced(kind) else "default"
-        every = [key for key in folder.every() if (key.kind, key.namespace) == (kind, namespace)]
+        every = [
+            key
+            for key in folder.every()
+            if key.kind == kind and (args.all_namespaces or key.namespace == namespace)
+        ]
         if not args.all and not args.selector:
             if not names:
                 raise CommandError("give a name, a label (-l), or say --all", usage=True)
+            if args.all_namespaces:
+                raise CommandError("a name can't stand together with --all-namespaces", usage=True)
             found += [_meant(name, Key(kind, namespace, name), every, pods) for name in names]
             continue
         if names:

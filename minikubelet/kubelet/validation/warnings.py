@@ -57,6 +57,8 @@ def _no_effect(pod: Pod) -> _Found:
     for attribute, name in _IGNORED_AFFINITY.items():
         if pod.spec.affinity is not None and getattr(pod.spec.affinity, attribute) is not None:
             yield ("spec", "affinity", name), "has no effect on this node"
+    if pod.spec.readiness_gates:
+        yield ("spec", "readinessGates"), "keeps the pod from being Ready: nothing here sets such conditions"
 
 
 def _dead_annotations(pod: Pod) -> _Found:

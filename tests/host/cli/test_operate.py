@@ -79,7 +79,7 @@ def test_apply_look_and_delete(cli: Cli, web: Path) -> None:
     usage = wait_for("the pod is measured", lambda: cli("top", "pods", "--containers", "--no-headers"))
     assert re.search(r"^web-\S+ +server +\d+m +\d+Mi$", usage, re.M), usage
     assert re.search(r"^\S+ +\d+m +\d+% +\d+Mi +\d+%$", cli("top", "node", "--no-headers"), re.M)
-    assert cli("delete", "pod", "web") == 'pod "web" deleted\n'
+    assert cli("delete", "pod", "web") == 'pod "web" deleted from default namespace\n'
     assert cli.run("get", "pods").stderr == b"No resources found in default namespace.\n"
     done = cli.run("delete", "-f", str(web))
     assert (done.returncode, done.stderr) == (1, b'error: pods "web" not found\n')

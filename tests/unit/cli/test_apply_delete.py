@@ -53,7 +53,7 @@ def test_folders_inside_folders_are_for_minus_r(run: Run, given: Path, capsys: C
     assert run("apply", "-f", str(given)) == 0
     assert capsys.readouterr().out == "pod/db created\npod/web created\n"
     assert run("delete", "pod", "db", "--dry-run") == 0
-    assert capsys.readouterr().out == 'pod "db" deleted (dry run)\n'
+    assert capsys.readouterr().out == 'pod "db" deleted from default namespace (dry run)\n'
     assert run("apply", "-R", "-f", str(given), "--dry-run=client") == 0
     assert capsys.readouterr().out.splitlines() == [
         "configmap/site created (dry run)",
@@ -102,20 +102,35 @@ def test_delete_by_label_kind_and_all(run: Run, given: Path, tmp_path: Path, cap
     assert run("apply", "-R", "-f", str(given)) == 0
     capsys.readouterr()
     assert run("delete", "pods", "-l", "app in (web, none)") == 0
-    assert capsys.readouterr().out == 'pod "web" deleted\n'
+    assert capsys.readouterr().out == 'pod "web" deleted from default namespace\n'
     assert run("delete", "cm/site", "runtimeclass/fast", "pod/db") == 0
     assert capsys.readouterr().out.splitlines() == [
-        'configmap "site" deleted',
+        'configmap "site" deleted from default namespace',
         'runtimeclass "fast" deleted',
-        'pod "db" deleted',
+        'pod "db" deleted from default namespace',
     ]
     assert run("delete", "cm", "site") == 1
     assert capsys.readouterr().err == 'error: configmaps "site" not found\n'
     assert run("delete", "po", "-l", "app=web") == 0
     assert capsys.readouterr().err == "No resources found.\n"
     assert run("delete", "pods", "--all") == 0
-    assert capsys.readouterr().out == 'pod "cache" deleted\n'
+    assert capsys.readouterr().out == 'pod "cache" deleted from default namespace\n'
     assert list((tmp_path / "node").iterdir()) == []
+
+
+def test_delete_in_all_namespaces(run: Run, given: Path, capsys: Capture) -> None:
+    other = given / "other.yaml"
+    other.write_text(POD.replace("NAME", "web").replace("metadata: {", "metadata: {namespace: elsewhere, "))
+    assert "elsewhere" in other.read_text()
+    assert run("apply", "-f", str(given)) == 0
+    assert run("delete", "pods", "--all", "--dry-run", "-o", "name", "-n", "elsewhere") == 0
+    assert capsys.readouterr().out.splitlines()[-1:] == ["pod/web"]
+    assert run("delete", "pods", "-l", "app=web", "-A") == 0
+    assert sorted(capsys.readouterr().out.splitlines()) == [
+        'pod "web" deleted from default namespace',
+        'pod "web" deleted from elsewhere namespace',
+    ]
+    assert run("delete", "pods", "db", "-A") == 2
 
 
 @pytest.mark.parametrize(

@@ -383,6 +383,12 @@ WEB = {"name": "web", "containerPort": 80}
             "spec.imagePullSecrets[1].name",
             "duplicate",
         ),
+        (
+            {"readinessGates": [{"conditionType": "a/b"}]},
+            {},
+            "spec.readinessGates",
+            "keeps the pod from being",
+        ),
         ({"imagePullSecrets": [{}]}, {}, "spec.imagePullSecrets[0].name", "names no secret"),
         (
             {"hostAliases": [{"ip": "10.0.0.1", "hostnames": ["a"]}, {"ip": "10.0.0.1", "hostnames": ["b"]}]},
