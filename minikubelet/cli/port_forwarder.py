@@ -39,7 +39,13 @@ class Forwarder:
         servers: list[asyncio.Server] = []
         try:
             for local, remote in self._ports:
-                servers += await self._listen(connection, local, remote)
+                try:
+                    servers += await self._listen(connection, local, remote)
+                except CommandError as exc:  # the others may do, as with kubectl
+                    print(exc, file=sys.stderr, flush=True)
+            if not servers:
+                shown = " ".join(f"{local}:{remote}" for local, remote in self._ports)
+                raise CommandError(f"unable to listen on any of the requested ports: {shown}")
             await connection.lost.wait()
             raise CommandError("lost connection to pod")
         finally:
@@ -65,7 +71,7 @@ class Forwarder:
                 shown = f"[{host}]" if ":" in host else host
                 print(f"Forwarding from {shown}:{local} -> {remote}", flush=True)
         if not servers:
-            raise CommandError(f"unable to listen on port {local}: {'; '.join(failures)}")
+            raise CommandError(f"Unable to listen on port {local}: {'; '.join(failures)}")
         return servers
 
     def _acceptor(self, connection: Connection, remote: int) -> _Accept:

@@ -69,6 +69,7 @@ def parser() -> options.Parser:
         "--sort-by", metavar="PATH", default="", help="order by a field, such as .metadata.name"
     )
     output.add_labels(made)
+    made.add_argument("--show-kind", action="store_true", help="the kind before each name: pod/web")
     made.add_argument("--no-headers", action="store_true", help="leave out the header line")
     options.add_files(made)
     options.add_namespace(made)
@@ -225,7 +226,9 @@ class _Printer:
                 "".join(f"{one.target.word}/{_name(each)}\n" for one in found for each in one.items), end=""
             )
         elif items:
-            self._tables([each for each in found if each.items], prefixed=len(found) > 1)
+            self._tables(
+                [each for each in found if each.items], prefixed=len(found) > 1 or self._args.show_kind
+            )
         elif not named:
             clustered = all(each.target.kind and not each.target.kind.namespaced for each in found)
             where = "" if self._args.all_namespaces or clustered else f" in {self._args.namespace} namespace"
@@ -249,7 +252,7 @@ class _Printer:
         elif self._args.output == "name":
             print(f"pod/{_name(pod)}")
         else:
-            self._rows([pod])
+            self._rows([pod], "pod/" if self._args.show_kind else "")
         sys.stdout.flush()
 
     def _rows(self, pods: list[Json], prefix: str = "") -> None:

@@ -33,6 +33,9 @@ def parser() -> options.Parser:
     made.add_argument("name", metavar="NAME", nargs="?", help="only this pod (or the node's name)")
     made.add_argument("-A", "--all-namespaces", action="store_true", help="pods of all namespaces")
     made.add_argument("-l", "--selector", default="", help="labels, such as app=web,tier!=db")
+    made.add_argument(
+        "--field-selector", metavar="FIELDS", default="", help="fields, such as status.phase=Running"
+    )
     made.add_argument("--containers", action="store_true", help="a line a container")
     made.add_argument("--sort-by", choices=("cpu", "memory"), help="the greatest first")
     made.add_argument("--sum", action="store_true", help="a last line with the sums")
@@ -73,13 +76,16 @@ def _pods(args: argparse.Namespace, client: ApiClient, stats: list[Json]) -> int
     if args.name and (args.all_namespaces or args.selector):
         raise CommandError("a pod can't be named together with -A or -l", usage=True)
     selected = selectors.parse(args.selector)
+    fits = selectors.parse_fields(args.field_selector, selectors.POD_FIELDS)
     pods = client.pods()
     here = [pod for pod in pods if args.all_namespaces or pod["metadata"].get("namespace") == args.namespace]
     name = full_name(here, args.name) if args.name else ""
     wanted = {
         pod["metadata"]["uid"]
         for pod in here
-        if selected(pod["metadata"].get("labels", {})) and (not name or pod["metadata"]["name"] == name)
+        if selected(pod["metadata"].get("labels", {}))
+        and fits(pod)
+        and (not name or pod["metadata"]["name"] == name)
     }
     if name and not wanted:
         raise not_found(args.name)

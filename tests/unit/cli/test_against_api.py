@@ -132,6 +132,8 @@ def test_get_pods(served: Served, capsys: Capture) -> None:
         ["db", "1/1", "Running"],
         ["web-n1", "1/1", "Running"],
     ]
+    assert served.run("get", "pods", "--no-headers", "--show-kind") == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["pod/db", "pod/web-n1"]
     assert served.run("get", "po", "-A", "-o", "wide", "--no-headers") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines] == [
@@ -385,6 +387,7 @@ def test_top_in_order(served: Served, monkeypatch: pytest.MonkeyPatch, capsys: C
     assert shown("--containers") == [x, a, z]
     assert shown("--containers", "--sort-by=cpu") == [x, a, z]
     assert shown("--containers", "--sort-by=memory") == [z, a, x]
+    assert shown("--field-selector=metadata.name!=db") == [["web-n1", "5m", "30Mi"]]
 
 
 def test_top_of_a_node_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
