@@ -89,6 +89,19 @@ class Parser(argparse.ArgumentParser):
         parts.append(f"Usage:\n  {self.prog} {self.usage}\n")
         return "\n".join(parts)
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Formats of the output are refused in kubectl's words."""
+        if "--output" in action.option_strings and action.choices is not None and value not in action.choices:
+            forms = [str(each) for each in action.choices]
+            if f"{str(value).removesuffix('=')}=" in forms:
+                raise argparse.ArgumentError(
+                    None, f"{value}: template format specified but no template given"
+                )
+            listed = ",".join(each.removesuffix("=") for each in forms)
+            message = f'unable to match a printer suitable for the output format "{value}"'
+            raise argparse.ArgumentError(None, f"{message}, allowed formats are: {listed}")
+        super()._check_value(action, value)
+
     def error(self, message: str) -> NoReturn:
         """One line, and where help is."""
         print(f"error: {message}", file=sys.stderr)

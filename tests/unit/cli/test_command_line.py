@@ -61,7 +61,7 @@ def test_importing_the_entry_point_is_cheap() -> None:
         (["gett", "pods"], 'did you mean "get"?'),
         (["get"], "the following arguments are required: KIND\n"),
         (["get", "services"], 'unknown kind "services"'),
-        (["get", "pods", "-o", "xml"], "invalid choice: 'xml'"),
+        (["get", "pods", "-o", "xml"], 'suitable for the output format "xml"'),
         (["get", "pods", "a", "-A"], "a pod can't be named together with --all-namespaces"),
         (["get", "pods/"], "a name is missing after the slash"),
         (["get", "cm/a", "pod/"], "a name is missing after the slash"),
@@ -79,6 +79,17 @@ def test_importing_the_entry_point_is_cheap() -> None:
         (["logs", "p", "--since-time", "noon"], "'noon' is not a time"),
         (["logs", "p", "--since-time", "2026-01-01T00:00:00Z", "--since", "5s"], "only one of"),
         (["logs", "p", "--tail", "x"], "invalid int value"),
+        (
+            ["get", "pods", "-o", "go-template={{.x}}"],
+            'suitable for the output format "go-template={{.x}}", allowed formats are: '
+            "wide,json,yaml,name,jsonpath,jsonpath-as-json,jsonpath-file,custom-columns,custom-columns-file",
+        ),
+        (
+            ["wait", "pod/a", "-o", "wide"],
+            'suitable for the output format "wide", allowed formats are: json,yaml',
+        ),
+        (["get", "pods", "-o", "jsonpath"], "jsonpath: template format specified but no template given"),
+        (["get", "pods", "-o=custom-columns="], "template format specified but no template given"),
         (["logs", "p", "c", "-c", "d"], "only one of -c or an inline [CONTAINER] arg is allowed"),
         (["debug", "web"], "--image is needed"),
         (["debug", "web", "--image=i", "--copy-to=x"], "copies of pods are not made"),
