@@ -130,9 +130,4 @@ def _ports(at: Path, container: Container, earlier: list[tuple[Path, ContainerPo
                 kind = "duplicate" if host == theirs else "overlapping"
                 if host == theirs or not port.host_port or not other.host_port:
                     yield path, f"{kind} port definition with {dotted(where)}"
-            elif port.name and port.name == other.name:
-                yield (
-                    path,
-                    f'duplicate port name "{port.name}" with {dotted(where)}: probes would use that one',
-                )
         earlier.append((path, port))
