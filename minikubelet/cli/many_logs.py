@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from minikubelet.base.errors import NodeError
 from minikubelet.cli.api_client import ApiClient
+from minikubelet.cli.options import CommandError
+
+_NOT_YET = "is waiting to start"
+"""What the kubelet says of a container that has no log yet."""
+_PAUSE = 0.5
+"""Seconds between two tries."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +54,15 @@ class Printer:
         *,
         prefix: bool = False,
         ignore_errors: bool = False,
+        patience: float = 0.0,
     ) -> None:
-        """``ignore_errors``: what fails is told where its lines would be, and the others go on."""
+        """``ignore_errors``: what fails is told where its lines would be, and the others go on.
+
+        ``patience``: for how many seconds a log that is followed is waited for until there is one.
+        """
         self._client, self._query, self._output = client, query, output
         self._prefix, self._ignore = prefix, ignore_errors
+        self._until = time.monotonic() + (patience if query.get("follow") else 0)
         self._lock = threading.Lock()
         self._failure: BaseException | None = None
 
@@ -84,9 +97,23 @@ class Printer:
 
     def _copy(self, source: Source, *, whole_lines: bool) -> None:
         first = source.prefix if self._prefix else b""
-        pieces = self._client.logs(source.namespace, source.pod, source.container, self._query)
+        pieces = self._pieces(source)
         for piece in lines(pieces) if whole_lines else pieces:
             self._write(first + piece)
+
+    def _pieces(self, source: Source) -> Iterator[bytes]:
+        said = ""
+        while True:
+            try:
+                yield from self._client.logs(source.namespace, source.pod, source.container, self._query)
+                return
+            except CommandError as exc:
+                if _NOT_YET not in (message := str(exc)) or time.monotonic() >= self._until:
+                    raise
+                if message != said:
+                    print(message, file=sys.stderr, flush=True)
+                    said = message
+            time.sleep(_PAUSE)
 
     def _write(self, text: bytes) -> None:
         with self._lock:

@@ -62,6 +62,13 @@ def parser() -> options.Parser:
         default=5,
         help="of how many containers at most -f follows the logs at once (default %(default)s)",
     )
+    made.add_argument(
+        "--pod-running-timeout",
+        metavar="DURATION",
+        type=options.seconds,
+        default=20.0,
+        help="how long -f waits for a container that has not started (default: 20s)",
+    )
     made.add_argument("--ignore-errors", action="store_true", help="go on with the other logs if one fails")
     options.add_namespace(made)
     options.add_sockets(made)
@@ -108,7 +115,14 @@ def run(args: argparse.Namespace) -> int:
             f"you are attempting to follow {len(sources)} log streams, but maximum allowed concurrency is "
             f"{args.max_log_requests}, use --max-log-requests to increase the limit"
         )
-    printer = many_logs.Printer(client, query, output, prefix=args.prefix, ignore_errors=args.ignore_errors)
+    printer = many_logs.Printer(
+        client,
+        query,
+        output,
+        prefix=args.prefix,
+        ignore_errors=args.ignore_errors,
+        patience=args.pod_running_timeout,
+    )
     if args.follow and len(sources) > 1:
         printer.follow_all(sources)
     else:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from minikubelet.base.errors import Code, NodeError
+from minikubelet.cli import many_logs
 from minikubelet.cli.api_client import ApiClient
 from minikubelet.cli.main import main
 from minikubelet.cli.many_logs import Printer, Source
@@ -348,6 +349,33 @@ def test_a_log_that_fails_need_not_end_the_others(served: Served, capfdbinary: A
         b"error: you are attempting to follow 2 log streams, but maximum allowed concurrency is 1, "
         b"use --max-log-requests to increase the limit\n"
     )
+
+
+def test_following_waits_for_a_container_to_start(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    class Client(ApiClient):
+        def __init__(self, *answers: str) -> None:
+            super().__init__("")
+            self.answers = list(answers)
+
+        def logs(self, namespace: str, pod: str, container: str, query: dict[str, str]) -> Iterator[bytes]:
+            if message := self.answers.pop(0):
+                raise CommandError(message)
+            yield b"up\n"
+
+    monkeypatch.setattr(many_logs, "_PAUSE", 0.001)
+    source, output = Source("default", "web", "a"), io.BytesIO()
+    not_yet = 'container "a" in pod "web" is waiting to start: ContainerCreating'
+    client = Client(not_yet, not_yet, "")
+    Printer(client, {"follow": "1"}, output, patience=60).print(source)
+    assert output.getvalue() == b"up\n"
+    assert capsys.readouterr().err == f"{not_yet}\n"
+    for query, patience, message in (
+        ({"follow": "1"}, 0, not_yet),
+        ({"follow": ""}, 60, not_yet),
+        ({"follow": "1"}, 60, 'pods "web" not found'),
+    ):
+        with pytest.raises(CommandError, match=message):
+            Printer(Client(message, ""), query, output, patience=patience).print(source)
 
 
 def test_the_time_of_logs_is_exact(served: Served, capfdbinary: Any) -> None:
