@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -23,6 +24,9 @@ minikubelet cp ./site web:/srv/site
 # Out of one container of a pod in another namespace
 minikubelet cp kube-system/dns:/etc/hosts ./hosts -c server
 """
+
+_NO_TAR = re.compile(r"""['"]tar['"].*(executable file not found|no such file)""", re.I | re.S)
+"""How runtimes say that they found no such program."""
 
 
 def parser() -> options.Parser:
@@ -57,9 +61,14 @@ def run(args: argparse.Namespace) -> int:
     pod = one_pod(ApiClient(socket), namespace, name)
     container = choose_container(pod, args.container)
     there = _Container(socket, Target(namespace, pod["metadata"]["name"], container))
-    if source is None:
-        return _upload(there, args.source, path, preserve=not args.no_preserve)
-    return _download(there, path, args.destination, preserve=not args.no_preserve)
+    try:
+        if source is None:
+            return _upload(there, args.source, path, preserve=not args.no_preserve)
+        return _download(there, path, args.destination, preserve=not args.no_preserve)
+    except CommandError as exc:
+        if not _NO_TAR.search(str(exc)):
+            raise
+        raise CommandError(f"cp needs tar, and the image of container {container} has none ({exc})") from None
 
 
 def _split(word: str) -> tuple[str, str] | None:
@@ -90,7 +99,10 @@ class _Container:
         """Whether there is a folder of that name in the container."""
         with open(os.devnull, "wb") as nowhere:
             fd = nowhere.fileno()
-            return self.execute(["test", "-d", path], stdout=fd, stderr=fd) == 0
+            try:
+                return self.execute(["test", "-d", path], stdout=fd, stderr=fd) == 0
+            except CommandError:  # no such program: what tar says then is more to the point
+                return False
 
 
 def _upload(there: _Container, source: str, path: str, *, preserve: bool) -> int:

@@ -16,6 +16,7 @@ import yaml
 from minikubelet.base.errors import Code, NodeError
 from minikubelet.cli import many_logs
 from minikubelet.cli.api_client import ApiClient
+from minikubelet.cli.commands import cp
 from minikubelet.cli.main import main
 from minikubelet.cli.many_logs import Printer, Source
 from minikubelet.cli.options import CommandError
@@ -382,6 +383,21 @@ def test_the_time_of_logs_is_exact(served: Served, capfdbinary: Any) -> None:
     served.log.write_text("".join(f"2026-01-02T03:04:05.{n}00000000Z stdout F line {n}\n" for n in range(4)))
     assert served.run("logs", "db", "--since-time", "2026-01-02T03:04:05.15Z") == 0
     assert capfdbinary.readouterr().out == b"line 2\nline 3\n"
+
+
+@pytest.mark.parametrize("words", [["HERE", "db:/tmp/"], ["db:/etc/hosts", "HERE"]])
+def test_copying_where_there_is_no_tar(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, words: list[str]
+) -> None:
+    def execute(self: object, command: list[str], **ends: int) -> int:
+        raise CommandError(f"exec '{command[0]}': exec: \"{command[0]}\": executable file not found in $PATH")
+
+    monkeypatch.setattr(cp._Container, "execute", execute)
+    here = tmp_path / "file"
+    here.write_text("x")
+    assert served.run("cp", *[word.replace("HERE", str(here)) for word in words]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: cp needs tar, and the image of container app has none (exec 'tar': ")
 
 
 def test_exec_errors(served: Served, capsys: Capture) -> None:
