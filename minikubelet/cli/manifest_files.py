@@ -16,6 +16,7 @@ import yaml
 
 from minikubelet.base.files import write_atomic
 from minikubelet.cli.options import CommandError
+from minikubelet.kubelet.manifests import other_kinds
 from minikubelet.kubelet.manifests.errors import ManifestError
 from minikubelet.kubelet.manifests.yaml_reader import MAX_BYTES, read_yaml
 
@@ -44,6 +45,11 @@ class Piece:
     text: str
     in_list: bool = False
     """Whether other objects share its document, so that it can't be cut out."""
+
+    @property
+    def has_effect(self) -> bool:
+        """Whether it means something to a node by itself: Services, roles and the like don't."""
+        return other_kinds.no_effect(self.data.get("apiVersion"), self.key.kind) is None
 
 
 @dataclass

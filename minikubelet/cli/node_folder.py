@@ -33,7 +33,8 @@ def read(path: str) -> bytes:
 def read_pieces(args: argparse.Namespace) -> list[Piece] | None:
     """The objects of the manifests that ``-f`` names; None if one of them is wrong.
 
-    Says on standard error what is wrong, and what has no effect here. Raises CommandError, OSError.
+    Says on standard error what is wrong, and what has no effect here and is left out. Raises CommandError,
+    OSError.
     """
     pieces: list[Piece] = []
     found: list[Finding] = []
@@ -42,7 +43,8 @@ def read_pieces(args: argparse.Namespace) -> list[Piece] | None:
         shown = "<stdin>" if path == "-" else path
         found += check_manifest(text, shown)
         if not _any_wrong(found):
-            pieces += manifest_files.read_pieces(text, shown, args.namespace)
+            every = manifest_files.read_pieces(text, shown, args.namespace)
+            pieces += [each for each in every if each.has_effect]
     for finding in found:
         word = "error" if finding.level == "error" else "Warning"
         print(escape(f"{word}: {finding}"), file=sys.stderr)

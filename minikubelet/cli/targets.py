@@ -10,7 +10,7 @@ from minikubelet.cli import object_rows
 from minikubelet.cli.options import CommandError
 
 if TYPE_CHECKING:
-    from minikubelet.cli.manifest_files import Key
+    from minikubelet.cli.manifest_files import Key, Piece
 
 PODS = ("pods", "pod", "po")
 
@@ -47,16 +47,20 @@ def _bare(name: str) -> str:
     return rest if slash and word in PODS else name
 
 
-def keys(args: argparse.Namespace) -> list[Key]:
-    """The objects of the manifests that ``-f`` names. Raises ManifestError, CommandError, OSError."""
+def pieces(args: argparse.Namespace) -> list[Piece]:
+    """All that is in the manifests that ``-f`` names. Raises ManifestError, CommandError, OSError."""
     from minikubelet.cli import manifest_files, node_folder  # PyYAML takes a while
 
     namespace = "" if args.namespace == "default" else args.namespace
     found = []
     for path in manifest_files.gather(args.filename, recursive=args.recursive):
-        pieces = manifest_files.read_pieces(node_folder.read(path), path, namespace)
-        found += [piece.key for piece in pieces]
+        found += manifest_files.read_pieces(node_folder.read(path), path, namespace)
     return found
+
+
+def keys(args: argparse.Namespace) -> list[Key]:
+    """The objects in them that mean something to the node. Raises as :func:`pieces`."""
+    return [piece.key for piece in pieces(args) if piece.has_effect]
 
 
 def chosen(args: argparse.Namespace, *, more: tuple[str, ...] = ()) -> list[Target]:

@@ -37,6 +37,7 @@ def parser() -> options.Parser:
     made = options.Parser("apply", description, "-f FILE [options]", _EXAMPLES)
     options.add_files(made)
     options.add_dry_run(made)
+    made.add_argument("-o", "--output", choices=("name",), help="only the names of the objects")
     made.add_argument("-n", "--namespace", metavar="NAME", default="", help="for objects that name none")
     node_folder.add_manifests(made)
     options.add_sockets(made)
@@ -56,15 +57,19 @@ def run(args: argparse.Namespace) -> int:
     pieces.sort(key=lambda each: each.key.kind == "Pod")
     if dry:
         for piece in pieces:
-            print(f"{piece.key} {folder.would_be(piece)} (dry run)")
+            print(_told(args, piece.key, f"{folder.would_be(piece)} (dry run)"))
         return 0
     with _noticed(args) as changed:
         for piece in pieces:
             done = folder.put(piece)
-            print(f"{piece.key} {done}")
+            print(_told(args, piece.key, done))
             if done != "unchanged" and piece.key.kind == "Pod":
                 changed.append(piece.key)
     return 0
+
+
+def _told(args: argparse.Namespace, key: Key, what: str) -> str:
+    return str(key) if args.output == "name" else f"{key} {what}"
 
 
 @contextlib.contextmanager

@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     folder = node_folder.open_folder(args)
     client = ApiClient(options.kubelet_socket(args))
     pods = client.pods()
-    wanted = targets.keys(args) if args.filename else _from_names(args, folder, pods)
+    wanted = _from_files(args, folder) if args.filename else _from_names(args, folder, pods)
     present = [key for key in wanted if folder.find(key) is not None]
     dry = args.dry_run != "none"
     if not dry:
@@ -105,6 +105,12 @@ def _missing(key: Key, pods: list[Json]) -> str:
     if _uids([key], pods):
         return f'pod "{key.name}" is not from the manifest folder (a URL, or a file that can\'t be read)'
     return str(not_found(key.name))
+
+
+def _from_files(args: argparse.Namespace, folder: Folder) -> list[Key]:
+    """The manifests' objects; those that mean nothing to the node only if somebody has put them there."""
+    found = targets.pieces(args)
+    return [each.key for each in found if each.has_effect or folder.find(each.key) is not None]
 
 
 def _from_names(args: argparse.Namespace, folder: Folder, pods: list[Json]) -> list[Key]:

@@ -62,8 +62,12 @@ def test_folders_inside_folders_are_for_minus_r(run: Run, given: Path, capsys: C
         "pod/web unchanged (dry run)",
         "pod/cache created (dry run)",
     ]
+    assert run("apply", "--dry-run", "-o", "name", "-f", str(given / "more/cache.yaml")) == 0
+    assert capsys.readouterr().out == "pod/cache\n"
     assert run("apply", "--dry-run=none", "-f", str(given / "more/cache.yaml")) == 0
     assert capsys.readouterr().out == "pod/cache created\n"
+    assert run("apply", "-o", "name", "-f", str(given / "more/cache.yaml")) == 0
+    assert capsys.readouterr().out == "pod/cache\n"
 
 
 def test_apply_warns_of_what_has_no_effect(run: Run, given: Path, capsys: Capture) -> None:
@@ -73,6 +77,26 @@ def test_apply_warns_of_what_has_no_effect(run: Run, given: Path, capsys: Captur
         f"Warning: {given}/web.yaml:2:1: kind: Service has no effect on this node: "
         "pods are reached at their own addresses, or at a hostPort\n"
     )
+
+
+def test_what_has_no_effect_is_left_out(run: Run, given: Path, tmp_path: Path, capsys: Capture) -> None:
+    role = "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: web}\n"
+    service = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n"
+    pod = POD.replace("NAME", "web")
+    (given / "web.yaml").write_text("---\n".join([service, pod, role]))
+    assert run("apply", "-f", str(given / "web.yaml")) == 0
+    assert capsys.readouterr().out == "pod/web created\n"
+    assert [each.name for each in (tmp_path / "node").iterdir()] == ["pod.default.web.yaml"]
+    assert run("diff", "-f", str(given / "web.yaml")) == 0
+    (tmp_path / "node/by-hand.yaml").write_text(service)
+    assert run("delete", "-f", str(given / "web.yaml")) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        'service "web" deleted from default namespace',
+        'pod "web" deleted from default namespace',
+    ]
+    assert list((tmp_path / "node").iterdir()) == []
+    assert run("delete", "-f", str(given / "web.yaml")) == 1
+    assert capsys.readouterr().err == 'error: pods "web" not found\n'
 
 
 @pytest.mark.parametrize(
