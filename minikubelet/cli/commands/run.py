@@ -6,9 +6,16 @@ import argparse
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from minikubelet.base.config import DaemonConfig
 from minikubelet.cli import options
+from minikubelet.cli.options import CommandError
+from minikubelet.cli.text import escape
+
+if TYPE_CHECKING:
+    from minikubelet.kubelet.objects.data import DataObject
 
 ROOT = "/var/lib/minikubelet-run"
 RUN = "/run/minikubelet-run"
@@ -73,7 +80,22 @@ def run(args: argparse.Namespace) -> int:
     )
     files = [os.path.abspath(path) for path in args.files]
     pods, objects = foreground.read_manifests(files), foreground.read_objects(files)
+    if not pods:
+        raise CommandError("there is no pod in these manifests")
+    _look_over(files, objects)
     options.need_root("pods need namespaces, mounts and network links")
     foreground.claim(settings)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     return asyncio.run(foreground.Foreground(settings, pods, objects).run())
+
+
+def _look_over(files: list[str], objects: Sequence[DataObject]) -> None:
+    """Say what has no effect here. Raises CommandError for what would keep a pod from ever starting."""
+    from minikubelet.cli import node_folder
+    from minikubelet.cli.manifest_check import check_manifest
+
+    for path in files:
+        for each in check_manifest(node_folder.read(path), path, objects):
+            if each.level == "error":
+                raise CommandError(str(each))
+            print(escape(f"Warning: {each}"), file=sys.stderr)

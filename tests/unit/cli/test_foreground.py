@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from minikubelet.cli import checks, foreground, urls
+from minikubelet.cli import checks, foreground, options, urls
 from minikubelet.cli.main import main
 from minikubelet.cli.options import CommandError
 from minikubelet.cli.reporter import Reporter
@@ -57,6 +57,43 @@ def test_bad_manifests_end_it_before_anything_starts(
     assert main(["run", "--root", str(tmp_path / "root"), "--run", str(tmp_path / "run"), path]) == 1
     assert words in capsys.readouterr().err
     assert not (tmp_path / "root").exists() and not (tmp_path / "run").exists()
+
+
+SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n"
+NFS = "spec: {volumes: [{name: v, nfs: {server: s, path: /p}}], containers: [{name: c, image: i}]}"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (SERVICE, "error: there is no pod in these manifests\n"),
+        (
+            GOOD.replace("NAME", "x").replace("spec: {containers: [{name: c, image: i}]}", NFS),
+            "spec.volumes[0].nfs: volumes of this kind are not supported by this node\n",
+        ),
+    ],
+)
+def test_what_would_never_run_ends_it_too(
+    tmp_path: Path, text: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "bad.yaml", text)
+    assert main(["run", "--root", str(tmp_path / "root"), "--run", str(tmp_path / "run"), path]) == 1
+    assert capsys.readouterr().err.endswith(words)
+    assert not (tmp_path / "root").exists() and not (tmp_path / "run").exists()
+
+
+def test_warnings_are_told_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(why: str) -> None:
+        raise CommandError("enough")
+
+    monkeypatch.setattr(options, "need_root", refuse)
+    path = write(tmp_path / "pod.yaml", "---".join([GOOD.replace("NAME", "x") + "\n", "\n" + SERVICE]))
+    assert main(["run", "--root", str(tmp_path / "root"), "--run", str(tmp_path / "run"), path]) == 1
+    warning, error = capsys.readouterr().err.splitlines()
+    assert warning.startswith("Warning: ") and "kind: Service has no effect on this node" in warning
+    assert error == "error: enough"
 
 
 def test_missing_manifest() -> None:
