@@ -22,7 +22,7 @@ from minikubelet.kubelet.defaults import is_sidecar
 from minikubelet.kubelet.devices.manager import DeviceManager, wanted_devices
 from minikubelet.kubelet.devices.watcher import PluginWatcher
 from minikubelet.kubelet.grpc_server import UnixServer
-from minikubelet.kubelet.metrics.instruments import Instruments
+from minikubelet.kubelet.metrics.allocation import AllocationInstruments
 from minikubelet.kubelet.objects import Container, Pod
 from minikubelet.kubelet.objects.podstatus import ResourceStatus
 from minikubelet.kubelet.observed import ObservedContainer
@@ -43,8 +43,7 @@ class Allocations:
         self._active = active
         self.cpus: CpuManager | None = None
         self.devices: DeviceManager | None = None
-        self.instruments: Instruments | None = None
-        """Counts who asks for CPUs of their own."""
+        self.counted = AllocationInstruments()
         self.changed: Callable[[str], None] = lambda uid: None
         """Called with a pod's UID when its devices may have fallen ill or recovered."""
 
@@ -54,7 +53,7 @@ class Allocations:
         self.cpus = cpus.make(self._config.resources, self._config.root, read_topology)
         if folder := self._or_usual(settings.device_plugin_dir, _USUAL_PLUGINS):
             state = os.path.join(self._config.root, "devices.json")
-            devices = DeviceManager(folder, state, self.changed)
+            devices = DeviceManager(folder, state, self.changed, self.counted)
             if await _started(devices, "device plugins"):
                 self.devices = devices
                 stack.push_async_callback(devices.close)
@@ -94,13 +93,11 @@ class Allocations:
         every = [*pod.spec.init_containers, *pod.spec.containers]
         asking = [each for each in every if cpus.exclusive_cpus(pod, each)]
         new = [each for each in asking if not self.cpus.exclusive(pod.uid, each.name)]
-        if self.instruments is not None:
-            self.instruments.pinning_requests.inc(by=len(new))
+        self.counted.pinning_requests.inc(by=len(new))
         try:
             self.cpus.allocate(pod)
         except NotEnough as exc:
-            if self.instruments is not None:
-                self.instruments.pinning_errors.inc()
+            self.counted.pinning_errors.inc()
             if isinstance(exc, NotAligned):
                 return Rejection("SMTAlignmentError", str(exc))
             return Rejection("UnexpectedAdmissionError", f"Allocate failed due to {exc}, which is unexpected")
@@ -149,13 +146,16 @@ class Allocations:
 
     async def List(self, request: pr.ListPodResourcesRequest) -> pr.ListPodResourcesResponse:
         """Every active pod with what its containers have."""
+        self.counted.asked("List", well=True)
         return pr.ListPodResourcesResponse(pod_resources=[self._of_pod(pod) for pod in self._active()])
 
     async def Get(self, request: pr.GetPodResourcesRequest) -> pr.GetPodResourcesResponse:
         """One pod's."""
         for pod in self._active():
             if (pod.metadata.name, pod.metadata.namespace) == (request.pod_name, request.pod_namespace):
+                self.counted.asked("Get", well=True)
                 return pr.GetPodResourcesResponse(pod_resources=self._of_pod(pod))
+        self.counted.asked("Get", well=False)
         raise NodeError(
             Code.NOT_FOUND, f"pod {request.pod_name} in namespace {request.pod_namespace} not found"
         )
@@ -164,6 +164,7 @@ class Allocations:
         self, request: pr.AllocatableResourcesRequest
     ) -> pr.AllocatableResourcesResponse:
         """What can be given out at all."""
+        self.counted.asked("GetAllocatableResources", well=True)
         answer = pr.AllocatableResourcesResponse(
             cpu_ids=sorted(self.cpus.allocatable) if self.cpus is not None else []
         )

@@ -9,6 +9,8 @@ from dataclasses import replace
 from minikubelet.base.errors import NodeError
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet.cri_client import CriClient
+from minikubelet.kubelet.events import WARNING
+from minikubelet.kubelet.node import Node
 from minikubelet.kubelet.objects import Container, LifecycleHandler, Pod
 from minikubelet.kubelet.objects.containers import ExecAction
 from minikubelet.kubelet.probes import http
@@ -73,6 +75,12 @@ def _exit(action: ExecAction, result: api.ExecSyncResponse) -> str:
     output = quote((result.stdout + result.stderr)[:OUTPUT_LIMIT].decode(errors="replace"))
     code = result.exit_code
     return f"error: command '{' '.join(action.command)}' exited with {code}: {said}, message: {output}"
+
+
+def tell_fallback(node: Node, pod: Pod, words: str) -> None:
+    """An HTTPS hook was carried out over HTTP: an event, and counted."""
+    node.instruments.http_fallbacks.inc()
+    node.events.pod(pod, WARNING, "LifecycleHTTPFallback", words)
 
 
 async def _fetch(request: http.Request, fell_back: Callable[[str], None]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from minikubelet.base.errors import Code, NodeError
@@ -16,6 +17,7 @@ from minikubelet.kubelet.cri_client import CriClient
 from minikubelet.kubelet.events import NORMAL, WARNING, EventRecorder
 from minikubelet.kubelet.keyring import Credential, Keyring
 from minikubelet.kubelet.lookups import NoLookups
+from minikubelet.kubelet.metrics.images import ImageInstruments
 from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.pull_records import PullRecords, SecretKey
 
@@ -83,8 +85,15 @@ class ImageManager:
         keyring: Keyring | None = None,
         records: PullRecords | None = None,
         at_once: int = 0,
+        counted: ImageInstruments | None = None,
+        pulled: Callable[[str, float], None] = lambda uid, seconds: None,
     ) -> None:
-        """Without ``records`` an image that is there is everybody's. ``at_once``: pulls at a time; 0: all."""
+        """Without ``records`` an image that is there is everybody's. ``at_once``: pulls at a time; 0: all.
+
+        ``pulled`` hears for which pod an image was pulled or was to be, and for how long.
+        """
+        self._counted = counted or ImageInstruments()
+        self._pulled = pulled
         self._records = records
         self._slots = asyncio.Semaphore(at_once) if at_once else contextlib.nullcontext()
         self._keyring = keyring or Keyring(NoLookups(), events)
@@ -104,16 +113,15 @@ class ImageManager:
             parsing = f'couldn\'t parse image name "{wanted.image}": {exc}'
             message = f'Failed to apply default image tag "{wanted.image}": {parsing}'
             self._event(wanted, WARNING, "InspectFailed", message)
+            self._counted.asked(wanted.policy, present=None, pull=None)
             raise ImageError("InvalidImageName", message) from None
-        if wanted.policy != "Always":
-            found = await self._inspect(wanted, image)
-            if found is not None and not await self._must_prove(wanted, image, found):
-                return found
-            # Whoever may not have the image isn't told either that it is there.
-            if wanted.policy == "Never":
-                message = f'Container image "{wanted.image}" is not present with pull policy of Never'
-                self._event(wanted, WARNING, "ErrImageNeverPull", message)
-                raise ImageError("ErrImageNeverPull", message)
+        if (found := await self._usable(wanted, image)) is not None:
+            return found
+        # Whoever may not have the image isn't told either that it is there.
+        if wanted.policy == "Never":
+            message = f'Container image "{wanted.image}" is not present with pull policy of Never'
+            self._event(wanted, WARNING, "ErrImageNeverPull", message)
+            raise ImageError("ErrImageNeverPull", message)
         return await self._pull(wanted, image)
 
     def say_present(self, wanted: Wanted) -> None:
@@ -128,6 +136,24 @@ class ImageManager:
         self._backoff.forget(pod_uid)
         for key in [key for key in self._last_error if key.startswith(pod_uid)]:
             del self._last_error[key]
+
+    async def _usable(self, wanted: Wanted, image: str) -> LocalImage | None:
+        """The image, if it is there and needn't be pulled. Raises ImageError."""
+        present: bool | None = None
+        pull: bool | None = None
+        try:
+            if wanted.policy == "Always":
+                pull = True
+                return None
+            found = await self._inspect(wanted, image)
+            present = found is not None
+            if found is None:
+                pull = None if wanted.policy == "Never" else True
+                return None
+            pull = await self._must_prove(wanted, image, found)
+            return None if pull else found
+        finally:
+            self._counted.asked(wanted.policy, present=present, pull=pull)
 
     async def _inspect(self, wanted: Wanted, image: str) -> LocalImage | None:
         try:
@@ -171,8 +197,11 @@ class ImageManager:
             status = await self._client.image_status(ref)
         except NodeError as exc:
             raise self._failed(wanted, key, exc) from None
-        whole = _spell(self._clock.monotonic() - begun)
-        size = status.size if status else 0
+        finally:
+            self._pulled(wanted.pod.uid, self._clock.monotonic() - begun)
+        seconds = self._clock.monotonic() - begun
+        whole, size = _spell(seconds), status.size if status else 0
+        self._counted.pulled(size, seconds)
         self._event(
             wanted,
             NORMAL,

@@ -26,7 +26,9 @@ from minikubelet.kubelet.lookups import Key, Lookups
 from minikubelet.kubelet.managers import Crowd, ResourceManagers
 from minikubelet.kubelet.manifests.errors import ManifestError
 from minikubelet.kubelet.manifests.static import CONFIG_HASH
-from minikubelet.kubelet.metrics.instruments import Instruments, StartMeter
+from minikubelet.kubelet.metrics.arrivals import Arrivals
+from minikubelet.kubelet.metrics.instruments import Instruments
+from minikubelet.kubelet.metrics.starts import StartMeter
 from minikubelet.kubelet.node import Node, Volumes
 from minikubelet.kubelet.node_status import NodeStatus
 from minikubelet.kubelet.object_store import ObjectStore
@@ -79,8 +81,11 @@ class Kubelet:
         """ConfigMaps and the like from the manifests."""
         self.objects.listen(self._objects_changed)
         self._lookups: Lookups = lookups or self.objects
+        self._counted = Instruments()
         around = Around(self._lookups, self._allocatable, config.claims_dir)
-        self._volumes: Volumes = volumes or VolumeManager(config.pods_dir, around=around)
+        self._volumes: Volumes = volumes or VolumeManager(
+            config.pods_dir, around=around, counted=self._counted.storage
+        )
         self._providers = credential_providers.load(
             config.credential_provider_config, config.credential_provider_bin_dir, self._clock
         )
@@ -89,6 +94,7 @@ class Kubelet:
         self._desired: dict[str, Pod] = {}
         self._pending: dict[str, Pod] = {}
         """Pods by UID that wait until another of the same name or UID has gone."""
+        self._arrivals = Arrivals(self._counted)
         self._stopping = False
         self._powering_off = False
 
@@ -159,7 +165,9 @@ class Kubelet:
                 await self._stop_pods()
             elif await self._machine_stops():
                 self._managers.stopping = True
+                node.instruments.shutdown_began.set(self._clock.now_ns() / 1e9)
                 await shutdown.end_pods(self.config.resources.shutdown, self._workers.values(), self._clock)
+                node.instruments.shutdown_ended.set(self._clock.now_ns() / 1e9)
 
     def power_off(self) -> None:
         """The machine is about to go down: graceful node shutdown, if on, follows ``stop``."""
@@ -177,7 +185,7 @@ class Kubelet:
 
     def _make_node(self) -> Node:
         config, clock = self.config, self._clock
-        counted = Instruments()
+        counted = self._counted
         client = CriClient(
             config.container_runtime_endpoint,
             config.image_service_endpoint,
@@ -191,12 +199,13 @@ class Kubelet:
         folders = node_folders(config.root)
         keyring = Keyring(self._lookups, self.event_recorder, folders, self._providers)
         place = os.path.join(config.root, "image_manager")
-        records = PullRecords(place, config.pull_verification, config.pull_allowlist)
+        records = PullRecords(place, config.pull_verification, config.pull_allowlist, counted.images.checks)
+        meter = StartMeter(self.sink, counted.starts)
         return Node(
             config=config,
             client=client,
             cache=cache,
-            lifecycle=LifecycleEvents(client, cache, self._pod_changed, counted.relisted),
+            lifecycle=LifecycleEvents(client, cache, self._pod_changed, counted.lifecycle),
             events=self.event_recorder,
             images=ImageManager(
                 client,
@@ -206,12 +215,14 @@ class Kubelet:
                 keyring,
                 records,
                 1 if config.serialize_pulls else config.max_parallel_pulls,
+                counted.images,
+                meter.pulled,
             ),
             pull_records=records,
             probes=ProbeManager(client.exec_sync, self._probe_result, self._probe_event),
             volumes=self._volumes,
             lookups=self._lookups,
-            sink=StartMeter(self.sink, counted),
+            sink=meter,
             clock=clock,
             instruments=counted,
             cgroups=CgroupTree(
@@ -279,6 +290,7 @@ class Kubelet:
     def _apply(self, pods: list[Pod]) -> None:
         """Make the workers those of ``pods``: start, replace, terminate."""
         self._desired = {pod.uid: pod for pod in pods}
+        self._arrivals.desired(self._desired)
         self._pending.clear()
         for uid, worker in self._workers.items():
             wanted = self._desired.get(uid)
@@ -299,6 +311,8 @@ class Kubelet:
             present.offer(pod)
             return
         if present is not None or pod.key in crowd.keys:
+            if present is not None:
+                self._arrivals.returns(pod.uid)
             self._pending[pod.uid] = pod
             return
         rejection, passing = self._managers.admit(pod, crowd)
@@ -306,6 +320,7 @@ class Kubelet:
             self._pending[pod.uid] = pod
             return
         self._pending.pop(pod.uid, None)
+        self._arrivals.starts(pod.uid, rejection.reason if rejection is not None else "")
         crowd.add(self._start(pod, rejection))
 
     def _start(self, pod: Pod, rejection: Rejection | None = None) -> PodWorker:
@@ -332,6 +347,7 @@ class Kubelet:
             if orphans.is_ours(view, self.config):
                 pod = orphans.restore_pod(view)
                 log.info("%s has no manifest any more: it is stopped and removed", pod.title)
+                node.instruments.orphaned_pods.inc()
                 self._start(pod).terminate()
         await orphans.clean_folders(node, set(self._workers) | set(self._pending))
 

@@ -60,12 +60,12 @@ class ResourceManagers:
         self._workers = workers
         node.fits = self.fits
         self.allocations = node.allocations = Allocations(node.config, self._active)
-        self.allocations.instruments = node.instruments
+        self.allocations.counted = node.instruments.allocation
         node.cgroups.throttled = self.allocations.is_throttled
         self._stack: contextlib.AsyncExitStack | None = None
         self._config = node.config.resources
         self._logs = LogRotation(node.client, self._config.garbage, node.config.log_dir)
-        collected = node.instruments.images_collected
+        collected = node.instruments.images.collected
         self.images = ImageGarbage(node.client, self._config.garbage, node.events, node.clock, collected)
         self.capacity: Amounts = {}
         self.allocatable: Amounts = {}

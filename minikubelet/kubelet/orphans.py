@@ -59,13 +59,18 @@ async def clean_folders(node: Node, keep: set[str]) -> None:
         uids = os.listdir(config.pods_dir)
     except FileNotFoundError:
         return
+    cleaned = failed = 0
     for uid in set(uids) - keep:
+        cleaned += 1
         try:
             await node.volumes.teardown(uid)
             _delete(config, uid)
             node.users.release(uid)
         except Exception as exc:
+            failed += 1
             log.warning("folder of the former pod %s can't be removed: %s", uid, exc)
+    node.instruments.storage.cleaned.set(cleaned)
+    node.instruments.storage.not_cleaned.set(failed)
 
 
 def _delete(config: KubeletConfig, uid: str) -> None:

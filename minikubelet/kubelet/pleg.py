@@ -15,6 +15,7 @@ from minikubelet.base.errors import Code, NodeError
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet.cri_client import CriClient
 from minikubelet.kubelet.labels import POD_UID
+from minikubelet.kubelet.metrics.lifecycle import LifecycleInstruments
 from minikubelet.kubelet.observed import CREATED, RuntimeCache, container_of, sandbox_of
 
 log = logging.getLogger(__name__)
@@ -31,13 +32,10 @@ class LifecycleEvents:
         client: CriClient,
         cache: RuntimeCache,
         changed: Callable[[str], None],
-        relisted: Callable[[float], None] = lambda seconds: None,
+        counted: LifecycleInstruments | None = None,
     ) -> None:
-        """``changed`` takes a pod's UID, or an empty string when everything may have changed.
-
-        ``relisted`` takes the seconds that a list of everything took.
-        """
-        self._relisted = relisted
+        """``changed`` takes a pod's UID, or an empty string when everything may have changed."""
+        self._counted = counted or LifecycleInstruments()
         self.lost = monotonic()
         """Since when the runtime has been away, while ``synced`` is not set."""
         self._client = client
@@ -90,10 +88,13 @@ class LifecycleEvents:
             await asyncio.gather(stream, return_exceptions=True)
 
     async def _stream(self) -> NodeError:
+        self._counted.streams.inc()
         try:
             async for event in self._client.container_events():
+                self._counted.heard(event.created_at)
                 await self._handle(event)
         except NodeError as exc:
+            self._counted.stream_errors.inc()
             return exc
         return NodeError(Code.UNAVAILABLE, "the event stream ended")
 
@@ -136,7 +137,7 @@ class LifecycleEvents:
             for identifier in self._cache.missing([s.id for s in sandboxes], [c.id for c in containers]):
                 if identifier in known:
                     changed.add(self._cache.remove(identifier))
-            self._relisted(monotonic() - started)
+            self._counted.relisted(monotonic() - started)
         finally:  # what is in the cache already is news to nobody after a failure
             for uid in changed | (self._cache.uids() ^ before):
                 if uid:
@@ -145,11 +146,12 @@ class LifecycleEvents:
     async def refresh_pod(self, uid: str) -> None:
         """List one pod's sandboxes and containers and merge them. Raises NodeError."""
         labels = {POD_UID: uid}
-        known = self._cache.view(uid)
+        known, started = self._cache.view(uid), monotonic()
         sandboxes, containers = await asyncio.gather(
             self._client.list_pod_sandboxes(labels), self._client.list_containers(labels)
         )
         await self._merge(sandboxes, containers, set())
+        self._counted.pod_relist_seconds.observe(monotonic() - started)
         present = {*(s.id for s in sandboxes), *(c.id for c in containers)}
         for identifier in [*(s.id for s in known.sandboxes), *(c.id for c in known.containers)]:
             if identifier not in present:

@@ -296,7 +296,8 @@ class PodWorker:
             for told in omissions(self.pod, node.config):
                 node.events.pod(self.pod, WARNING, "DNSConfigForming", told)
             os.makedirs(config.log_directory, 0o755, exist_ok=True)
-            sandbox_id = await node.client.run_pod_sandbox(config, handler)
+            with node.instruments.starting_pod(handler, user_namespace=self.pod.spec.host_users is False):
+                sandbox_id = await node.client.run_pod_sandbox(config, handler)
             await node.lifecycle.learn_sandbox(sandbox_id)
         except (NodeError, OSError, ContainerConfigError) as exc:
             await volumes

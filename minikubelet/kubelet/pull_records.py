@@ -17,6 +17,7 @@ import msgspec
 from minikubelet.base.files import write_atomic
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet.image_match import without_tag
+from minikubelet.kubelet.metrics.families import Counter
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,9 @@ NEVER, PRELOADED, ALLOWED, ALWAYS = (
     "AlwaysVerify",
 )
 POLICIES = (NEVER, PRELOADED, ALLOWED, ALWAYS)
+_ALLOWED, _FOUND = "credentialPolicyAllowed", "credentialRecordFound"
+_AUTHENTICATE, _ERROR = "mustAuthenticate", "error"
+"""What a check may come to, in upstream's words for its metric."""
 _LARGEST = 1 << 20
 _MOST_SECRETS = 100
 """Remembered for one image; further ones are asked of the registry each time."""
@@ -68,7 +72,15 @@ def digest(auth: api.AuthConfig) -> str:
 class PullRecords:
     """One node's, in ``folder``."""
 
-    def __init__(self, folder: str, policy: str = PRELOADED, allowed: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: str,
+        policy: str = PRELOADED,
+        allowed: Collection[str] = (),
+        checks: Counter | None = None,
+    ) -> None:
+        """``checks`` counts what is asked, by result."""
+        self._checks = checks
         self._folder = folder
         self._policy = policy
         self._allowed = list(allowed)
@@ -82,24 +94,32 @@ class PullRecords:
 
         ``secrets`` are those of the pod that fit the image; they are only asked for if it comes to that.
         """
+        result = await self._check(image, ref, secrets)
+        if self._checks is not None:
+            self._checks.inc((result,))
+        return result in (_AUTHENTICATE, _ERROR)
+
+    async def _check(
+        self, image: str, ref: str, secrets: Callable[[], Awaitable[Iterable[SecretKey]]]
+    ) -> str:
         try:
             record = self._load(ref)
             ours = record is not None or os.path.exists(self._path("pulling", image))
         except (OSError, ValueError) as exc:
             log.error("records of pulled images: %s", exc)
-            return True
+            return _ERROR
         if not self._verifies(image, ours=ours):
-            return False
+            return _ALLOWED
         access = record.credential_mapping.get(without_tag(image)) if record is not None else None
         if access is None or access.node_pods_accessible:
-            return access is None
+            return _AUTHENTICATE if access is None else _FOUND
         for mine in await secrets():
             for known in access.kubernetes_secrets:
                 if mine.credential_hash == known.credential_hash or mine.same_secret(known):
                     if mine != known:
                         self._note(image, ref, mine)
-                    return False
-        return True
+                    return _FOUND
+        return _AUTHENTICATE
 
     def _verifies(self, image: str, *, ours: bool) -> bool:
         if self._policy == ALLOWED:
@@ -128,6 +148,10 @@ class PullRecords:
             pass
         except OSError as exc:
             log.error("records of pulled images: %s", exc)
+
+    def sizes(self) -> tuple[int, int]:
+        """How many pulls are noted as under way, how many images as pulled."""
+        return _count(os.path.join(self._folder, "pulling")), _count(os.path.join(self._folder, "pulled"))
 
     def known(self) -> set[str]:
         """IDs of all images that there are records of. Files that can't be read are left out."""
@@ -197,3 +221,10 @@ class PullRecords:
             return None
         except msgspec.DecodeError as exc:
             raise ValueError(f"{path}: {exc}") from None
+
+
+def _count(folder: str) -> int:
+    try:
+        return len(os.listdir(folder))
+    except OSError:
+        return 0

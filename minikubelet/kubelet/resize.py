@@ -12,6 +12,7 @@ import logging
 
 import msgspec
 
+from minikubelet.base import clock
 from minikubelet.base.errors import Code, NodeError
 from minikubelet.kubelet.admission import Rejection
 from minikubelet.kubelet.defaults import is_sidecar
@@ -30,6 +31,8 @@ from minikubelet.kubelet.terminator import Terminator
 
 log = logging.getLogger(__name__)
 
+_STATIC, _TOO_MUCH = "guaranteed_pod_cpu_manager_static_policy", "insufficient_node_allocatable"
+"""Upstream's words for why a resize is infeasible."""
 RESIZE = "/resize"
 """Key of a deferred or failed resize in ``PodState.not_before``."""
 
@@ -86,8 +89,16 @@ class Resizer:
 
     def offer(self, pod: Pod) -> None:
         """The manifest may have other amounts now."""
+        self._count(pod)
         self._desired = pod.spec
         self._state.not_before.pop(RESIZE, None)
+
+    def _count(self, pod: Pod) -> None:
+        counted = self._state.node.instruments.allocation
+        before = {each.name: each.resources for each in resizable(self._desired)}
+        for container in resizable(pod.spec):
+            if container.name in before:
+                counted.resized(before[container.name], container.resources)
 
     def retry(self) -> bool:
         """Try a deferred resize at the next look; whether there is one."""
@@ -121,7 +132,7 @@ class Resizer:
         if not state.may_try(RESIZE):
             return
         self._grant()
-        if self._moving and await self._move(view):
+        if self._moving and await self._timed_move(view):
             self._moving, self._error = False, ""
             self._event(NORMAL, "ResizeCompleted", "Pod resize completed")
 
@@ -138,10 +149,15 @@ class Resizer:
             if rejection != self._pending:
                 word = "ResizeDeferred" if rejection.reason == "Deferred" else "ResizeInfeasible"
                 self._event(WARNING, word, f"Pod resize {rejection.reason}", rejection.message, grown)
+                if rejection.reason == "Infeasible":
+                    static = "CPU Manager" in rejection.message
+                    state.node.instruments.allocation.infeasible.inc((_STATIC if static else _TOO_MUCH,))
             self._pending = rejection
             if rejection.reason == "Deferred":
                 state.retry_in(RESIZE)
             return
+        if self._pending is not None and self._pending.reason == "Deferred":
+            state.node.instruments.allocation.accepted.inc(("pods_removed",))
         self._pending, self._moving = None, True
         self._before = pod_limits(state.pod)
         state.pod.spec = grown.spec
@@ -157,6 +173,13 @@ class Resizer:
                 self._moving = True
         if not hasattr(self, "_before"):
             self._before = pod_limits(state.pod)
+
+    async def _timed_move(self, view: PodView) -> bool:
+        began = clock.monotonic()
+        well = await self._move(view)
+        seconds = self._state.node.instruments.allocation.resize_milliseconds
+        seconds.observe((clock.monotonic() - began) * 1000, (str(well).lower(),))
+        return well
 
     async def _move(self, view: PodView) -> bool:
         """Update the running containers; whether all have what they were granted."""

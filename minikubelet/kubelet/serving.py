@@ -62,6 +62,7 @@ async def open_apis(
         node.probes.counts,
         node.probes.seconds,
         cpus=lambda: node.allocations.cpus if node.allocations is not None else None,
+        pull_records=node.pull_records.sizes,
     )
     statistics = Statistics(config, node.client, sink.pods)
     facts = NodeFacts(config, node.cache, statistics, metrics, health, kubelet.desired)

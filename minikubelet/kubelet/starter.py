@@ -26,7 +26,7 @@ from minikubelet.kubelet.environment import (
 )
 from minikubelet.kubelet.ephemeral import target_id
 from minikubelet.kubelet.events import NORMAL, WARNING
-from minikubelet.kubelet.hooks import HookFailed, run_hook
+from minikubelet.kubelet.hooks import HookFailed, run_hook, tell_fallback
 from minikubelet.kubelet.images import ImageError, LocalImage, Wanted
 from minikubelet.kubelet.objects import Container, Pod
 from minikubelet.kubelet.objects.containers import EphemeralContainer
@@ -98,8 +98,10 @@ class ContainerStarter:
             self._node.images.say_present(self._wanted(container))
         return image
 
-    async def _image_volumes(self, container: Container) -> None:
-        """Images that the container mounts; each failure is the container's, as if it were its own image.
+    async def _image_volumes(self, container: Container) -> int:
+        """Get the images that the container mounts, and count its mounts of them.
+
+        Each failure is the container's, as if it were its own image.
 
         What was found for another container will do, but a container that starts again looks again.
         """
@@ -108,6 +110,7 @@ class ContainerStarter:
         for volume in state.pod.spec.volumes:
             if volume.image is None or volume.name not in mounted:
                 continue
+            self._node.instruments.images.volumes_requested.inc()
             if volume.name in state.image_volumes and not again:
                 continue
             wanted = Wanted(state.pod, volume.image.reference, volume.image.pull_policy, container.name)
@@ -115,6 +118,7 @@ class ContainerStarter:
                 state.image_volumes[volume.name] = (await self._node.images.ensure(wanted)).ref
             except ImageError as exc:
                 raise _no_image(exc) from None
+        return sum(mount.name in state.image_volumes for mount in container.volume_mounts)
 
     # --- starting --------------------------------------------------------------------------------------
 
@@ -127,9 +131,10 @@ class ContainerStarter:
         try:
             self._wait_out_backoff(container)
             counted.started_containers.inc((kind,))
-            await self._image_volumes(container)
+            volumes = await self._image_volumes(container)
             image = await self._image(container)
-            container_id = await self._create(container, sandbox, image)
+            with counted.images.mounting(volumes):
+                container_id = await self._create(container, sandbox, image)
             await self._run(container, sandbox, container_id)
         except _Failed as exc:
             if exc.reason != "CrashLoopBackOff":
@@ -278,7 +283,7 @@ class ContainerStarter:
         hook = container.lifecycle.post_start if container.lifecycle else None
         if hook is not None and seen.is_running:
             try:
-                told = functools.partial(node.events.pod, state.pod, WARNING, "LifecycleHTTPFallback")
+                told = functools.partial(tell_fallback, node, state.pod)
                 await run_hook(node.client, state.pod, container, container_id, hook, state.pod_ip(), told)
             except HookFailed as exc:
                 # The message may hold what the hook printed: it goes to the status, not into an event.

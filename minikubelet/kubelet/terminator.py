@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 
@@ -10,7 +11,7 @@ from minikubelet.base.errors import Code, NodeError
 from minikubelet.kubelet import logrotate, podfiles
 from minikubelet.kubelet.defaults import TERMINATION_GRACE_PERIOD, is_sidecar
 from minikubelet.kubelet.events import NORMAL, WARNING
-from minikubelet.kubelet.hooks import HookFailed, run_hook
+from minikubelet.kubelet.hooks import HookFailed, run_hook, tell_fallback
 from minikubelet.kubelet.objects import Container, LifecycleHandler
 from minikubelet.kubelet.observed import ObservedContainer, PodView
 from minikubelet.kubelet.pod_state import PodState
@@ -74,14 +75,13 @@ class Terminator:
         self, container: Container, seen: ObservedContainer, hook: LifecycleHandler, seconds: float
     ) -> None:
         pod, ip = self._state.pod, self._state.pod_ip()
-
-        def fell_back(words: str) -> None:
-            self._node.events.pod(pod, WARNING, "LifecycleHTTPFallback", words)
-
+        fell_back = functools.partial(tell_fallback, self._node, pod)
         try:
             async with asyncio.timeout(seconds):
                 await run_hook(self._node.client, pod, container, seen.id, hook, ip, fell_back)
         except TimeoutError:
+            if hook.sleep is not None:
+                self._node.instruments.cut_sleeps.inc()
             log.warning("%s: preStop hook of %s used up the grace period", pod.title, container.name)
             self._node.events.pod(pod, WARNING, "FailedPreStopHook", "PreStopHook failed", container.name)
         except HookFailed as exc:

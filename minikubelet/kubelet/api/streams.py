@@ -14,6 +14,8 @@ from minikubelet.kubelet.api.backend import Backend
 from minikubelet.kubelet.api.upgrade import check_upgrade, hand_on
 from minikubelet.kubelet.objects import Pod
 
+_CLOSING = "v5.channel.k8s.io"
+"""The subprotocol in which a side can say that a stream has ended (KEP-4006)."""
 _RUN_PATIENCE = 120.0
 """Seconds for the command of /run, as upstream's runtime request time-out."""
 
@@ -53,6 +55,7 @@ class _Streams:
         check_upgrade(request)
         container_id = find.running_id(self._pod(request), request.match_info["container"])
         wish = stream_requests.exec_request(_query(request), container_id)
+        self._count(request, "exec", _CLOSING)
         return await hand_on(request, await self._backend.runtime.exec(wish), self._backend.idle)
 
     async def attach(self, request: web.Request) -> web.StreamResponse:
@@ -62,6 +65,7 @@ class _Streams:
         container_id = find.running_id(pod, name)
         tty = any(each.tty for each in find.containers(pod) if each.name == name)
         wish = stream_requests.attach_request(_query(request), container_id, tty=tty)
+        self._count(request, "attach", _CLOSING)
         return await hand_on(request, await self._backend.runtime.attach(wish), self._backend.idle)
 
     async def port_forward(self, request: web.Request) -> web.StreamResponse:
@@ -73,11 +77,14 @@ class _Streams:
         if sandbox is None or not sandbox.ready:
             words = f'pod "{pod.metadata.name}" is not running'
             raise NodeError(Code.FAILED_PRECONDITION, f"unable to forward ports: {words}")
-        protocols = None
-        if request.headers.get("Upgrade", "").lower() == "websocket":
-            protocols = ",".join(request.headers.getall("Sec-WebSocket-Protocol", []))
-        wish = stream_requests.port_forward_request(_query(request), sandbox.id, protocols)
+        wish = stream_requests.port_forward_request(_query(request), sandbox.id, _protocols(request))
+        self._count(request, "portforward", stream_requests.TUNNEL)
         return await hand_on(request, await self._backend.runtime.port_forward(wish), self._backend.idle)
+
+    def _count(self, request: web.Request, verb: str, protocol: str) -> None:
+        """WebSockets with the newest subprotocols are counted, as upstream does."""
+        if self._backend.node is not None and protocol in (_protocols(request) or ""):
+            self._backend.node.metrics.instruments.websockets.inc((verb,))
 
     async def run(self, request: web.Request) -> web.StreamResponse:
         """Runs ``cmd``, split at spaces, and answers with what it wrote."""
@@ -120,6 +127,13 @@ class _Streams:
             code = exc.code if exc.code is Code.UNIMPLEMENTED else Code.INTERNAL
             raise NodeError(code, f"checkpointing of {where} failed ({exc})") from None
         return web.json_response({"items": [location]})
+
+
+def _protocols(request: web.Request) -> str | None:
+    """The subprotocols that a WebSocket is asked for with; None: it is none."""
+    if request.headers.get("Upgrade", "").lower() != "websocket":
+        return None
+    return ",".join(request.headers.getall("Sec-WebSocket-Protocol", []))
 
 
 def _query(request: web.Request) -> dict[str, list[str]]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from minikubelet.base import files
+from minikubelet.base import clock, files
 from minikubelet.base.errors import Code, NodeError, invalid
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.criapi import deviceplugin_pb2 as dp
@@ -26,6 +26,7 @@ from minikubelet.kubelet.defaults import is_sidecar
 from minikubelet.kubelet.demands import container_limits
 from minikubelet.kubelet.devices.plugin import Plugin
 from minikubelet.kubelet.grpc_server import UnixServer
+from minikubelet.kubelet.metrics.allocation import AllocationInstruments
 from minikubelet.kubelet.objects import Container, Pod
 from minikubelet.kubelet.objects.podstatus import ResourceHealth, ResourceStatus
 
@@ -55,10 +56,17 @@ class DeviceManager:
     ``changed`` is called with a pod's UID when devices of its containers may have fallen ill or recovered.
     """
 
-    def __init__(self, folder: str, state: str, changed: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: str,
+        state: str,
+        changed: Callable[[str], None],
+        counted: AllocationInstruments | None = None,
+    ) -> None:
         self._folder = folder
         self._state = state
         self._tell = changed
+        self._counted = counted or AllocationInstruments()
         self._plugins: dict[str, Plugin] = {}
         self._grants: Grants = _load(state)
         self._lock = asyncio.Lock()
@@ -112,6 +120,7 @@ class DeviceManager:
         self._plugins[name] = plugin
         if former is not None:
             await former.close()
+        self._counted.registrations.inc((name,))
         log.info("device plugin %s registered with %s", name, endpoint)
 
     async def let_go(self, name: str, endpoint: str) -> None:
@@ -195,7 +204,9 @@ class DeviceManager:
         if plugin is None:
             raise NodeError(Code.UNAVAILABLE, f"no device plugin has registered {resource}")
         chosen = await self._choose(plugin, pod, count)
+        began = clock.monotonic()
         response = await plugin.allocate(chosen)
+        self._counted.allocation_seconds.observe(clock.monotonic() - began, (resource,))
         grant = Grant(chosen, base64.b64encode(response.SerializeToString()).decode())
         self._grants.setdefault(pod.uid, {}).setdefault(container.name, {})[resource] = grant
         self._save()

@@ -9,7 +9,7 @@ import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"
 DEFAULT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 Labels = tuple[str, ...]
@@ -64,6 +64,10 @@ class Counter:
 class Level(Counter):
     """A counter that goes down as well."""
 
+    def set(self, value: float, labels: Labels = ()) -> None:
+        """So much from now on."""
+        self.values[labels] = value
+
     def family(self) -> Family:
         """What is to be shown now."""
         family = super().family()
@@ -109,6 +113,20 @@ class Histogram:
             family.samples.append(Sample(labels, self._sums[key], "_sum"))
             family.samples.append(Sample(labels, total, "_count"))
         return family
+
+
+class Group:
+    """Counters and histograms that belong together, each an attribute."""
+
+    def families(self) -> list[Family]:
+        """What is to be shown of all, in the order they were made."""
+        found: list[Family] = []
+        for each in vars(self).values():
+            if isinstance(each, Counter | Histogram):
+                found.append(each.family())
+            elif isinstance(each, Group):
+                found += each.families()
+        return found
 
 
 def exponential(start: float, factor: float, count: int) -> tuple[float, ...]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from minikubelet import __version__
 from minikubelet.kubelet.cpumanager.manager import CpuManager
+from minikubelet.kubelet.metrics.allocation import resize_families
 from minikubelet.kubelet.metrics.families import Family, Histogram, Sample, gauge
 from minikubelet.kubelet.metrics.health import HealthRecord
 from minikubelet.kubelet.metrics.instruments import Instruments
@@ -21,7 +22,8 @@ ProbeCounts = Mapping[tuple[str, str, str, str], int]
 
 _STATES = ("created", "running", "exited", "unknown")
 _ENDED = ("Succeeded", "Failed")
-_BORN = time.time()
+BORN = time.time()
+"""When this process began (Unix time)."""
 
 
 @dataclass
@@ -35,6 +37,8 @@ class NodeMetrics:
     probe_seconds: Histogram
     health: HealthRecord = field(default_factory=HealthRecord)
     cpus: Callable[[], CpuManager | None] = lambda: None
+    pull_records: Callable[[], tuple[int, int]] = lambda: (0, 0)
+    """How many pulls are noted as under way, how many images as pulled."""
 
     def kubelet(self, pods: Sequence[Pod], desired: int) -> list[Family]:
         """What /metrics shows."""
@@ -52,7 +56,7 @@ class NodeMetrics:
         for lifecycle, count in _lifecycles(pods).items():
             working.add(count, {"lifecycle": lifecycle, "config": "desired", "static": "true"})
         added = sum(len(pod.spec.ephemeral_containers) for pod in pods)
-        last = self.instruments.last_relist_wall
+        last = self.instruments.lifecycle.last_relist_wall
         return [
             gauge("kubelet_node_name", "The node's name. The count is always 1.", 1, node=self.node_name),
             gauge("kubelet_running_pods", "Number of pods that have a running pod sandbox", running),
@@ -66,6 +70,8 @@ class NodeMetrics:
             gauge("kubelet_pleg_last_seen_seconds", "When the pods were listed last (Unix time).", last),
             *self.instruments.families(),
             *cpu_families(self.cpus()),
+            *resize_families(pods),
+            *record_families(*self.pull_records()),
             *process_families(),
             gauge("kubernetes_build_info", "What this is; the count is always 1.", 1, **_build()),
         ]
@@ -88,14 +94,28 @@ class NodeMetrics:
 
 
 def cpu_families(manager: CpuManager | None) -> list[Family]:
-    """What the static policy has given out; nothing without it."""
-    if manager is None:
-        return []
-    given = "kubelet_cpu_manager_exclusive_cpu_allocation_count"
-    left = "kubelet_cpu_manager_shared_pool_size_millicores"
+    """What the static policy has given out, and what is left of its pool; without it there is none."""
+    # A gauge by that name breaks Prometheus' rules; the name is what people rely on.
+    given = Family(
+        "kubelet_cpu_manager_exclusive_cpu_allocation_count",
+        "The number of CPUs that containers have for themselves.",
+        "untyped",
+    )
+    given.add(manager.given if manager is not None else 0)
+    left = gauge(
+        "kubelet_cpu_manager_shared_pool_size_millicores",
+        "The size of the pool of CPUs that are nobody's own.",
+        1000 * manager.free if manager is not None else 0,
+    )
+    return [given, left]
+
+
+def record_families(pulling: int, pulled: int) -> list[Family]:
+    """The files of :class:`PullRecords`."""
+    name = "kubelet_imagemanager_ondisk"
     return [
-        gauge(given, "The number of CPUs that containers have for themselves.", manager.given),
-        gauge(left, "The size of the pool of CPUs that are nobody's own.", 1000 * manager.free),
+        gauge(f"{name}_pullintents", "Number of pulls that are noted on disk as under way.", pulling),
+        gauge(f"{name}_pulledrecords", "Number of images that are noted on disk as pulled.", pulled),
     ]
 
 
@@ -123,9 +143,7 @@ def _build() -> dict[str, str]:
 
 def start_time() -> Family:
     """When this process has begun."""
-    return gauge(
-        "process_start_time_seconds", "Start time of the process since unix epoch in seconds.", _BORN
-    )
+    return gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds.", BORN)
 
 
 def process_families() -> list[Family]:
@@ -137,11 +155,34 @@ def process_families() -> list[Family]:
     cpu = Family("process_cpu_seconds_total", "Total user and system CPU time spent in seconds.", "counter")
     cpu.add(times.user + times.system)
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    largest, _ = resource.getrlimit(resource.RLIMIT_AS)
     return [
         cpu,
         gauge("process_resident_memory_bytes", "Resident memory size in bytes.", pages[1] * page),
         gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.", pages[0] * page),
+        gauge(
+            "process_virtual_memory_max_bytes",
+            "Maximum amount of virtual memory available in bytes.",
+            -1 if largest == resource.RLIM_INFINITY else largest,
+        ),
+        *_network_families(),
         gauge("process_open_fds", "Number of open file descriptors.", len(os.listdir("/proc/self/fd"))),
         gauge("process_max_fds", "Maximum number of open file descriptors.", soft),
         start_time(),
     ]
+
+
+def _network_families() -> list[Family]:
+    """What the kernel counts for the process's network namespace (proc_pid_net(5), netstat)."""
+    with open("/proc/self/net/netstat", encoding="ascii") as file:
+        lines = [line.split() for line in file if line.startswith("IpExt:")]
+    known = dict(zip(*lines, strict=False)) if len(lines) == 2 else {}
+    found = []
+    for name, words, key in (
+        ("receive", "received by the process over the network", "InOctets"),
+        ("transmit", "sent by the process over the network", "OutOctets"),
+    ):
+        family = Family(f"process_network_{name}_bytes_total", f"Number of bytes {words}.", "counter")
+        family.add(float(known.get(key, 0)))
+        found.append(family)
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from minikubelet.base.clock import parse_rfc3339
-from minikubelet.kubelet.metrics.families import Family
+from minikubelet.kubelet.metrics.families import Family, gauge
 
 Json = dict[str, Any]
 
@@ -27,12 +27,8 @@ def resource_families(summary: Json | None) -> list[Family]:
             _add(made, "pod", pod, labels)
             for container in pod["containers"]:
                 _add(made, "container", container, {"container": container["name"]} | labels)
-    failed = float(summary is None)
     help = "1 if there was an error while getting container metrics, 0 otherwise"
-    for name in ("scrape_error", "resource_scrape_error"):
-        made[name] = Family(name, help, "gauge")
-        made[name].add(failed)
-    return list(made.values())
+    return [*made.values(), gauge("resource_scrape_error", help, float(summary is None))]
 
 
 def _add(made: dict[str, Family], who: str, stats: Json, labels: dict[str, str]) -> None:

@@ -12,7 +12,9 @@ from typing import Any
 
 import msgspec
 
+from minikubelet.base import clock
 from minikubelet.base.errors import Code, NodeError, invalid
+from minikubelet.kubelet.metrics.storage import MOUNT, StorageInstruments
 from minikubelet.kubelet.objects import Pod, Volume
 from minikubelet.kubelet.volumes import removal, subpath
 from minikubelet.kubelet.volumes.claims import Claim
@@ -52,8 +54,10 @@ class VolumeManager:
         root: str,
         plugins: Mapping[str, Plugin | ContentPlugin] | None = None,
         around: Surroundings | None = None,
+        counted: StorageInstruments | None = None,
     ) -> None:
         self._root = root
+        self._counted = counted or StorageInstruments()
         around = around or Surroundings()
         content = ContentVolume(around)
         self._plugins: dict[str, Plugin | ContentPlugin] = {
@@ -100,8 +104,11 @@ class VolumeManager:
                 jobs.append(await self._prepare(pod, index, volume))
             except NodeError as exc:
                 failures[volume.name] = exc
-        paths, more = await asyncio.to_thread(_carry_out, jobs)
+        paths, more, seconds = await asyncio.to_thread(_carry_out, jobs)
         failures |= more
+        for job in jobs:
+            name = job.request.volume.name
+            self._counted.operated(job.plugin, MOUNT, seconds[name], well=name not in more)
         if failures:
             raise SetupFailed(failures)
         return paths
@@ -116,8 +123,10 @@ class VolumeManager:
         request = Request(pod, volume, f"{field}.{_JSON_NAMES[kind]}", folder)
         plugin: Any = self._plugins[kind]
         if hasattr(plugin, "look_up"):
-            return _Job(request, functools.partial(plugin.write, request, await plugin.look_up(request)))
-        return _Job(request, functools.partial(plugin.setup, request))
+            make = functools.partial(plugin.write, request, await plugin.look_up(request))
+        else:
+            make = functools.partial(plugin.setup, request)
+        return _Job(request, make, f"kubernetes.io/{_FOLDERS.get(kind, kind)}")
 
     async def teardown(self, pod_uid: str) -> None:
         """Unmount and delete all volumes of a pod; idempotent. Raises OSError, NodeError for a bad UID."""
@@ -174,21 +183,27 @@ class _Job:
 
     request: Request
     make: Callable[[], str]
+    plugin: str
+    """Upstream's name of the plug-in."""
 
 
-def _carry_out(jobs: Sequence[_Job]) -> tuple[dict[str, str], dict[str, NodeError]]:
-    """Host paths, and what failed, by volume name."""
+def _carry_out(
+    jobs: Sequence[_Job],
+) -> tuple[dict[str, str], dict[str, NodeError], dict[str, float]]:
+    """Host paths, what failed, and how many seconds each took, by volume name."""
     paths: dict[str, str] = {}
     failures: dict[str, NodeError] = {}
+    seconds: dict[str, float] = {}
     for job in jobs:
-        name = job.request.volume.name
+        name, began = job.request.volume.name, clock.monotonic()
         try:
             paths[name] = job.make()
         except NodeError as exc:
             failures[name] = exc
         except OSError as exc:
             failures[name] = NodeError(Code.INTERNAL, f"volume {name}: {exc}", field=job.request.field)
-    return paths, failures
+        seconds[name] = clock.monotonic() - began
+    return paths, failures, seconds
 
 
 def _unmount_all(volumes: int, kind: str) -> None:

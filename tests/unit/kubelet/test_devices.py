@@ -344,9 +344,8 @@ async def test_a_guaranteed_pod_has_its_cpu_alone(harness: Harness) -> None:
             "kubelet_cpu_manager_exclusive_cpu_allocation_count": 1,
             "kubelet_cpu_manager_shared_pool_size_millicores": 1000 * (node_cpus() - 2),
         }
-        assert managers.allocations.instruments is not None
-        assert managers.allocations.instruments.pinning_requests.values == {(): 1.0}
-        assert cpu_families(None) == []
+        assert managers.allocations.counted.pinning_requests.values == {(): 1.0}
+        assert [each.samples[0].value for each in cpu_families(None)] == [0, 0]
         amounts = {"limits": {"cpu": str(node_cpus()), "memory": "1Mi"}}
         big = make_pod("big", {"name": "big", "resources": amounts})
         harness.source.set(big)

@@ -17,7 +17,7 @@ from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet.api import node_routes
 from minikubelet.kubelet.api.remote import TOKEN_FILE
 from minikubelet.kubelet.metrics.families import Counter, Family, Histogram, Sample, render
-from minikubelet.kubelet.metrics.instruments import Instruments, StartMeter
+from minikubelet.kubelet.metrics.starts import StartInstruments, StartMeter
 from minikubelet.kubelet.objects.volumes import (
     EmptyDirVolumeSource,
     PersistentVolumeClaimVolumeSource,
@@ -226,12 +226,12 @@ async def test_requests_are_counted_by_what_they_are_for(ports: Ports) -> None:
 
 
 def test_ended_containers_are_counted_once() -> None:
-    counted = Instruments()
+    counted = StartInstruments()
     meter = StartMeter(MemorySink(), counted)
     found = make_pod(ended("mk://old"))
     found.status.phase = "Running"
     meter.update(found)
-    assert counted.terminated_containers.values == {}, "an earlier kubelet has counted it"
+    assert counted.terminated.values == {}, "an earlier kubelet has counted it"
     pod = make_pod(RUNNING)
     pod.metadata.uid = "u2"
     pod.status.phase = "Pending"
@@ -245,13 +245,15 @@ def test_ended_containers_are_counted_once() -> None:
         after.metadata.uid = "u2"
         for _ in range(2):
             meter.update(after)
-    assert counted.terminated_containers.values == {("container", "0", ""): 2.0}
+    assert counted.terminated.values == {("container", "0", ""): 2.0}
     assert counted.containers_per_pod.family().samples[-1].value == 2
 
 
 async def test_metrics_have_upstreams_names(ports: Ports) -> None:
     ports.instruments.operation("run_podsandbox", 0.2, None)
-    ports.instruments.relisted(0.01)
+    with ports.instruments.starting_pod("", user_namespace=False):
+        pass
+    ports.instruments.lifecycle.relisted(0.01)
     kubelet = await text(ports, "/metrics")
     for line in (
         'kubelet_node_name{node="node"} 1',
@@ -274,7 +276,7 @@ async def test_metrics_have_upstreams_names(ports: Ports) -> None:
     )
     assert re.search(r"^container_swap_limit_bytes\{.*\} 3 \d+$", resource, re.M)
     assert 'pod_memory_working_set_bytes{pod="web",namespace="default"} 4096' in resource
-    assert "\nscrape_error 0\n" in resource and "\nresource_scrape_error 0\n" in resource
+    assert "\nresource_scrape_error 0\n" in resource
     probes = await text(ports, "/metrics/probes")
     where = 'pod="web",namespace="default",container="app",probe_type="Liveness"'
     assert f"\nprober_probe_duration_seconds_count{{{where}}} 1\n" in probes
