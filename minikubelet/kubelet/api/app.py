@@ -16,6 +16,7 @@ from minikubelet.kubelet.api import (
     debug,
     ephemeral,
     find,
+    manners,
     node_logs,
     node_object,
     node_routes,
@@ -57,7 +58,7 @@ def make_app(
     only root at this machine may ask for.
     """
     handlers = _Handlers(backend)
-    app = web.Application(middlewares=[*middlewares, _errors], client_max_size=1024)
+    app = _application(middlewares)
     node_routes.add_health(app.router, backend.node)
     for path in ("/pods", "/pods/"):
         app.router.add_get(path, handlers.pods, allow_head=False)
@@ -78,21 +79,22 @@ def make_app(
     if local:
         ephemeral.add_routes(app.router, backend)
     if facts is not None:
-        for path in ("/runningpods", "/runningpods/"):
-            app.router.add_get(path, handlers.running_pods, allow_head=False)
+        app.router.add_route("*", "/runningpods", manners.with_slash)
+        app.router.add_get("/runningpods/", handlers.running_pods, allow_head=False)
         node_routes.add_configz(app.router, backend, facts)
         server = facts.config.server
         debug.add_routes(app.router, enabled=server.debug_flags_handler)
         if system_logs:
             node_logs.add_routes(app.router, server.node_log_dir, queries=server.system_log_query)
         else:
+            app.router.add_route("*", "/logs", manners.with_slash)
             app.router.add_route("*", "/logs/{rest:.*}", _disabled_logs)
     return app
 
 
 def make_read_only_app(backend: Backend, middlewares: Sequence[Middleware] = ()) -> web.Application:
     """What upstream's read-only port shows: health, pods, statistics and metrics."""
-    app = web.Application(middlewares=[*middlewares, _errors], client_max_size=1024)
+    app = _application(middlewares)
     node_routes.add_health(app.router, backend.node)
     for path in ("/pods", "/pods/"):
         app.router.add_get(path, _Handlers(backend).pods, allow_head=False)
@@ -104,13 +106,20 @@ def make_read_only_app(backend: Backend, middlewares: Sequence[Middleware] = ())
 
 def make_health_app(backend: Backend) -> web.Application:
     """/healthz alone."""
-    app = web.Application(middlewares=[_errors], client_max_size=1024)
+    app = _application()
     node_routes.add_health(app.router, backend.node)
+    return app
+
+
+def _application(middlewares: Sequence[Middleware] = ()) -> web.Application:
+    app = web.Application(middlewares=[*middlewares, manners.manners, _errors], client_max_size=1024)
+    app.on_response_prepare.append(manners.headers)
     return app
 
 
 def _add_disabled(router: web.UrlDispatcher) -> None:
     for first in _DEBUGGING:
+        router.add_route("*", f"/{first}", manners.with_slash)
         router.add_route("*", f"/{first}/{{rest:.*}}", _disabled)
 
 
@@ -127,7 +136,7 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except NodeError as exc:
-        return web.Response(status=_STATUS.get(exc.code, 500), text=f"{exc}\n")
+        return web.Response(status=_STATUS.get(exc.code, 500), text=str(exc))
     except (ConnectionResetError, web.HTTPException):
         raise
     except Exception:
@@ -136,7 +145,7 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 _DEBUGGING = (
-    *("run", "exec", "attach", "portForward", "containerLogs", "runningpods", "logs", "checkpoint"),
+    *("run", "exec", "attach", "portForward", "containerLogs", "runningpods", "logs"),
     "debug/pprof",
 )
 

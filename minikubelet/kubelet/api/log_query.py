@@ -80,4 +80,4 @@ def _moment(text: str) -> float:
 
 
 def _unfit(why: str) -> web.HTTPException:
-    return web.HTTPUnprocessableEntity(text=f"{why}\n")
+    return web.HTTPUnprocessableEntity(text=why)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import email.utils
 import errno
 import html
 import os
@@ -11,7 +12,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from minikubelet.kubelet.api import log_search
+from minikubelet.kubelet.api import log_search, manners
 from minikubelet.linux import openat2
 
 _CHUNK = 256 * 1024
@@ -31,10 +32,7 @@ def add_routes(router: web.UrlDispatcher, folder: str, *, queries: bool = False)
             (path,) = wanted.files
         return await _serve(request, folder, path)
 
-    async def slash(request: web.Request) -> web.StreamResponse:
-        raise web.HTTPMovedPermanently("/logs/")
-
-    router.add_get("/logs", slash, allow_head=False)
+    router.add_route("*", "/logs", manners.with_slash)
     router.add_get("/logs/{path:.*}", serve, allow_head=False)
 
 
@@ -53,7 +51,7 @@ async def _serve(request: web.Request, folder: str, path: str) -> web.StreamResp
             return web.Response(text=await asyncio.to_thread(_listing, fd), content_type="text/html")
         if not stat.S_ISREG(status.st_mode):
             raise web.HTTPNotFound(text="404 page not found\n")
-        return await _send(request, fd, status.st_size)
+        return await _send(request, fd, status)
     finally:
         os.close(fd)
 
@@ -81,20 +79,32 @@ def _listing(fd: int) -> str:
     return "<pre>\n" + "\n".join(rows) + "\n</pre>\n"
 
 
-async def _send(request: web.Request, fd: int, size: int) -> web.StreamResponse:
-    """The file as it is now, or the part of it that was asked for (RFC 9110, section 14)."""
+async def _send(request: web.Request, fd: int, found: os.stat_result) -> web.StreamResponse:
+    """The file as it is now, or the part of it that was asked for (RFC 9110, sections 13 and 14)."""
+    changed = int(found.st_mtime)
+    common = {"Last-Modified": email.utils.formatdate(changed, usegmt=True)}
+    since = request.if_modified_since
+    if since is not None and changed <= since.timestamp():
+        return web.Response(status=304, headers=common)
+    size = found.st_size
     start, end, status = 0, size, 200
     try:
         wanted = request.http_range
     except ValueError:
-        raise web.HTTPRequestRangeNotSatisfiable from None
+        raise web.HTTPRequestRangeNotSatisfiable(text="invalid range\n") from None
     if wanted.start is not None or wanted.stop is not None:
         start = wanted.start or 0
         start, end = (max(0, size + start), size) if start < 0 else (start, min(wanted.stop or size, size))
         if start >= size:
-            raise web.HTTPRequestRangeNotSatisfiable(headers={"Content-Range": f"bytes */{size}"})
+            raise web.HTTPRequestRangeNotSatisfiable(
+                text="invalid range: failed to overlap\n", headers={"Content-Range": f"bytes */{size}"}
+            )
         status = 206
-    headers = {"Content-Type": "text/plain; charset=utf-8", "Content-Length": str(end - start)}
+    headers = common | {
+        "Accept-Ranges": "bytes",
+        "Content-Type": "text/plain; charset=utf-8",
+        "Content-Length": str(end - start),
+    }
     if status == 206:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
     response = web.StreamResponse(status=status, headers=headers)

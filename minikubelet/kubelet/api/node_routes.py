@@ -11,12 +11,13 @@ import msgspec
 from aiohttp import web
 
 from minikubelet.base.errors import NodeError
+from minikubelet.kubelet.api import manners
 from minikubelet.kubelet.api.backend import Backend, NodeFacts
 from minikubelet.kubelet.configuration.apply import shown
 from minikubelet.kubelet.metrics.cadvisor import cadvisor_families, machine_families, scrape_error
 from minikubelet.kubelet.metrics.disks import disk_families, volume_family
 from minikubelet.kubelet.metrics.families import CONTENT_TYPE, Family, render
-from minikubelet.kubelet.metrics.node import start_time
+from minikubelet.kubelet.metrics.node import BORN, start_time
 from minikubelet.kubelet.metrics.resource import resource_families
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ def add_routes(router: web.UrlDispatcher, backend: Backend, facts: NodeFacts) ->
     router.add_get("/metrics/resource", handlers.resource)
     router.add_get("/metrics/cadvisor", handlers.cadvisor)
     router.add_get("/metrics/slis", handlers.slis)
+    router.add_route("*", "/stats", manners.with_slash)
     for path in ("/stats/summary", "/stats/summary/"):
         router.add_get(path, handlers.summary, allow_head=False)
         router.add_post(path, handlers.summary)
@@ -105,15 +107,15 @@ class _Node:
             log.error("sizes of volumes and logs can't be had: %s", exc or "it takes too long")
         families = self._facts.metrics.kubelet(pods, self._facts.desired())
         volumes = volume_family(pods, self._facts.config.pods_dir)
-        return _metrics([*families, *disk_families(summary), volumes])
+        return _metrics(request, [*families, *disk_families(summary), volumes])
 
     async def probes(self, request: web.Request) -> web.StreamResponse:
         """How often probes ended how."""
-        return _metrics([*self._facts.metrics.probes(self._backend.pods.pods()), start_time()])
+        return _metrics(request, [*self._facts.metrics.probes(self._backend.pods.pods()), start_time()])
 
     async def slis(self, request: web.Request) -> web.StreamResponse:
         """How the checks of /healthz have gone, for who reckons how available the node is (KEP-3466)."""
-        return _metrics([*self._facts.metrics.health.families(), start_time()])
+        return _metrics(request, [*self._facts.metrics.health.families(), start_time()])
 
     async def resource(self, request: web.Request) -> web.StreamResponse:
         """For the metrics server."""
@@ -122,7 +124,7 @@ class _Node:
         except NodeError as exc:
             log.error("statistics can't be had: %s", exc)
             summary = None
-        return _metrics(resource_families(summary))
+        return _metrics(request, resource_families(summary))
 
     async def cadvisor(self, request: web.Request) -> web.StreamResponse:
         """What cAdvisor would say."""
@@ -131,7 +133,7 @@ class _Node:
         except NodeError as exc:
             log.error("metrics of the containers can't be had: %s", exc)
             families = [*machine_families(), scrape_error(1)]
-        return _metrics(families)
+        return _metrics(request, families)
 
     async def summary(self, request: web.Request) -> web.StreamResponse:
         """The Summary; ``only_cpu_and_memory=true`` leaves out disks and network."""
@@ -154,8 +156,12 @@ def running_pods(facts: NodeFacts) -> dict[str, Any]:
     return {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}
 
 
-def _metrics(families: Iterable[Family]) -> web.Response:
-    return web.Response(body=render(families).encode(), headers={"Content-Type": CONTENT_TYPE})
+def _metrics(request: web.Request, families: Iterable[Family]) -> web.Response:
+    headers = {"Content-Type": CONTENT_TYPE, "Process-Start-Time-Unix": str(int(BORN))}
+    response = web.Response(body=render(families).encode(), headers=headers)
+    if "gzip" in request.headers.get("Accept-Encoding", ""):
+        response.enable_compression(web.ContentCoding.gzip)
+    return response
 
 
 def _json(body: Any) -> web.Response:

@@ -14,6 +14,7 @@ from minikubelet.kubelet.api.backend import Backend
 from minikubelet.kubelet.api.upgrade import check_upgrade, hand_on
 from minikubelet.kubelet.objects import Pod
 
+_TEXT = {"Content-Type": "text/plain; charset=utf-8"}
 _CLOSING = "v5.channel.k8s.io"
 """The subprotocol in which a side can say that a stream has ended (KEP-4006)."""
 _RUN_PATIENCE = 120.0
@@ -23,16 +24,18 @@ _RUN_PATIENCE = 120.0
 def add_routes(router: web.UrlDispatcher, backend: Backend) -> None:
     """With and without the pod's UID in the path, GET (WebSocket) and POST (SPDY), as upstream has them."""
     handlers = _Streams(backend)
-    container = ("{namespace}/{pod}/{container}", "{namespace}/{pod}/{uid}/{container}")
-    for path in container:
-        for verb, handler in (("exec", handlers.exec), ("attach", handlers.attach)):
-            router.add_get(f"/{verb}/{path}", handler, allow_head=False)
-            router.add_post(f"/{verb}/{path}", handler)
-        router.add_post(f"/run/{path}", handlers.run)
-    for path in ("{namespace}/{pod}", "{namespace}/{pod}/{uid}"):
-        router.add_get(f"/portForward/{path}", handlers.port_forward, allow_head=False)
-        router.add_post(f"/portForward/{path}", handlers.port_forward)
-    router.add_post(f"/checkpoint/{container[0]}", handlers.checkpoint)
+    pods = ("{namespace}/{pod}", "{namespace}/{pod}/{uid}")
+    containers = tuple(f"{each}/{{container}}" for each in pods)
+    for slash in ("", "/"):
+        for path in (each + slash for each in containers):
+            for verb, handler in (("exec", handlers.exec), ("attach", handlers.attach)):
+                router.add_get(f"/{verb}/{path}", handler, allow_head=False)
+                router.add_post(f"/{verb}/{path}", handler)
+            router.add_post(f"/run/{path}", handlers.run)
+        for path in (each + slash for each in pods):
+            router.add_get(f"/portForward/{path}", handlers.port_forward, allow_head=False)
+            router.add_post(f"/portForward/{path}", handlers.port_forward)
+        router.add_post(f"/checkpoint/{containers[0]}{slash}", handlers.checkpoint)
 
 
 class _Streams:
@@ -52,31 +55,31 @@ class _Streams:
 
     async def exec(self, request: web.Request) -> web.StreamResponse:
         """Runs a command."""
-        check_upgrade(request)
         container_id = find.running_id(self._pod(request), request.match_info["container"])
         wish = stream_requests.exec_request(_query(request), container_id)
+        check_upgrade(request)
         self._count(request, "exec", _CLOSING)
         return await hand_on(request, await self._backend.runtime.exec(wish), self._backend.idle)
 
     async def attach(self, request: web.Request) -> web.StreamResponse:
         """The streams of a container that runs."""
-        check_upgrade(request)
         pod, name = self._pod(request), request.match_info["container"]
         container_id = find.running_id(pod, name)
         tty = any(each.tty for each in find.containers(pod) if each.name == name)
         wish = stream_requests.attach_request(_query(request), container_id, tty=tty)
+        check_upgrade(request)
         self._count(request, "attach", _CLOSING)
         return await hand_on(request, await self._backend.runtime.attach(wish), self._backend.idle)
 
     async def port_forward(self, request: web.Request) -> web.StreamResponse:
         """Connections to ports of a pod."""
-        check_upgrade(request)
         pod = self._pod(request)
         facts = self._backend.node
         sandbox = facts.cache.view(pod.uid).sandbox if facts is not None else None
         if sandbox is None or not sandbox.ready:
             words = f'pod "{pod.metadata.name}" is not running'
             raise NodeError(Code.FAILED_PRECONDITION, f"unable to forward ports: {words}")
+        check_upgrade(request)
         wish = stream_requests.port_forward_request(_query(request), sandbox.id, _protocols(request))
         self._count(request, "portforward", stream_requests.TUNNEL)
         return await hand_on(request, await self._backend.runtime.port_forward(wish), self._backend.idle)
@@ -96,8 +99,8 @@ class _Streams:
         output = done.stdout + done.stderr
         if done.exit_code:
             words = f"command '{' '.join(command)}' exited with {done.exit_code}: "
-            return web.Response(status=500, body=words.encode() + output, content_type="text/plain")
-        return web.Response(body=output, content_type="text/plain")
+            return web.Response(status=500, body=words.encode() + output, headers=_TEXT)
+        return web.Response(body=output, headers=_TEXT)
 
     async def checkpoint(self, request: web.Request) -> web.StreamResponse:
         """Writes a container's state to a file on the node, and answers with its path.

@@ -44,9 +44,10 @@ class Taken(web.StreamResponse):
 def check_upgrade(request: web.Request) -> None:
     """Raises NodeError INVALID_ARGUMENT unless the client asks for a protocol that can be handed on."""
     wanted = request.headers.get("Upgrade", "").lower()
+    if not wanted or "upgrade" not in request.headers.get("Connection", "").lower():
+        raise NodeError(Code.INVALID_ARGUMENT, "Upgrade request required")
     if wanted not in _PROTOCOLS:
-        message = "Upgrade request required: unable to upgrade without SPDY/3.1 or a WebSocket"
-        raise NodeError(Code.INVALID_ARGUMENT, message)
+        raise NodeError(Code.INVALID_ARGUMENT, "unable to upgrade: SPDY/3.1 or WebSocket is required")
 
 
 async def hand_on(request: web.Request, url: str, idle: float) -> web.StreamResponse:
@@ -111,7 +112,8 @@ async def _refused(reader: asyncio.StreamReader, head: bytes, status: int) -> we
     with contextlib.suppress(TimeoutError, asyncio.IncompleteReadError):
         async with asyncio.timeout(_ANSWER):
             body = await reader.readexactly(length)
-    return web.Response(status=status if 400 <= status < 600 else 502, body=body, content_type="text/plain")
+    headers = {"Content-Type": "text/plain; charset=utf-8"}
+    return web.Response(status=status if 400 <= status < 600 else 502, body=body, headers=headers)
 
 
 async def _join(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import socket
 import ssl
 from dataclasses import dataclass, field
@@ -10,10 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from minikubelet.base.errors import Code, NodeError, not_found
 from minikubelet.criapi import api_pb2 as api
@@ -176,47 +171,6 @@ class Ports:
             session.request(method, self.base + path, headers=headers, allow_redirects=False) as response,
         ):
             return response.status, await response.text()
-
-
-class Authority:
-    """A CA that makes client certificates."""
-
-    def __init__(self, folder: Path, name: str = "clients") -> None:
-        self.folder = folder
-        self.name = name
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self.path = folder / f"{name}-ca.pem"
-        self.path.write_bytes(self._make(name, [], self._key, authority=True, hours=1))
-
-    def client(self, name: str, groups: list[str], hours: int = 1) -> tuple[Path, Path]:
-        """Certificate and key; with negative ``hours`` expired."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate, private = self.folder / f"{name}.pem", self.folder / f"{name}-key.pem"
-        certificate.write_bytes(self._make(name, groups, key, authority=False, hours=hours))
-        form, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        private.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, plain))
-        return certificate, private
-
-    def _make(
-        self, name: str, groups: list[str], key: ec.EllipticCurvePrivateKey, *, authority: bool, hours: int
-    ) -> bytes:
-        now = datetime.datetime.now(datetime.UTC)
-        names = [x509.NameAttribute(NameOID.COMMON_NAME, name)]
-        names += [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name(names))
-            .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self.name)]))
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=5))
-            .not_valid_after(now + datetime.timedelta(hours=hours))
-            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-        )
-        if not authority:
-            usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
-            builder = builder.add_extension(usage, critical=False)
-        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
 def local_session(folder: Path) -> aiohttp.ClientSession:

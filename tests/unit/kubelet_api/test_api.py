@@ -188,9 +188,10 @@ async def test_logs(running_api: Api) -> None:
         (f"{LOGS}?tailLines=x", 400, "tailLines"),
         (f"{LOGS}?stream=Stdin", 422, "stream"),
         (LOGS, 404, "container 'c1' not found"),
-        ("/containerLogs/default/web", 404, "Not Found"),
-        ("/nope", 404, "Not Found"),
-        ("/exec/default/web/app?command=ls", 400, "unable to upgrade without SPDY/3.1 or a WebSocket"),
+        ("/containerLogs/default/web", 404, "404: Page Not Found"),
+        ("/nope", 404, "404 page not found\n"),
+        ("/exec/default/web/app?command=ls", 400, "Upgrade request required"),
+        ("/exec/default/nope/app?command=ls", 404, 'pod "nope" does not exist'),
     ],
 )
 async def test_errors(running_api: Api, path: str, status: int, words: str) -> None:
@@ -199,17 +200,38 @@ async def test_errors(running_api: Api, path: str, status: int, words: str) -> N
     assert (found, words in text) == (status, True), text
 
 
+@pytest.mark.parametrize(
+    ("path", "location"),
+    [
+        ("//pods?watch=0", "/pods?watch=0"),
+        ("/a/.././pods", "/pods"),
+        ("/../../etc/passwd", "/etc/passwd"),
+        ("/pods//", "/pods/"),
+        ("/%2e%2e/pods", ""),
+    ],
+)
+async def test_paths_that_are_not_clean(running_api: Api, path: str, location: str) -> None:
+    reader, writer = await asyncio.open_unix_connection(str(running_api.folder / "kubelet.sock"))
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: local\r\n\r\n".encode())
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    writer.close()
+    assert head.startswith("HTTP/1.1 307 " if location else "HTTP/1.1 404 "), head
+    assert (f"\r\nLocation: {location}\r\n" in head) == bool(location), head
+    assert "\r\nX-Content-Type-Options: nosniff\r\n" in head
+    assert "\r\nServer:" not in head, "nobody needs to know"
+
+
 async def test_only_get(running_api: Api) -> None:
     for method in ("HEAD", "POST", "PUT", "DELETE"):
         async with running_api.session.request(method, "http://local/pods") as response:
-            assert response.status == 405
+            assert (response.status, response.headers["Allow"]) == (405, "GET")
 
 
 async def test_logs_of_a_container_that_waits(running_api: Api) -> None:
     waiting = ContainerState(waiting=ContainerStateWaiting(reason="ImagePullBackOff"))
     running_api.pods.update(make_pod(waiting, ""))
     status, text = await running_api.get(LOGS)
-    expected = 'container "app" in pod "web" is waiting to start: trying and failing to pull image\n'
+    expected = 'container "app" in pod "web" is waiting to start: trying and failing to pull image'
     assert (status, text) == (400, expected)
 
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from minikubelet.base import clock
@@ -284,6 +285,17 @@ async def test_metrics_have_upstreams_names(ports: Ports) -> None:
     assert 'prober_probe_total{probe_type="Liveness",result="successful",container="app",pod="web"' in probes
 
 
+async def test_metrics_are_compressed_for_who_can_read_that(ports: Ports) -> None:
+    connector = aiohttp.TCPConnector(ssl=ports.trusting())
+    async with aiohttp.ClientSession(connector=connector, headers=ports.admin) as session:
+        for accepted, encoding in (("gzip", "gzip"), ("identity", None)):
+            headers = {"Accept-Encoding": accepted}
+            async with session.get(f"{ports.base}/metrics", headers=headers) as response:
+                assert response.headers.get("Content-Encoding") == encoding
+                assert int(response.headers["Process-Start-Time-Unix"]) > 0
+                assert "kubelet_node_name" in await response.text()
+
+
 async def test_cadvisor_metrics_are_the_runtimes(ports: Ports) -> None:
     metrics = await text(ports, "/metrics/cadvisor")
     name = "container_cpu_usage_seconds_total"
@@ -343,7 +355,6 @@ async def test_node_logs_stay_in_their_folder(ports: Ports) -> None:
         f"/logs/sub/..%2f..%2froot%2f{TOKEN_FILE}",
         f"/logs/out/{TOKEN_FILE}",
         "/logs/passwd",
-        "/logs//etc/passwd",
         "/logs/pipe",
         "/logs/nothing",
         "/logs/a%00b",
@@ -351,6 +362,10 @@ async def test_node_logs_stay_in_their_folder(ports: Ports) -> None:
         status, body = await ports.get(path, ports.admin)
         assert status in (400, 403, 404), (path, status)
         assert "root:" not in body and ports.admin["Authorization"].split()[1] not in body
+    assert (await ports.get("/logs//etc/passwd", ports.admin))[0] == 307
+    for moment, status in (("Fri, 01 Jan 2100", 304), ("Mon, 01 Jan 2001", 200)):
+        since = {**ports.admin, "If-Modified-Since": f"{moment} 00:00:00 GMT"}
+        assert (await ports.get("/logs/link.log", since))[0] == status
     for header, status, body in (
         ("bytes=2-4", 206, "234"),
         ("bytes=-3", 206, "789"),
@@ -385,7 +400,7 @@ async def test_checkpoint_names_its_file(ports: Ports) -> None:
     assert (asked.container_id, asked.location, asked.timeout) == ("c1", path, 5)
     ports.runtime.lacks = {"checkpoint"}
     status, body = await ports.get("/checkpoint/default/web/app", ports.admin, "POST")
-    assert (status, body) == (501, "checkpointing of default/web/app failed (checkpoint)\n")
+    assert (status, body) == (501, "checkpointing of default/web/app failed (checkpoint)")
     assert (await ports.get("/checkpoint/default/nope/app", ports.admin, "POST"))[0] == 404
 
 

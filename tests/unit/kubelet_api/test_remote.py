@@ -20,7 +20,8 @@ from minikubelet.kubelet.api import listener as listening
 from minikubelet.kubelet.api.app import make_app
 from minikubelet.kubelet.api.authenticate import read_tokens
 from minikubelet.kubelet.server_config import ServerConfig
-from tests.unit.kubelet_api.remote import Authority, Ports, free_port
+from tests.certificates import ClientAuthority
+from tests.unit.kubelet_api.remote import Ports, free_port
 from tests.unit.kubelet_api.test_api import RUNNING, make_pod
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND")
@@ -115,7 +116,7 @@ async def test_the_admin_token_opens_every_path_and_stays_the_same(tmp_path: Pat
 
 
 async def test_client_certificates(tmp_path: Path) -> None:
-    ours, theirs = Authority(tmp_path), Authority(tmp_path, "strangers")
+    ours, theirs = ClientAuthority(tmp_path), ClientAuthority(tmp_path, "strangers")
     ports = Ports(tmp_path, ServerConfig(client_ca_file=str(ours.path)))
 
     async def status(certificate: tuple[Path, Path] | None) -> int:
@@ -313,7 +314,9 @@ async def test_debugging_handlers_can_be_switched_off(tmp_path: Path) -> None:
         for path in ("/exec/a/b/c", "/run/a/b/c", "/containerLogs/a/b/c", "/logs/", "/runningpods/"):
             assert await ports.get(path, ports.admin) == (405, "Debug endpoints are disabled.\n"), path
         assert (await ports.get("/pods", ports.admin))[0] == 200
-        assert (await ports.get("/configz", ports.admin))[0] == 404
+        for path in ("/configz", "/checkpoint/a/b/c"):
+            assert (await ports.get(path, ports.admin))[0] == 404
+        assert (await ports.get("/runningpods", ports.admin))[0] == 307
     async with serving(Ports(tmp_path, ServerConfig(system_log_handler=False))) as ports:
         assert (await ports.get("/logs/", ports.admin))[0] == 405
 

@@ -115,6 +115,7 @@ async def test_attach_and_port_forward_ask_for_theirs(node: Node) -> None:
     assert (third.pod_sandbox_id, list(third.port)) == ("s1", [])
     assert list(fourth.port) == [80, 81, 82]
     assert (fifth.pod_sandbox_id, list(fifth.port)) == ("s1", [])
+    assert node.ports.instruments.websockets.values == {("portforward",): 1.0}
 
 
 async def test_the_runtimes_end_is_the_clients_end(node: Node) -> None:
@@ -183,6 +184,8 @@ async def test_strangers_reach_no_container(node: Node, headers: str, method: st
     [
         (EXEC, "", 400),
         (EXEC, "Connection: Upgrade\r\nUpgrade: h2c\r\n", 400),
+        (EXEC, "Upgrade: SPDY/3.1\r\n", 400),
+        (EXEC.replace("/app", "/nope"), "", 404),
         ("/exec/default/web/u2/app?command=ls", SPDY, 404),
         ("/exec/default/nope/app?command=ls", SPDY, 404),
         ("/exec/default/web/app", SPDY, 400),
