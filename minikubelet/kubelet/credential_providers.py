@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from minikubelet.base.clock import monotonic
 from minikubelet.base.errors import invalid
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet.clock import Clock
@@ -25,6 +26,7 @@ from minikubelet.kubelet.configuration.kinds import seconds
 from minikubelet.kubelet.image_match import Entry, fits
 from minikubelet.kubelet.manifests.decode import convert
 from minikubelet.kubelet.manifests.errors import ManifestError
+from minikubelet.kubelet.metrics.images import ImageInstruments
 from minikubelet.kubelet.objects.base import Object
 
 log = logging.getLogger(__name__)
@@ -107,7 +109,14 @@ class _Plugin:
 class CredentialProviders:
     """All that a node has."""
 
-    def __init__(self, providers: list[CredentialProvider], bin_dir: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        providers: list[CredentialProvider],
+        bin_dir: str,
+        clock: Clock,
+        counted: ImageInstruments | None = None,
+    ) -> None:
+        self._counted = counted or ImageInstruments()
         self._plugins = [_Plugin(each, os.path.join(bin_dir, each.name)) for each in providers]
         self._clock = clock
 
@@ -121,6 +130,7 @@ class CredentialProviders:
                 found += await self._ask(plugin, image)
             except ProviderFailed as exc:
                 log.warning("credential provider %s, for %s: %s", plugin.provider.name, image, exc)
+                self._counted.provider_errors.inc((plugin.provider.name,))
         return found
 
     async def _ask(self, plugin: _Plugin, image: str) -> list[Entry]:
@@ -136,7 +146,11 @@ class CredentialProviders:
         return await asyncio.shield(task)
 
     async def _run(self, plugin: _Plugin, image: str) -> list[Entry]:
-        response = await asyncio.to_thread(_execute, plugin.provider, plugin.program, image)
+        began, name = monotonic(), plugin.provider.name
+        try:
+            response = await asyncio.to_thread(_execute, plugin.provider, plugin.program, image)
+        finally:
+            self._counted.provider_seconds.observe(monotonic() - began, (name,))
         keys = {"Image": image, "Registry": _registry(image), "Global": ""}
         if response.cache_key_type not in keys:
             raise ProviderFailed("cacheKeyType is none of Image, Registry, Global")
@@ -155,13 +169,15 @@ class CredentialProviders:
         return entries
 
 
-def load(path: str, bin_dir: str, clock: Clock) -> CredentialProviders:
+def load(
+    path: str, bin_dir: str, clock: Clock, counted: ImageInstruments | None = None
+) -> CredentialProviders:
     """Those that a file, or the files of a folder in order, describe.
 
     Raises OSError, and NodeError INVALID_ARGUMENT that names file, line and field.
     """
     if not path:
-        return CredentialProviders([], bin_dir, clock)
+        return CredentialProviders([], bin_dir, clock, counted)
     if not os.path.isdir(bin_dir):
         raise invalid("--image-credential-provider-bin-dir", f"{bin_dir!r} is no folder")
     files = [path]
@@ -179,7 +195,7 @@ def load(path: str, bin_dir: str, clock: Clock) -> CredentialProviders:
             providers.append(each)
     if not providers:
         raise invalid(path, "names no provider")
-    return CredentialProviders(providers, bin_dir, clock)
+    return CredentialProviders(providers, bin_dir, clock, counted)
 
 
 def _read(file: str) -> CredentialProviderConfig:

@@ -87,7 +87,10 @@ class Kubelet:
             config.pods_dir, around=around, counted=self._counted.storage
         )
         self._providers = credential_providers.load(
-            config.credential_provider_config, config.credential_provider_bin_dir, self._clock
+            config.credential_provider_config,
+            config.credential_provider_bin_dir,
+            self._clock,
+            self._counted.images,
         )
         self._node: Node | None = None
         self._workers: dict[str, PodWorker] = {}

@@ -66,6 +66,8 @@ class EvictionManager:
         self._watch = Watch(
             parse(self._config, allocatable=bool(node.cgroups.top)), self._config.pressure_transition_period
         )
+        self._looked = 0.0
+        """When what is now decided on was measured (monotonic seconds)."""
         self._known: Places | None = None
         self._next_measure = 0.0
         self.conditions: set[str] = set()
@@ -76,6 +78,7 @@ class EvictionManager:
     async def look(self) -> None:
         """One look, and what follows from it. Raises NodeError, OSError."""
         where = await self._places()
+        self._looked = self._node.clock.monotonic()
         seen = await asyncio.to_thread(signals.observe, where, self._node.cgroups.top)
         acting = self._watch.look(seen, self._node.clock.monotonic())
         self._tell(self._watch.conditions)
@@ -190,7 +193,9 @@ class EvictionManager:
             return False
         self._node.events.pod(worker.pod, WARNING, "Evicted", message)
         worker.evict("Evicted", message, grace)
-        self._node.instruments.evictions.inc((signal,))
+        counted = self._node.instruments
+        counted.evictions.inc((signal,))
+        counted.eviction_age.observe(self._node.clock.monotonic() - self._looked, (signal,))
         return True
 
     async def _wait(self, evicted: list[Evictable]) -> None:

@@ -62,6 +62,18 @@ class ImageInstruments(Group):
             ("reason",),
         )
 
+        plugin = ("plugin_name",)
+        self.provider_seconds = Histogram(
+            "kubelet_credential_provider_plugin_duration",
+            "Duration in seconds until a credential provider has answered.",
+            plugin,
+        )
+        self.provider_errors = Counter(
+            "kubelet_credential_provider_plugin_errors_total",
+            "Number of times that a credential provider has failed.",
+            plugin,
+        )
+
     def asked(self, policy: str, *, present: bool | None, pull: bool | None) -> None:
         """An image was asked for; None: nobody knows."""
         self.requests.inc((policy.lower(), _word(present), _word(pull)))

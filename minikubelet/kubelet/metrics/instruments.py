@@ -89,6 +89,11 @@ class Instruments(Group):
             "Cumulative number of pod evictions by eviction signal.",
             ("eviction_signal",),
         )
+        self.eviction_age = Histogram(
+            "kubelet_eviction_stats_age_seconds",
+            "Seconds from a measurement to the eviction of a pod because of it, by eviction signal.",
+            ("eviction_signal",),
+        )
         self.cgroup_seconds = Histogram(
             "kubelet_cgroup_manager_duration_seconds",
             f"{seconds} for operations on the pods' cgroups, by operation type.",

@@ -13,6 +13,7 @@ from minikubelet.base.errors import Code, NodeError
 from minikubelet.kubelet.credential_providers import CredentialProviders, load
 from minikubelet.kubelet.events import EventRecorder
 from minikubelet.kubelet.keyring import Keyring
+from minikubelet.kubelet.metrics.images import ImageInstruments
 from minikubelet.kubelet.object_store import ObjectStore
 from tests.unit.kubelet.harness import FakeClock, make_pod
 
@@ -59,7 +60,9 @@ class Scene:
             **fields,
         }
 
-    def load(self, *providers: dict[str, Any], **fields: Any) -> CredentialProviders:
+    def load(
+        self, *providers: dict[str, Any], counted: ImageInstruments | None = None, **fields: Any
+    ) -> CredentialProviders:
         file = self.folder / "providers.yaml"
         config = {
             "apiVersion": "kubelet.config.k8s.io/v1",
@@ -68,7 +71,7 @@ class Scene:
             **fields,
         }
         file.write_text(json.dumps(config))
-        return load(str(file), str(self.programs), self.clock)
+        return load(str(file), str(self.programs), self.clock, counted)
 
     def asked(self) -> list[str]:
         """The images, in order."""
@@ -153,8 +156,14 @@ async def test_a_program_that_fails_is_told_and_the_others_count(
 ) -> None:
     scene.program(body)
     scene.answers("other")
-    made = scene.load(scene.provider(), scene.provider(name="other"))
+    counted = ImageInstruments()
+    made = scene.load(scene.provider(), scene.provider(name="other"), counted=counted)
     assert len(await made.entries("a.cloud.example/x")) == 1
+    assert counted.provider_errors.values == {("cloud",): 1.0}
+    seconds = {
+        sample.labels["plugin_name"]: sample.value for sample in counted.provider_seconds.family().samples
+    }
+    assert seconds == {"cloud": 1, "other": 1}, "the last sample of each is the count"
     (record,) = caplog.records
     assert words in record.getMessage() and "credential provider cloud" in record.getMessage()
     assert "secret-text" not in caplog.text

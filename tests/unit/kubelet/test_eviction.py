@@ -280,6 +280,8 @@ async def test_pressure_clears_images_then_evicts_and_keeps_pods_out(harness: Ha
         await harness.until(lambda: harness.pod("least").status.reason == "Evicted")
         assert "unused:1" not in harness.cri.images
         assert counted(harness, "kubelet_evictions", eviction_signal="nodefs.available") == 1
+        age = {"eviction_signal": "nodefs.available", "le": "10"}
+        assert counted(harness, "kubelet_eviction_stats_age_seconds", **age) == 1
         assert counted(harness, "kubelet_image_garbage_collected_total", reason="space") == 1
         await harness.ready("critical")
         least = harness.pod("least").status
