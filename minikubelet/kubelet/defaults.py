@@ -11,7 +11,12 @@ from minikubelet.kubelet.objects.base import Quantity
 from minikubelet.kubelet.objects.containers import EphemeralContainer, HTTPGetAction, ResourceRequirements
 from minikubelet.kubelet.objects.podspec import PodSecurityContext, PodSpec
 from minikubelet.kubelet.objects.quantity import canonical, milli, parse
-from minikubelet.kubelet.objects.volumes import DownwardAPIVolumeFile, EmptyDirVolumeSource, Volume
+from minikubelet.kubelet.objects.volumes import (
+    DownwardAPIVolumeFile,
+    EmptyDirVolumeSource,
+    ResourceFieldSelector,
+    Volume,
+)
 
 TERMINATION_GRACE_PERIOD = 30
 TERMINATION_MESSAGE_PATH = "/dev/termination-log"
@@ -32,6 +37,8 @@ def apply_defaults(pod: Pod) -> None:
     spec = pod.spec
     spec.restart_policy = spec.restart_policy or "Always"
     spec.dns_policy = spec.dns_policy or "ClusterFirst"
+    spec.service_account_name = spec.service_account_name or spec.service_account
+    spec.service_account = spec.service_account_name
     spec.scheduler_name = spec.scheduler_name or "default-scheduler"
     spec.security_context = spec.security_context or PodSecurityContext()
     if spec.termination_grace_period_seconds is None:
@@ -68,6 +75,8 @@ def apply_container_defaults(container: Container | EphemeralContainer, host_net
     for variable in container.env:
         if variable.value_from and variable.value_from.field_ref:
             variable.value_from.field_ref.api_version = variable.value_from.field_ref.api_version or "v1"
+        if variable.value_from and variable.value_from.resource_field_ref:
+            _divisor(variable.value_from.resource_field_ref)
         if variable.value_from and variable.value_from.file_key_ref:
             file = variable.value_from.file_key_ref
             file.optional = bool(file.optional)
@@ -146,6 +155,9 @@ def _volume(volume: Volume) -> None:
             token = projection.service_account_token
             if token is not None and token.expiration_seconds is None:
                 token.expiration_seconds = 3600
+    if volume.empty_dir is not None and volume.empty_dir.size_limit is not None:
+        with contextlib.suppress(ValueError):
+            volume.empty_dir.size_limit = canonical(volume.empty_dir.size_limit)
     if not any(getattr(volume, name) for name in volume.__struct_fields__ if name != "name"):
         volume.empty_dir = EmptyDirVolumeSource()
 
@@ -154,6 +166,14 @@ def _field_refs(files: list[DownwardAPIVolumeFile]) -> None:
     for each in files:
         if each.field_ref is not None:
             each.field_ref.api_version = each.field_ref.api_version or "v1"
+        if each.resource_field_ref is not None:
+            _divisor(each.resource_field_ref)
+
+
+def _divisor(reference: ResourceFieldSelector) -> None:
+    if reference.divisor is not None:
+        with contextlib.suppress(ValueError):
+            reference.divisor = canonical(reference.divisor)
 
 
 def has_latest_tag(image: str) -> bool:

@@ -23,8 +23,11 @@ _LONGEST = 64
 
 @functools.lru_cache(maxsize=1024, typed=True)
 def parse(quantity: Quantity) -> Fraction:
-    """The exact value. Raises ValueError for anything that is not a quantity."""
-    text = str(quantity)
+    """The exact value. Raises ValueError for anything that is not a quantity.
+
+    Space around it is let pass, as by upstream's decoder.
+    """
+    text = str(quantity).strip()
     match = _FORM.match(text) if len(text) <= _LONGEST else None
     if match is None or isinstance(quantity, bool):
         raise ValueError(
@@ -54,17 +57,17 @@ def canonical(quantity: Quantity) -> str:
     byte; what is finer than a billionth is rounded up (api/resource, CanonicalizeBytes). Raises ValueError
     for anything that is not a quantity.
     """
-    value = parse(quantity)
+    value, text = parse(quantity), str(quantity).strip()
     sign, size = ("-", -value) if value < 0 else ("", value)
     size = Fraction(math.ceil(size * _BILLION), _BILLION)
-    if str(quantity).endswith("i") and size >= 1024 and size.denominator == 1:
+    if text.endswith("i") and size >= 1024 and size.denominator == 1:
         return sign + binary(int(size))
     power, number = -3, math.ceil(size * _BILLION)
     while number and number % 1000 == 0 and power < len(_POWERS) - 4:
         power, number = power + 1, number // 1000
     if not number:
         return "0"
-    if _EXPONENT.search(str(quantity)):
+    if _EXPONENT.search(text):
         return f"{sign}{number}e{power * 3}" if power else f"{sign}{number}"
     return f"{sign}{number}{_POWERS[power + 3]}"
 

@@ -80,7 +80,7 @@ def validate_container(
         _probe(check, (*at, name), name, probe, container)
     if container.lifecycle is not None:
         _lifecycle(check, (*at, "lifecycle"), container.lifecycle, container, spec)
-    validate_security(check, (*at, "securityContext"), container, spec.host_users is not False)
+    validate_security(check, (*at, "securityContext"), container, spec)
 
 
 def _probes(container: Container) -> Iterator[tuple[str, Probe]]:

@@ -22,7 +22,7 @@ from minikubelet.kubelet.validation.container import (
     volumes_of,
 )
 from minikubelet.kubelet.validation.profiles import validate_profile_annotations
-from minikubelet.kubelet.validation.resources import validate_pod_resources
+from minikubelet.kubelet.validation.resources import validate_overhead, validate_pod_resources
 from minikubelet.kubelet.validation.scheduling import label_value, qualified, validate_scheduling
 from minikubelet.kubelet.validation.security import validate_pod_security
 from minikubelet.kubelet.validation.volume import validate_volume
@@ -40,6 +40,7 @@ def validate_pod(pod: Pod) -> list[Problem]:
     _metadata(check, pod)
     _spec(check, pod.spec)
     validate_pod_resources(check, pod)
+    validate_overhead(check, pod.spec.overhead)
     return check.problems
 
 
@@ -128,7 +129,7 @@ def _dns_config(check: Checker, spec: PodSpec) -> None:
         _address(check, (*at, "nameservers", index), server)
     for index, domain in enumerate(spec.dns_config.searches):
         bare = domain.removesuffix(".").replace("_", "a")
-        if len(domain) > 254 or (domain != "." and not SUBDOMAIN.match(bare)):
+        if domain != "." and (len(bare) > 253 or not SUBDOMAIN.match(bare)):
             check.invalid((*at, "searches", index), domain, SUBDOMAIN_RULE)
     for index, option in enumerate(spec.dns_config.options):
         text = option.name + (option.value or "")
@@ -138,9 +139,14 @@ def _dns_config(check: Checker, spec: PodSpec) -> None:
 
 def _address(check: Checker, path: Path, value: str) -> None:
     try:
-        ipaddress.ip_address(value)
+        if "%" in value:
+            raise ValueError("zones are no part of an address")
+        address = ipaddress.ip_address(value)
     except ValueError:
         check.invalid(path, value, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")
+        return
+    if address.version == 6 and address.ipv4_mapped is not None:
+        check.invalid(path, value, "must not be an IPv4-mapped IPv6 address")
 
 
 def _aliases(check: Checker, spec: PodSpec) -> None:

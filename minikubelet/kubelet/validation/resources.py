@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from minikubelet.kubelet.demands import at_pod_level, container_limits, summed_requests
 from minikubelet.kubelet.manifests.yaml_reader import Path
 from minikubelet.kubelet.objects import Pod
@@ -63,6 +65,16 @@ def validate_pod_resources(check: Checker, pod: Pod) -> None:
             check.invalid(
                 (*at, "limits", name), amount, "must be greater than or equal to containers' limits"
             )
+
+
+def validate_overhead(check: Checker, overhead: Mapping[str, Quantity]) -> None:
+    """Check ``spec.overhead``: amounts as a container's limits."""
+    at: Path = ("spec", "overhead")
+    for name, amount in overhead.items():
+        _name(check, (*at, name), name, False)
+        _amount(check, (*at, name), name, amount)
+    if any(name.startswith(_HUGE) for name in overhead) and not overhead.keys() & {"cpu", "memory"}:
+        check.add(at, "Forbidden: HugePages require cpu or memory")
 
 
 def validate_resize_policy(

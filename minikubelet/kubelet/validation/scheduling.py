@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from minikubelet.kubelet.manifests.yaml_reader import Path
-from minikubelet.kubelet.objects.podspec import PodSpec, Toleration
+from minikubelet.kubelet.objects.podspec import Affinity, NodeAffinity, PodSpec, Toleration
 from minikubelet.kubelet.validation.checker import QUALIFIED, SUBDOMAIN, SUBDOMAIN_RULE, Checker
 
+_REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _EFFECTS = ("NoExecute", "NoSchedule", "PreferNoSchedule")
 _NAME = "name part must consist of alphanumeric characters, '-', '_' or '.'"
 _VALUE = "must be empty or at most 63 alphanumeric characters, '-', '_' or '.'"
@@ -23,16 +24,26 @@ def validate_scheduling(check: Checker, spec: PodSpec) -> None:
         _toleration(check, (*at, "tolerations", index), toleration)
     if spec.scheduling_gates:
         check.add((*at, "nodeName"), "Forbidden: cannot be set until all schedulingGates have been cleared")
+    _affinity(check, spec)
     _spreading(check, spec)
     for name, word in (
-        ("serviceAccountName", spec.service_account_name),
-        ("priorityClassName", spec.priority_class_name),
+        ("serviceAccountName", spec.service_account_name or None),
+        ("priorityClassName", spec.priority_class_name or None),
         ("runtimeClassName", spec.runtime_class_name),
     ):
-        if word and (len(word) > 253 or not SUBDOMAIN.match(word)):
-            check.invalid((*at, name), word, SUBDOMAIN_RULE)
+        _subdomain(check, (*at, name), word)
+    if (group := spec.scheduling_group) is not None:
+        where: Path = (*at, "schedulingGroup", "podGroupName")
+        if group.pod_group_name is None:
+            check.invalid(where, "null", "must specify one of: `podGroupName`")
+        _subdomain(check, where, group.pod_group_name)
     if spec.preemption_policy is not None:
         check.one_of((*at, "preemptionPolicy"), spec.preemption_policy, ("PreemptLowerPriority", "Never"))
+
+
+def _subdomain(check: Checker, path: Path, word: str | None) -> None:
+    if word is not None and (len(word) > 253 or not SUBDOMAIN.match(word)):
+        check.invalid(path, word, SUBDOMAIN_RULE)
 
 
 def qualified(check: Checker, path: Path, key: str) -> None:
@@ -46,6 +57,27 @@ def label_value(check: Checker, path: Path, value: str) -> None:
     """Check for a label's value."""
     if len(value) > 63 or (value and not QUALIFIED.match(value)):
         check.invalid(path, value, _VALUE)
+
+
+def _affinity(check: Checker, spec: PodSpec) -> None:
+    """Check what of it can't be anything else than a mistake."""
+    at: Path = ("spec", "affinity")
+    affinity = spec.affinity or Affinity()
+    of_node = affinity.node_affinity or NodeAffinity()
+    required = of_node.required_during_scheduling_ignored_during_execution
+    if required is not None and not required.node_selector_terms:
+        where: Path = (*at, "nodeAffinity", _REQUIRED, "nodeSelectorTerms")
+        check.add(where, "Required value: must have at least one node selector term")
+    for name, each in (
+        ("podAffinity", affinity.pod_affinity),
+        ("podAntiAffinity", affinity.pod_anti_affinity),
+    ):
+        if each is None:
+            continue
+        for index, term in enumerate(each.required_during_scheduling_ignored_during_execution):
+            path: Path = (*at, name, _REQUIRED, index, "topologyKey")
+            if check.required(path, term.topology_key):
+                qualified(check, path, term.topology_key)
 
 
 def _toleration(check: Checker, at: Path, toleration: Toleration) -> None:

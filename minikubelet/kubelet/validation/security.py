@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from minikubelet.kubelet.manifests.yaml_reader import Path
 from minikubelet.kubelet.objects import Container
-from minikubelet.kubelet.objects.containers import AppArmorProfile, SeccompProfile
+from minikubelet.kubelet.objects.containers import AppArmorProfile, SeccompProfile, SecurityContext
 from minikubelet.kubelet.objects.podspec import PodSecurityContext, PodSpec
 from minikubelet.kubelet.sysctls import namespace_of
 from minikubelet.kubelet.validation.checker import SYSCTL, Checker, check_id
@@ -14,8 +14,8 @@ _LONGEST_PROFILE = 4095
 """PATH_MAX - 1."""
 
 
-def validate_security(check: Checker, at: Path, container: Container, host_users: bool) -> None:
-    """Check a container's security context at ``at``; ``host_users``: the pod has the host's user IDs."""
+def validate_security(check: Checker, at: Path, container: Container, spec: PodSpec) -> None:
+    """Check a container's security context at ``at``."""
     context = container.security_context
     if context is None:
         return
@@ -32,10 +32,9 @@ def validate_security(check: Checker, at: Path, container: Container, host_users
     if context.proc_mount is not None:
         where: Path = (*at, "procMount")
         check.one_of(where, context.proc_mount, ("Default", "Unmasked"))
-        if host_users and context.proc_mount == "Unmasked":
+        if spec.host_users is not False and context.proc_mount == "Unmasked":
             check.invalid(where, context.proc_mount, "`hostUsers` must be false to use `Unmasked`")
-    if context.windows_options is not None:
-        check.add((*at, "windowsOptions"), "Forbidden: windows options cannot be set for a linux pod")
+    _windows(check, at, context, spec)
     _seccomp(check, (*at, "seccompProfile"), context.seccomp_profile)
     _app_armor(check, (*at, "appArmorProfile"), context.app_armor_profile)
 
@@ -61,11 +60,16 @@ def validate_pod_security(check: Checker, spec: PodSpec) -> None:
     ):
         if word is not None:
             check.one_of((*at, name), word, allowed)
-    if context.windows_options is not None:
-        check.add((*at, "windowsOptions"), "Forbidden: windows options cannot be set for a linux pod")
+    _windows(check, at, context, spec)
     _seccomp(check, (*at, "seccompProfile"), context.seccomp_profile)
     _app_armor(check, (*at, "appArmorProfile"), context.app_armor_profile)
     _sysctls(check, (*at, "sysctls"), context, spec)
+
+
+def _windows(check: Checker, at: Path, context: SecurityContext | PodSecurityContext, spec: PodSpec) -> None:
+    """A pod that doesn't say for which system it is may have them: they mean nothing here."""
+    if context.windows_options is not None and spec.os is not None and spec.os.name == "linux":
+        check.add((*at, "windowsOptions"), "Forbidden: windows options cannot be set for a linux pod")
 
 
 def _sysctls(check: Checker, at: Path, context: PodSecurityContext, spec: PodSpec) -> None:

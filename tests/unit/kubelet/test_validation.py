@@ -26,6 +26,7 @@ def one(**fields: Any) -> dict[str, Any]:
     return {"containers": [{"name": "a", "image": "b", **fields}]}
 
 
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 MEMORY = {"resource": "limits.memory"}
 NAME = {"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}
 
@@ -76,6 +77,35 @@ def test_a_plain_pod_is_valid() -> None:
         ({"dnsConfig": {"nameservers": ["1.1.1.1\nx"]}}, "spec.dnsConfig.nameservers[0]", "Invalid value"),
         ({"dnsConfig": {"searches": ["a\nnameserver 6"]}}, "spec.dnsConfig.searches[0]", "Invalid value"),
         ({"dnsConfig": {"options": [{"name": "a\nb"}]}}, "spec.dnsConfig.options[0].name", "Invalid value"),
+        ({"dnsConfig": {"nameservers": ["fe80::1%eth0"]}}, "spec.dnsConfig.nameservers[0]", "Invalid value"),
+        ({"dnsConfig": {"searches": ["x" * 254]}}, "spec.dnsConfig.searches[0]", "Invalid value"),
+        (
+            {"hostAliases": [{"ip": "::ffff:1.2.3.4", "hostnames": ["a"]}]},
+            "spec.hostAliases[0].ip",
+            "must not be an IPv4-mapped IPv6 address",
+        ),
+        ({"runtimeClassName": ""}, "spec.runtimeClassName", "Invalid value"),
+        ({"serviceAccount": "A"}, "spec.serviceAccountName", "Invalid value"),
+        ({"schedulingGroup": {}}, "spec.schedulingGroup.podGroupName", "must specify one of"),
+        ({"schedulingGroup": {"podGroupName": "A"}}, "spec.schedulingGroup.podGroupName", "lowercase"),
+        ({"overhead": {"cpu": "-1"}}, "spec.overhead.cpu", "must be greater than or equal to 0"),
+        ({"overhead": {"pods": "1"}}, "spec.overhead.pods", "must be a standard resource"),
+        ({"overhead": {"hugepages-2Mi": "2Mi"}}, "spec.overhead", "HugePages require cpu or memory"),
+        (
+            {"affinity": {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": []}}}},
+            f"spec.affinity.nodeAffinity.{REQUIRED}.nodeSelectorTerms",
+            "must have at least one node selector term",
+        ),
+        (
+            {"affinity": {"podAntiAffinity": {REQUIRED: [{}]}}},
+            f"spec.affinity.podAntiAffinity.{REQUIRED}[0].topologyKey",
+            "Required value",
+        ),
+        (
+            {"os": {"name": "linux"}} | one(securityContext={"windowsOptions": {"runAsUserName": "me"}}),
+            "spec.containers[0].securityContext.windowsOptions",
+            "cannot be set for a linux pod",
+        ),
         ({"hostnameOverride": "A"}, "spec.hostnameOverride", "Invalid value"),
         ({"hostname": "a.b"}, "spec.hostname", "Invalid value"),
         (
@@ -312,6 +342,27 @@ def test_annotations_that_agree_with_the_fields(key: str, value: str, context: d
 def test_divisors_count_as_they_are_written(divisor: str) -> None:
     ref = {"resourceFieldRef": MEMORY | {"divisor": divisor}}
     assert validate_pod(built(one(env=[{"name": "a", "valueFrom": ref}]))) == []
+
+
+def test_a_pod_for_any_system_may_have_options_for_windows() -> None:
+    options = {"windowsOptions": {"runAsUserName": "me"}}
+    assert validate_pod(built({"securityContext": options} | one(securityContext=options))) == []
+
+
+def test_amounts_are_shown_as_the_api_writes_them() -> None:
+    reference = {"resourceFieldRef": MEMORY | {"divisor": "1024Ki"}}
+    volume = {"name": "v", "emptyDir": {"sizeLimit": 1536}}
+    pod = built({"volumes": [volume]} | one(env=[{"name": "a", "valueFrom": reference}]))
+    assert validate_pod(pod) == []
+    empty_dir, source = pod.spec.volumes[0].empty_dir, pod.spec.containers[0].env[0].value_from
+    assert empty_dir is not None and empty_dir.size_limit == "1536"
+    assert source is not None and source.resource_field_ref is not None
+    assert source.resource_field_ref.divisor == "1Mi"
+
+
+def test_the_former_name_of_the_service_account_counts() -> None:
+    assert built({"serviceAccount": "old"}).spec.service_account_name == "old"
+    assert built({"serviceAccount": "old", "serviceAccountName": "new"}).spec.service_account == "new"
 
 
 def test_a_namespace_must_be_a_label() -> None:
