@@ -12,7 +12,10 @@ class PodSource(Protocol):
     """A place that says which pods the node shall run."""
 
     def watch(self) -> AsyncIterator[list[Pod]]:
-        """The whole set of pods, each time it changes; complete (defaults, UIDs), valid, no name twice."""
+        """The whole set of pods, each time it changes; complete (defaults, UIDs), valid, no UID twice.
+
+        Of several of one name the first is meant, unless another runs; the others wait until it has gone.
+        """
 
 
 def is_complete(source: PodSource) -> bool:

@@ -88,6 +88,8 @@ class FolderSource:
         self._changed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._clashes: set[tuple[str, str]] = set()
+        self._holders: dict[str, str] = {}
+        """By a pod's name the file that it came from at the last look."""
         self._object_clashes: set[tuple[str, str]] = set()
         self._refused: set[Key] = set()
         self._said: list[tuple[ManifestError, str]] = []
@@ -102,7 +104,8 @@ class FolderSource:
             while True:
                 self._changed.clear()
                 self._place_watch()
-                pods = self._unique(await asyncio.to_thread(self._scan))
+                await asyncio.to_thread(self._scan)
+                pods = self._pods()
                 self._hand_over_objects()
                 for problem, level in self._said:
                     self._report(problem, level)
@@ -190,13 +193,12 @@ class FolderSource:
 
     # --- reading (in a thread) -------------------------------------------------------------------------
 
-    def _scan(self) -> list[Pod]:
+    def _scan(self) -> None:
         names = self._names()
         for gone in self._files.keys() - set(names):
             del self._files[gone]
         for name in names:
             self._read(name)
-        return [pod for name in names for pod in self._files[name].pods]
 
     def _names(self) -> list[str]:
         if os.path.isfile(self._path):
@@ -275,22 +277,30 @@ class FolderSource:
         self._said += [(warning, "warning") for warning in reading.warnings]
         return reading.pods, reading.objects
 
-    def _unique(self, pods: list[Pod]) -> list[Pod]:
-        """The first of each name and UID; later ones are reported once."""
+    def _pods(self) -> list[Pod]:
+        """Each UID once; of several pods of one name first the one whose file had the name at the last look.
+
+        A copy of a manifest, made beside it, must not take the place of the pod that runs: the kubelet lets
+        later ones wait until the first has gone. They are reported once.
+        """
+        by_name: dict[str, list[tuple[str, Pod]]] = {}
+        for name, file in sorted(self._files.items()):
+            for pod in file.pods:
+                by_name.setdefault(pod.key, []).append((name, pod))
+        holders: dict[str, str] = {}
         kept: dict[str, Pod] = {}
         clashes: set[tuple[str, str]] = set()
-        owner = {id(pod): name for name, file in self._files.items() for pod in file.pods}
-        uids: set[str] = set()
-        for pod in pods:
-            if pod.key in kept or pod.uid in uids:
-                clashes.add((owner[id(pod)], pod.key))
-                continue
-            kept[pod.key] = pod
-            uids.add(pod.uid)
+        for key, defined in by_name.items():
+            defined.sort(key=lambda each: each[0] != self._holders.get(each[1].key))
+            for name, pod in defined:
+                if pod.uid in kept or key in holders:
+                    clashes.add((name, key))
+                kept.setdefault(pod.uid, pod)
+                holders.setdefault(key, name)
         for name, key in sorted(clashes - self._clashes):
-            message = f"pod {key} is defined twice; the first definition counts"
+            message = f"pod {key} is defined twice; one of them waits until the other has gone"
             self._said.append((ManifestError(message, file=name), "error"))
-        self._clashes = clashes
+        self._clashes, self._holders = clashes, holders
         return list(kept.values())
 
 

@@ -15,7 +15,7 @@ from minikubelet.kubelet.sources.reading import Report
 class MergedSource:
     """The pods of all sources. None waits for another.
 
-    Of two pods of one name or UID that of the earlier source counts.
+    Of two pods of one name or UID in two sources that of the earlier source counts.
     """
 
     def __init__(self, sources: Sequence[PodSource], report: Report) -> None:
@@ -61,12 +61,14 @@ class MergedSource:
         taken: set[str] = set()
         clashes: set[str] = set()
         for pods in self._latest:
+            mine: set[str] = set()
             for pod in pods or []:
                 if pod.key in taken or pod.uid in taken:
                     clashes.add(pod.key)
                     continue
-                taken |= {pod.key, pod.uid}
+                mine |= {pod.key, pod.uid}
                 kept.append(pod)
+            taken |= mine
         for key in sorted(clashes - self._clashes):
             self._report(ManifestError(f"pod {key} comes from two sources; the first one counts"), "error")
         self._clashes = clashes

@@ -163,16 +163,30 @@ async def test_the_folder_may_come_later_and_go_and_come_back(tmp_path: Path) ->
     await watched.close()
 
 
-async def test_one_name_counts_once(folder: Path) -> None:
-    (folder / "a.yaml").write_text(manifest("a", "app:1"))
-    (folder / "b.yaml").write_text(manifest("a", "app:2"))
+async def test_a_name_belongs_to_the_file_that_had_it_first(folder: Path) -> None:
+    (folder / "b.yaml").write_text(manifest("a", "app:1"))
     watched = Watched(folder)
     assert await watched.next() == ["a-node:app:1"]
-    assert watched.problems == [
-        f"error: {folder}/b.yaml: pod default/a-node is defined twice; the first definition counts"
-    ]
-    (folder / "a.yaml").unlink()
+    (folder / "a.yaml").write_text(manifest("a", "app:2"))
+    assert await watched.next() == ["a-node:app:1", "a-node:app:2"]
+    why = "pod default/a-node is defined twice; one of them waits until the other has gone"
+    assert watched.problems == [f"error: {folder}/a.yaml: {why}"]
+    (folder / "b.yaml").write_text(manifest("a", "app:3"))
+    assert await watched.next() == ["a-node:app:3", "a-node:app:2"]
+    (folder / "b.yaml").unlink()
     assert await watched.next() == ["a-node:app:2"]
+    (folder / "b.yaml").write_text(manifest("a", "app:1"))
+    assert await watched.next() == ["a-node:app:2", "a-node:app:1"]
+    await watched.close()
+
+
+async def test_a_uid_counts_once(folder: Path) -> None:
+    for name, image in (("a", "app:1"), ("b", "app:2")):
+        text = manifest(name, image).replace("{name: ", "{uid: mine, name: ", 1)
+        (folder / f"{name}.yaml").write_text(text)
+    watched = Watched(folder)
+    assert await watched.next() == ["a-node:app:1"]
+    assert len(watched.problems) == 1 and "b.yaml: pod default/b-node is defined twice" in watched.problems[0]
     await watched.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from minikubelet.criapi import api_pb2 as api
+from minikubelet.kubelet.objects import Pod
 from tests.fake_cri import Behaviour
 from tests.unit.kubelet.harness import Harness, make_pod
 
@@ -92,6 +93,40 @@ async def test_pods_without_a_manifest_are_removed_at_start_with_their_hooks(har
         assert commands == [["drain"]]
         await harness.until(lambda: not list((harness.folder / "root" / "pods").iterdir()))
         await harness.until(lambda: not list((harness.folder / "logs").iterdir()))
+
+
+def twins() -> tuple[Pod, Pod]:
+    """Two pods of one name, as a manifest and its copy make them."""
+    first, second = make_pod(), make_pod("web", {"name": "app", "args": ["copy"]})
+    assert first.key == second.key and first.uid != second.uid
+    return first, second
+
+
+async def test_the_second_of_a_name_waits_until_the_first_has_gone(harness: Harness) -> None:
+    first, second = twins()
+    async with harness.running():
+        harness.source.set(first)
+        await harness.ready()
+        harness.source.set(second, first)
+        await harness.settle()
+        assert harness.pod().uid == first.uid and len(harness.cri.sandboxes) == 1
+        harness.source.set(second)
+        await harness.until(lambda: harness.pod().uid == second.uid)
+        await harness.ready()
+        assert len(harness.cri.sandboxes) == 1
+
+
+async def test_of_two_of_a_name_the_one_that_runs_stays_over_a_restart(harness: Harness) -> None:
+    first, second = twins()
+    async with harness.running():
+        harness.source.set(first, second)
+        await harness.ready()
+    async with harness.running():
+        harness.source.set(second, first)
+        await harness.ready()
+        await harness.settle()
+        assert harness.pod().uid == first.uid
+        assert harness.container("app").restart_count == 0 and len(harness.cri.sandboxes) == 1
 
 
 async def test_other_peoples_sandboxes_are_left_alone(harness: Harness) -> None:
