@@ -19,7 +19,7 @@ from minikubelet.kubelet.objects import Container, Pod
 from minikubelet.kubelet.objects.containers import EphemeralContainer
 from minikubelet.kubelet.objects.podspec import PodSpec
 from minikubelet.kubelet.observed import PodView
-from minikubelet.kubelet.status import FAILED, SUCCEEDED
+from minikubelet.kubelet.phase import FAILED, SUCCEEDED
 from minikubelet.kubelet.validation.checker import Checker
 from minikubelet.kubelet.validation.container import validate_container, volumes_of
 

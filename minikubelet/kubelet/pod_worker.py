@@ -24,12 +24,13 @@ from minikubelet.kubelet.node import Node
 from minikubelet.kubelet.objects import Container, Pod
 from minikubelet.kubelet.objects.containers import EphemeralContainer
 from minikubelet.kubelet.observed import ObservedContainer, ObservedSandbox, PodView
+from minikubelet.kubelet.phase import FAILED, SUCCEEDED
 from minikubelet.kubelet.plan import Plan, make_plan
 from minikubelet.kubelet.pod_state import REFRESH, RESET, SANDBOX, SYNC, VOLUMES, PodState
 from minikubelet.kubelet.pod_volumes import PodVolumes
 from minikubelet.kubelet.resize import RESIZE, Resizer
 from minikubelet.kubelet.starter import ContainerStarter
-from minikubelet.kubelet.status import FAILED, SUCCEEDED, Known, Waiting, make_status
+from minikubelet.kubelet.status import Known, Waiting, make_status
 from minikubelet.kubelet.terminator import Terminator
 
 log = logging.getLogger(__name__)

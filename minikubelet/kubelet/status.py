@@ -30,15 +30,10 @@ from minikubelet.kubelet.objects.podstatus import (
 )
 from minikubelet.kubelet.objects.quantity import binary, whole
 from minikubelet.kubelet.observed import ObservedContainer, PodView
+from minikubelet.kubelet.phase import FAILED, RESTARTING_ALL, SUCCEEDED, make_phase
 from minikubelet.kubelet.plan import is_initialized, needs_start
 from minikubelet.kubelet.resources import qos_class
 from minikubelet.kubelet.restart_rules import may_restart_all, restarts_all, should_restart
-
-PENDING = "Pending"
-RUNNING = "Running"
-SUCCEEDED = "Succeeded"
-FAILED = "Failed"
-RESTARTING_ALL = "RestartingAllContainers"
 
 
 @dataclass(frozen=True)
@@ -87,7 +82,9 @@ def make_status(pod: Pod, view: PodView, known: Known, now_ns: int) -> PodStatus
     for each in regular:
         each.allocated_resources_status = known.devices.get(each.name, [])
     ephemeral = [_ephemeral_status(pod, c, view, known) for c in pod.spec.ephemeral_containers]
-    phase = _phase(pod, init, regular, is_initialized(pod, view))
+    if known.failure is not None and all(each.has_exited for each in view.containers):
+        _settle(init, regular, is_initialized(pod, view))
+    phase = make_phase(pod, init, regular, is_initialized(pod, view))
     status = PodStatus(
         phase=phase,
         qos_class=qos_class(pod),
@@ -122,6 +119,24 @@ def _ended(pod: Pod, failure: Waiting) -> PodStatus:
     return msgspec.structs.replace(
         pod.status, phase=FAILED, reason=failure.reason, message=failure.message, qos_class=qos_class(pod)
     )
+
+
+def _settle(init: list[ContainerStatus], regular: list[ContainerStatus], initialized: bool) -> None:
+    """Nothing of a pod that has failed as a whole waits any more: what was to be started never will be.
+
+    Those whose turn hadn't come keep waiting, which tells how far the pod got (upstream's TerminatePod).
+    """
+    begun = [index for index, each in enumerate(init) if each.state.waiting is None]
+    whose_turn_it_was = init[: max(begun, default=0) + 1]
+    if initialized or not init:
+        whose_turn_it_was = whose_turn_it_was + regular
+    for each in whose_turn_it_was:
+        if each.state.waiting is not None:
+            ended = ContainerStateTerminated(exit_code=137, reason="ContainerStatusUnknown", message=_UNSEEN)
+            each.state = ContainerState(terminated=ended)
+
+
+_UNSEEN = "The container could not be located when the pod was terminated"
 
 
 def _pod_level(pod: Pod, status: PodStatus) -> None:
@@ -190,7 +205,8 @@ def _container_status(
     earlier = next((each for each in seen[1:] if each.has_exited), None)
     if earlier is not None:
         status.last_state = _state(earlier, known.runtime_name)
-    if latest.has_exited and waiting is not None and _will_start(pod, container, latest, is_init, view):
+    again = known.failure is None and _will_start(pod, container, latest, is_init, view)
+    if latest.has_exited and waiting is not None and again:
         status.last_state = status.state
         status.state = _waiting(waiting)
     elif waiting is not None and status.state.waiting is not None:
@@ -293,82 +309,6 @@ def _state(seen: ObservedContainer, runtime_name: str) -> ContainerState:
 
 def _stamp(nanoseconds: int) -> str | None:
     return clock.rfc3339(nanoseconds) if nanoseconds > 0 else None
-
-
-# --- phase ---------------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Tally:
-    unknown: int = 0
-    running: int = 0
-    waiting: int = 0
-    stopped: int = 0
-    for_good: int = 0
-    succeeded: int = 0
-    pending_init: int = 0
-    pending_sidecars: int = 0
-
-
-def _phase(pod: Pod, init: list[ContainerStatus], regular: list[ContainerStatus], initialized: bool) -> str:
-    tally = _Tally()
-    for container, status in zip(pod.spec.init_containers, init, strict=True):
-        if is_sidecar(container):
-            _tally_sidecar(status, tally)
-        elif _tally_init(pod, container, status, tally):
-            return FAILED
-    for container, status in zip(pod.spec.containers, regular, strict=True):
-        _tally_regular(pod, container, status, tally)
-    if tally.pending_init or (tally.pending_sidecars and not initialized) or tally.waiting:
-        return PENDING
-    if tally.running and not tally.unknown:
-        return RUNNING
-    if tally.stopped and not tally.unknown:
-        if tally.stopped != tally.for_good:
-            return RUNNING
-        return SUCCEEDED if tally.stopped == tally.succeeded else FAILED
-    return PENDING
-
-
-def _tally_init(pod: Pod, container: Container, status: ContainerStatus, tally: _Tally) -> bool:
-    """Count an init container; whether it has failed for good."""
-    ended = status.state.terminated
-    if ended is None and status.state.waiting is not None:
-        ended = status.last_state.terminated
-    if ended is None:
-        tally.pending_init += 1
-        return False
-    if ended.exit_code == 0:
-        return False
-    if ended.reason == RESTARTING_ALL:
-        return False
-    if not should_restart(pod, container, ended.exit_code):
-        return True
-    tally.pending_init += 1
-    return False
-
-
-def _tally_sidecar(status: ContainerStatus, tally: _Tally) -> None:
-    if status.state.running is not None:
-        tally.pending_sidecars += not status.started
-        tally.running += 1
-    elif status.state.waiting is not None and status.last_state.terminated is None:
-        tally.pending_sidecars += 1
-        tally.waiting += 1
-
-
-def _tally_regular(pod: Pod, container: Container, status: ContainerStatus, tally: _Tally) -> None:
-    if status.state.running is not None:
-        tally.running += 1
-        return
-    ended = status.state.terminated or status.last_state.terminated
-    if ended is None:
-        tally.waiting += 1
-        return
-    tally.stopped += 1
-    restarts = ended.reason == RESTARTING_ALL or should_restart(pod, container, ended.exit_code)
-    tally.for_good += not restarts
-    tally.succeeded += status.state.terminated is not None and ended.exit_code == 0
 
 
 # --- addresses and conditions --------------------------------------------------------------------------

@@ -16,8 +16,8 @@ from minikubelet.kubelet.eviction.usage import PodUsage
 from minikubelet.kubelet.gc import ImageGarbage, collect_sandboxes
 from minikubelet.kubelet.node import Node
 from minikubelet.kubelet.objects import Pod
+from minikubelet.kubelet.phase import FAILED, SUCCEEDED
 from minikubelet.kubelet.priority import is_critical
-from minikubelet.kubelet.status import FAILED, SUCCEEDED
 
 log = logging.getLogger(__name__)
 

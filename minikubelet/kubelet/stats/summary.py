@@ -14,10 +14,10 @@ from minikubelet.kubelet.labels import CONTAINER_NAME, POD_NAME, POD_NAMESPACE, 
 from minikubelet.kubelet.objects import Container, ContainerStatus, Pod
 from minikubelet.kubelet.objects.containers import EphemeralContainer
 from minikubelet.kubelet.objects.volumes import Volume
+from minikubelet.kubelet.phase import FAILED, SUCCEEDED
 from minikubelet.kubelet.podfiles import log_directory
 from minikubelet.kubelet.stats import cri_usage, machine
 from minikubelet.kubelet.stats.sizes import Size, SizeCache
-from minikubelet.kubelet.status import FAILED, SUCCEEDED
 
 Json = dict[str, Any]
 

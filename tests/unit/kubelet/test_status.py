@@ -278,3 +278,41 @@ def test_a_clock_jump_does_not_age_an_exit() -> None:
     year = 365 * 86400 * 10**9
     cache.put_container(container("a", EXITED, finished_at=clock.now_ns() - year))
     assert clock.monotonic() - cache.view("u").containers[0].finished < 5
+
+
+def failed(**waiting: str) -> Known:
+    words = {name: Waiting(reason) for name, reason in waiting.items()}
+    return Known(failure=Waiting("DeadlineExceeded", "too late"), waiting=words)
+
+
+def test_nothing_of_a_failed_pod_goes_on_waiting() -> None:
+    pod = make_pod("web", {"name": "a"}, {"name": "b"})
+    known = failed(a="CrashLoopBackOff", b="ErrImageNeverPull")
+    crashed, absent = make_status(pod, view(container("a", EXITED, 3)), known, NOW).container_statuses
+    assert crashed.state.terminated is not None and crashed.state.terminated.exit_code == 3
+    assert crashed.last_state.terminated is None
+    assert absent.state.terminated is not None
+    assert (absent.state.terminated.reason, absent.state.terminated.exit_code) == (
+        "ContainerStatusUnknown",
+        137,
+    )
+
+
+def test_what_of_a_failed_pod_still_runs_is_waited_for() -> None:
+    pod = make_pod("web", {"name": "a"}, {"name": "b"})
+    running, absent = make_status(pod, view(container("a")), failed(b="ErrImagePull"), NOW).container_statuses
+    assert running.state.running is not None
+    assert absent.state.waiting is not None and absent.state.waiting.reason == "ErrImagePull"
+
+
+def test_a_failed_pod_shows_how_far_it_got() -> None:
+    init = [{"name": "i"}, {"name": "j"}, {"name": "k"}]
+    pod = make_pod("web", {"name": "a"}, initContainers=init)
+    seen = view(container("i", EXITED), container("j", EXITED, 3))
+    status = make_status(pod, seen, failed(j="CrashLoopBackOff"), NOW)
+    shown = [
+        each.state.terminated and each.state.terminated.exit_code for each in status.init_container_statuses
+    ]
+    assert shown == [0, 3, None]
+    (regular,) = status.container_statuses
+    assert regular.state.waiting is not None and regular.state.waiting.reason == "PodInitializing"
