@@ -186,6 +186,19 @@ class FakeCri:
         self.sandboxes[sandbox_id].status.state = api.SANDBOX_NOTREADY
         self._tell(api.CONTAINER_STOPPED_EVENT, sandbox_id, sandbox_id)
 
+    def lose(self, *names: str) -> None:
+        """Somebody else removes the containers of these names; with none, everything."""
+        for container in list(self.containers.values()):
+            if not names or container.status.metadata.name in names:
+                self._remove(container)
+        for sandbox_id in [] if names else list(self.sandboxes):
+            del self.sandboxes[sandbox_id]
+            self._tell(api.CONTAINER_DELETED_EVENT, sandbox_id, sandbox_id)
+
+    def ready_sandboxes(self) -> list[str]:
+        """IDs of the sandboxes that are ready."""
+        return [key for key, each in self.sandboxes.items() if each.status.state == api.SANDBOX_READY]
+
     def running(self) -> list[str]:
         """Names of running containers, sorted."""
         alive = [c for c in self.containers.values() if c.status.state == api.CONTAINER_RUNNING]

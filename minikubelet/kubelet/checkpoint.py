@@ -10,6 +10,7 @@ import msgspec
 from minikubelet.kubelet import podfiles
 from minikubelet.kubelet.config import KubeletConfig
 from minikubelet.kubelet.objects.containers import EphemeralContainer, ResourceRequirements
+from minikubelet.kubelet.objects.podstatus import PodStatus
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,8 @@ class Checkpoint(msgspec.Struct, omit_defaults=True):
     """Containers that were added to the pod while it ran."""
     failure: Failure | None = None
     """The pod was evicted."""
+    ended: PodStatus | None = None
+    """What became of a pod that has ended by itself, for good: nothing is made of it again."""
 
 
 def _path(config: KubeletConfig, uid: str) -> str:

@@ -137,7 +137,9 @@ def _plan_init(pod: Pod, view: PodView, health: Health, plan: Plan) -> bool:
     """Plan the init containers; whether the regular ones may run."""
     initialized = is_initialized(pod, view)
     blocked = False
-    for container in pod.spec.init_containers:
+    # One that somebody has removed is done if a later one was made.
+    made = [i for i, each in enumerate(pod.spec.init_containers) if view.current(each.name) is not None]
+    for index, container in enumerate(pod.spec.init_containers):
         seen = view.current(container.name)
         if is_sidecar(container):
             if blocked:
@@ -146,6 +148,8 @@ def _plan_init(pod: Pod, view: PodView, health: Health, plan: Plan) -> bool:
         elif not initialized:
             if blocked:
                 break
+            if seen is None and any(each > index for each in made):
+                continue
             if seen is None or seen.state in (CREATED, UNKNOWN):
                 plan.start_init.append(container)
                 _kill_unknown(container, seen, plan)

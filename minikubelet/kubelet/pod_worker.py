@@ -21,7 +21,7 @@ from minikubelet.kubelet.dns import omissions
 from minikubelet.kubelet.environment import ContainerConfigError
 from minikubelet.kubelet.events import NORMAL, WARNING
 from minikubelet.kubelet.node import Node
-from minikubelet.kubelet.objects import Container, Pod
+from minikubelet.kubelet.objects import Container, Pod, PodStatus
 from minikubelet.kubelet.objects.containers import EphemeralContainer
 from minikubelet.kubelet.observed import ObservedContainer, ObservedSandbox, PodView
 from minikubelet.kubelet.phase import FAILED, SUCCEEDED
@@ -213,7 +213,7 @@ class PodWorker:
         return soonest if soonest is None else max(soonest, SHORTEST_WAIT)
 
     async def _sync(self) -> None:
-        while True:
+        while self._state.memory.ended is None:
             view = self._node.cache.view(self.pod.uid)
             self._attend(view)
             if self._over_deadline():
@@ -239,7 +239,17 @@ class PodWorker:
             self._publish()
             if not await self._carry_out(plan, view):
                 await self._drop_old_sandboxes()
+                self._note_end()
                 return
+
+    def _note_end(self) -> None:
+        """Remember a pod that has ended for good: what the runtime has left of it anybody may remove."""
+        self._publish()
+        view = self._node.cache.view(self.pod.uid)
+        left = any(not c.has_exited for c in view.containers) or any(s.ready for s in view.sandboxes)
+        if self._state.failure is None and self.pod.status.phase in (SUCCEEDED, FAILED) and not left:
+            self._state.memory.ended = self.pod.status
+            self._state.save()
 
     async def _carry_out(self, plan: Plan, view: PodView) -> bool:
         """Do what is planned; whether another look may find more to do at once."""
@@ -385,6 +395,9 @@ class PodWorker:
     def _publish(self) -> None:
         """Work out the status and hand it on if it has changed."""
         state, node = self._state, self._node
+        if state.memory.ended is not None:
+            self._show(state.memory.ended)
+            return
         view = node.cache.view(self.pod.uid)
         running = [each for each in view.containers if each.is_running]
         started = frozenset(each.id for each in running if state.has_started(each))
@@ -408,10 +421,13 @@ class PodWorker:
         state.memory.started, state.memory.ready = sorted(started), sorted(ready)
         if self.pod.spec.active_deadline_seconds is not None or view.sandboxes:
             state.save()
+        self._show(status)
+
+    def _show(self, status: PodStatus) -> None:
         if status != self.pod.status:
             self.pod.status = status
             spec = ephemeral.with_ephemeral(self._resizer.desired, self.pod.spec.ephemeral_containers)
-            node.sink.update(msgspec.structs.replace(self.pod, spec=spec, status=status))
+            self._node.sink.update(msgspec.structs.replace(self.pod, spec=spec, status=status))
 
     # --- the end ---------------------------------------------------------------------------------------
 

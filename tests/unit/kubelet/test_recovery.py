@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet.objects import Pod
 from tests.fake_cri import Behaviour
@@ -238,3 +240,46 @@ async def _lose_sandbox(harness: Harness, restarts: int) -> None:
     harness.cri.kill_sandbox(harness.cri.newest("app").sandbox_id)
     await harness.until(lambda: len(harness.cri.called("RunPodSandbox")) == restarts + 2)
     harness.clock.advance(301)
+
+
+@pytest.mark.parametrize(("code", "phase"), [(0, "Succeeded"), (3, "Failed")])
+async def test_a_job_that_has_ended_is_not_run_again_when_its_containers_are_removed(
+    harness: Harness, code: int, phase: str
+) -> None:
+    harness.cri.behaviours["app"] = Behaviour(exit_at_once=code)
+    pod = make_pod(restartPolicy="Never")
+    async with harness.running():
+        harness.source.set(pod)
+        await harness.until(lambda: harness.pod().status.phase == phase and not harness.cri.ready_sandboxes())
+        harness.cri.lose("app")
+        await harness.settle()
+        harness.cri.lose()
+        await harness.settle()
+        ended = harness.container().state.terminated
+        assert ended is not None and ended.exit_code == code
+    async with harness.running():
+        harness.source.set(pod)
+        await harness.until(lambda: harness.pod().status.phase == phase)
+        await harness.settle()
+        ended = harness.container().state.terminated
+        assert ended is not None and ended.exit_code == code
+        assert harness.cri.containers == {} == harness.cri.sandboxes
+        harness.source.set()
+        await harness.until(lambda: not harness.kubelet.pods())
+        harness.source.set(pod)
+        await harness.until(lambda: harness.cri.containers, "put back, it is another run")
+
+
+async def test_an_init_container_that_is_removed_while_a_later_one_runs_is_not_run_again(
+    harness: Harness,
+) -> None:
+    harness.cri.behaviours["first"] = Behaviour(exit_at_once=0)
+    async with harness.running():
+        harness.source.set(make_pod(initContainers=[{"name": "first"}, {"name": "second"}]))
+        await harness.until(lambda: harness.cri.running() == ["second"])
+        harness.cri.lose("first")
+        await harness.settle()
+        assert [each.config.metadata.name for each in harness.cri.containers.values()] == ["second"]
+        harness.cri.exit("second")
+        await harness.ready()
+        assert harness.container("first").ready
