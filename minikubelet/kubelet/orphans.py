@@ -74,6 +74,7 @@ async def clean_folders(node: Node, keep: set[str]) -> None:
 
 
 def _delete(config: KubeletConfig, uid: str) -> None:
-    for folder in (config.pod_dir(uid), *glob.glob(f"{glob.escape(config.log_dir)}/*_{glob.escape(uid)}")):
+    logs = glob.glob(f"{glob.escape(config.log_dir)}/*_{glob.escape(uid)}")
+    for folder in (*logs, config.pod_dir(uid)):  # in this order: without the latter nobody knows of the logs
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(folder)

@@ -306,6 +306,8 @@ class PodWorker:
             config = state.sandbox_config(plan.attempt, await state.user_namespace(), anew=True)
             for told in omissions(self.pod, node.config):
                 node.events.pod(self.pod, WARNING, "DNSConfigForming", told)
+            # The pod's folder is what a restarted kubelet knows it by: it comes first and goes last.
+            os.makedirs(node.config.pod_dir(self.pod.uid), 0o750, exist_ok=True)
             os.makedirs(config.log_directory, 0o755, exist_ok=True)
             with node.instruments.starting_pod(handler, user_namespace=self.pod.spec.host_users is False):
                 sandbox_id = await node.client.run_pod_sandbox(config, handler)
@@ -485,8 +487,8 @@ class PodWorker:
 
     def _delete_files(self) -> None:
         for folder in (
-            self._node.config.pod_dir(self.pod.uid),
             podfiles.log_directory(self._node.config, self.pod),
+            self._node.config.pod_dir(self.pod.uid),
         ):
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(folder)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import shutil
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from minikubelet.criapi import api_pb2 as api
@@ -283,3 +289,42 @@ async def test_an_init_container_that_is_removed_while_a_later_one_runs_is_not_r
         harness.cri.exit("second")
         await harness.ready()
         assert harness.container("first").ready
+
+
+def on_disk(harness: Harness) -> list[str]:
+    """Folders of pods and of their logs."""
+    config = harness.config
+    return sorted(path.name for each in (config.pods_dir, config.log_dir) for path in Path(each).iterdir())
+
+
+async def test_logs_go_with_a_pod_that_was_cut_off_before_it_had_a_sandbox(harness: Harness) -> None:
+    harness.cri.gate["RunPodSandbox"] = asyncio.Event()
+    async with harness.running():
+        harness.source.set(make_pod())
+        await harness.until(lambda: list(Path(harness.config.log_dir).glob("*")))
+    harness.cri.gate.clear()
+    async with harness.running():
+        harness.source.set()
+        await harness.until(lambda: not on_disk(harness))
+
+
+async def test_a_pod_that_cannot_be_deleted_whole_is_known_to_the_next_kubelet(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = shutil.rmtree
+
+    def reluctant(path: str, **more: Any) -> None:
+        if path.startswith(harness.config.log_dir):
+            raise OSError(errno.EIO, "not now", path)
+        remove(path, **more)
+
+    monkeypatch.setattr(shutil, "rmtree", reluctant)
+    async with harness.running():
+        harness.source.set(make_pod())
+        await harness.ready()
+        harness.source.set()
+        await harness.until(lambda: any(each.reason == "FailedKillPod" for each in harness.kubelet.events()))
+    monkeypatch.undo()
+    async with harness.running():
+        harness.source.set()
+        await harness.until(lambda: not on_disk(harness))
