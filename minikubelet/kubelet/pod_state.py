@@ -12,6 +12,7 @@ from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet import checkpoint, runtime_class, user_namespaces
 from minikubelet.kubelet.backoff import Entry
 from minikubelet.kubelet.checkpoint import BackoffState
+from minikubelet.kubelet.container_status import Waiting
 from minikubelet.kubelet.cri_config import sandbox_config
 from minikubelet.kubelet.defaults import all_containers
 from minikubelet.kubelet.environment import ContainerConfigError
@@ -20,7 +21,6 @@ from minikubelet.kubelet.objects import Container, Pod
 from minikubelet.kubelet.objects.podspec import PodSpec
 from minikubelet.kubelet.observed import ObservedContainer
 from minikubelet.kubelet.probes.manager import Kind, Result, Target
-from minikubelet.kubelet.status import Waiting
 
 log = logging.getLogger(__name__)
 

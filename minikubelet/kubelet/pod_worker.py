@@ -17,6 +17,7 @@ from minikubelet.base.errors import Code, NodeError
 from minikubelet.kubelet import ephemeral, podfiles, runtime_class
 from minikubelet.kubelet.admission import Rejection
 from minikubelet.kubelet.checkpoint import Failure
+from minikubelet.kubelet.container_status import Known, Waiting
 from minikubelet.kubelet.dns import omissions
 from minikubelet.kubelet.environment import ContainerConfigError
 from minikubelet.kubelet.events import NORMAL, WARNING
@@ -30,7 +31,7 @@ from minikubelet.kubelet.pod_state import REFRESH, RESET, SANDBOX, SYNC, VOLUMES
 from minikubelet.kubelet.pod_volumes import PodVolumes
 from minikubelet.kubelet.resize import RESIZE, Resizer
 from minikubelet.kubelet.starter import ContainerStarter
-from minikubelet.kubelet.status import Known, Waiting, make_status
+from minikubelet.kubelet.status import make_status
 from minikubelet.kubelet.terminator import Terminator
 
 log = logging.getLogger(__name__)

@@ -13,6 +13,7 @@ from minikubelet.base.errors import Code, NodeError
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet import log_links, podfiles, runtime_class
 from minikubelet.kubelet.backoff import spell
+from minikubelet.kubelet.container_status import Waiting
 from minikubelet.kubelet.cri_config import (
     Surroundings,
     container_config,
@@ -32,7 +33,6 @@ from minikubelet.kubelet.objects import Container, Pod
 from minikubelet.kubelet.objects.containers import EphemeralContainer
 from minikubelet.kubelet.observed import CREATED, ObservedContainer, ObservedSandbox
 from minikubelet.kubelet.pod_state import PodState
-from minikubelet.kubelet.status import Waiting
 from minikubelet.kubelet.terminator import Terminator
 
 log = logging.getLogger(__name__)

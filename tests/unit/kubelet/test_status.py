@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from minikubelet.kubelet.container_status import Known, Waiting
 from minikubelet.kubelet.observed import (
     CREATED,
     EXITED,
@@ -17,7 +18,7 @@ from minikubelet.kubelet.observed import (
     RuntimeCache,
 )
 from minikubelet.kubelet.plan import Plan, make_plan
-from minikubelet.kubelet.status import Known, Waiting, make_status
+from minikubelet.kubelet.status import make_status
 from tests.unit.kubelet.harness import FakeClock, make_pod
 
 NOW = 1_700_000_000_000_000_000
@@ -316,3 +317,30 @@ def test_a_failed_pod_shows_how_far_it_got() -> None:
     assert shown == [0, 3, None]
     (regular,) = status.container_statuses
     assert regular.state.waiting is not None and regular.state.waiting.reason == "PodInitializing"
+
+
+@pytest.mark.parametrize(
+    ("seen", "code", "reason"),
+    [
+        (container("a"), 137, "ContainerStatusUnknown"),
+        (container("a", EXITED, 3, finished_at=NOW), 3, "Error"),
+    ],
+)
+def test_what_was_known_of_a_container_outlives_it(seen: ObservedContainer, code: int, reason: str) -> None:
+    pod = make_pod("web", {"name": "a"})
+    pod.status = make_status(pod, view(seen), all_good(seen), NOW)
+    for left in ((), (container("a", attempt=1),)):
+        pod.status = make_status(pod, view(*left), all_good(*left), NOW)
+        assert pod.status.phase == "Running"
+        last = pod.status.container_statuses[0].last_state.terminated
+        assert last is not None and (last.exit_code, last.reason) == (code, reason)
+
+
+def test_a_container_is_not_its_own_predecessor() -> None:
+    pod = make_pod("web", {"name": "a"})
+    crashed = container("a", EXITED, 3, finished_at=NOW)
+    known = Known(runtime_name="fake", waiting={"a": Waiting("CrashLoopBackOff")})
+    pod.status = make_status(pod, view(crashed), known, NOW)
+    assert pod.status.container_statuses[0].last_state.terminated is not None
+    (shown,) = make_status(pod, view(crashed), Known(runtime_name="fake"), NOW).container_statuses
+    assert shown.state.terminated is not None and shown.last_state.terminated is None
