@@ -187,10 +187,11 @@ class FakeCri:
         self._tell(api.CONTAINER_STOPPED_EVENT, sandbox_id, sandbox_id)
 
     def lose(self, *names: str) -> None:
-        """Somebody else removes the containers of these names; with none, everything."""
+        """The containers of these names are gone, however they were; with no name, everything."""
         for container in list(self.containers.values()):
             if not names or container.status.metadata.name in names:
-                self._remove(container)
+                del self.containers[container.status.id]
+                self._tell(api.CONTAINER_DELETED_EVENT, container.status.id, container.sandbox_id)
         for sandbox_id in [] if names else list(self.sandboxes):
             del self.sandboxes[sandbox_id]
             self._tell(api.CONTAINER_DELETED_EVENT, sandbox_id, sandbox_id)

@@ -29,6 +29,9 @@ from minikubelet.kubelet.plan import is_initialized, needs_start
 from minikubelet.kubelet.restart_rules import restarts_all, should_restart
 
 UNSEEN = "The container could not be located when the pod was terminated"
+_WAS_RUNNING = (
+    "The container could not be located when the pod was deleted.  The container used to be Running"
+)
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,11 @@ def container_status(
     default = "PodInitializing" if pod.spec.init_containers else "ContainerCreating"
     waiting = known.waiting.get(container.name)
     if latest is None:
+        ended = status.last_state.terminated
+        if ended is not None and not in_reset and _is_over(pod, container, ended.exit_code, is_init):
+            status.state, status.last_state = status.last_state, ContainerState()
+            status.ready = is_init and ended.exit_code == 0
+            return status
         status.state = _waiting(waiting or Waiting(default))
         if in_reset and not is_initialized(pod, view):
             status.restart_count = max(status.restart_count, known.reset[container.name] + 1)
@@ -157,11 +165,12 @@ def _recalled(pod: Pod, name: str, container_id: str) -> ContainerState:
     if old is None:
         return ContainerState()
     found = old.last_state
-    if old.container_id and old.container_id != container_id:
+    if not container_id or old.container_id != container_id:
         if old.state.terminated is not None:
             found = old.state
         elif old.state.running is not None:
-            ended = ContainerStateTerminated(exit_code=137, reason="ContainerStatusUnknown", message=UNSEEN)
+            why = ("ContainerStatusUnknown", _WAS_RUNNING)
+            ended = ContainerStateTerminated(exit_code=137, reason=why[0], message=why[1])
             found = ContainerState(terminated=ended)
     # A container that waits to be started again shows its own end as its last state.
     own = found.terminated is not None and container_id and found.terminated.container_id == container_id
@@ -184,6 +193,13 @@ def _mounts(container: Container, latest: ObservedContainer | None) -> list[Volu
             )
         )
     return mounts
+
+
+def _is_over(pod: Pod, container: Container, exit_code: int, is_init: bool) -> bool:
+    """Whether a container that has ended, and that the runtime has lost, isn't made again."""
+    if isinstance(container, EphemeralContainer) or (is_init and is_sidecar(container)):
+        return False
+    return (is_init and exit_code == 0) or not should_restart(pod, container, exit_code)
 
 
 def _will_start(

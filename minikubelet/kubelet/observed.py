@@ -119,6 +119,11 @@ class PodView:
         """Addresses of the newest sandbox if it is ready."""
         return (self.sandbox.ips or ()) if self.sandbox and self.sandbox.ready else ()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether anything of the pod runs, or may."""
+        return any(not each.has_exited for each in self.containers) or any(s.ready for s in self.sandboxes)
+
     def latest(self, name: str) -> ObservedContainer | None:
         """The newest container of that name, in whatever sandbox."""
         return next((each for each in self.containers if each.name == name), None)

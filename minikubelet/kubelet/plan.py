@@ -56,9 +56,13 @@ class Plan:
     start: list[Container] = field(default_factory=list)
 
 
-def needs_start(pod: Pod, container: Container, seen: ObservedContainer | None) -> bool:
+def needs_start(
+    pod: Pod, container: Container, seen: ObservedContainer | None, over: Collection[str] = ()
+) -> bool:
     """Whether a regular container is to be started (again)."""
-    if seen is None or seen.state in (CREATED, UNKNOWN):
+    if seen is None:
+        return container.name not in over
+    if seen.state in (CREATED, UNKNOWN):
         return True
     return seen.has_exited and should_restart(pod, container, seen.exit_code)
 
@@ -68,19 +72,22 @@ def is_initialized(pod: Pod, view: PodView) -> bool:
     return any(view.current(container.name) is not None for container in pod.spec.containers)
 
 
-def make_plan(pod: Pod, view: PodView, health: Health, made: Collection[str] = ()) -> Plan:
+def make_plan(
+    pod: Pod, view: PodView, health: Health, made: Collection[str] = (), over: Collection[str] = ()
+) -> Plan:
     """The next steps for ``pod``; an empty plan when there is nothing to do.
 
     ``made``: names of containers that there were at some time, even if the runtime has none now.
+    ``over``: names of those that the runtime has lost and that had ended, or count as ended, for good.
     """
     plan = Plan(sandbox=view.sandbox, reset=reset_order(pod, view))
     if plan.reset:
         return plan
     if _sandbox_unfit(pod, view):
-        _plan_sandbox(pod, view, plan)
+        _plan_sandbox(pod, view, plan, over)
         return plan
-    if _plan_init(pod, view, health, plan):
-        _plan_regular(pod, view, health, plan)
+    if _plan_init(pod, view, health, plan, over):
+        _plan_regular(pod, view, health, plan, over)
     if not plan.stop_pod:
         plan.start_ephemeral = _ephemeral(pod, view, made)
     return plan
@@ -105,7 +112,7 @@ def _sandbox_unfit(pod: Pod, view: PodView) -> bool:
     return bool(wanted and sandbox.config_hash and sandbox.config_hash != wanted)
 
 
-def _plan_sandbox(pod: Pod, view: PodView, plan: Plan) -> None:
+def _plan_sandbox(pod: Pod, view: PodView, plan: Plan, over: Collection[str]) -> None:
     plan.sandbox = None
     plan.attempt = view.sandbox.attempt + 1 if view.sandbox else 0
     restartable = pod.spec.restart_policy != "Never"
@@ -115,9 +122,9 @@ def _plan_sandbox(pod: Pod, view: PodView, plan: Plan) -> None:
     wanted = [
         container
         for container in pod.spec.containers
-        if not _done_for_good(pod, container, view.latest(container.name))
+        if container.name not in over and not _done_for_good(pod, container, view.latest(container.name))
     ]
-    if not wanted and any(view.latest(container.name) for container in pod.spec.containers):
+    if not wanted and (over or any(view.latest(container.name) for container in pod.spec.containers)):
         plan.stop_pod = any(c.is_running for c in view.containers)
         return
     plan.create_sandbox = True
@@ -133,7 +140,7 @@ def _done_for_good(pod: Pod, container: Container, seen: ObservedContainer | Non
     return policy == "OnFailure" and seen is not None and seen.has_exited and seen.exit_code == 0
 
 
-def _plan_init(pod: Pod, view: PodView, health: Health, plan: Plan) -> bool:
+def _plan_init(pod: Pod, view: PodView, health: Health, plan: Plan, over: Collection[str]) -> bool:
     """Plan the init containers; whether the regular ones may run."""
     initialized = is_initialized(pod, view)
     blocked = False
@@ -148,7 +155,7 @@ def _plan_init(pod: Pod, view: PodView, health: Health, plan: Plan) -> bool:
         elif not initialized:
             if blocked:
                 break
-            if seen is None and any(each > index for each in made):
+            if seen is None and (container.name in over or any(each > index for each in made)):
                 continue
             if seen is None or seen.state in (CREATED, UNKNOWN):
                 plan.start_init.append(container)
@@ -190,12 +197,12 @@ def _plan_sidecar(container: Container, seen: ObservedContainer | None, health: 
     return health.has_started(seen)
 
 
-def _plan_regular(pod: Pod, view: PodView, health: Health, plan: Plan) -> None:
+def _plan_regular(pod: Pod, view: PodView, health: Health, plan: Plan, over: Collection[str]) -> None:
     kept = 0
     for container in pod.spec.containers:
         seen = view.latest(container.name)
         if seen is None or not seen.is_running:
-            if needs_start(pod, container, seen):
+            if needs_start(pod, container, seen, over):
                 plan.start.append(container)
                 _kill_unknown(container, seen, plan)
             continue

@@ -228,7 +228,7 @@ class PodWorker:
             await self._volumes.refresh(view)
             await self._resizer.look(view)
             view = self._node.cache.view(self.pod.uid)
-            plan = make_plan(self.pod, view, self._state, self._state.memory.restarts)
+            plan = self._plan(view)
             planned = {each.name for each in [*plan.start_ephemeral, *plan.start_init, *plan.start]}
             if plan.create_sandbox:
                 planned = {SANDBOX, VOLUMES}
@@ -243,12 +243,25 @@ class PodWorker:
                 self._note_end()
                 return
 
+    def _plan(self, view: PodView) -> Plan:
+        """What is next. Nothing is started of a pod that is over by what the runtime has lost of it."""
+        made, over = self._state.memory.restarts, set[str]()
+        if any(view.latest(name) is None for name in made):
+            self._publish()
+            status = self.pod.status
+            if status.phase in (SUCCEEDED, FAILED):
+                return Plan(sandbox=view.sandbox, stop_pod=view.is_alive)
+            for each in [*status.init_container_statuses, *status.container_statuses]:
+                if each.state.terminated is not None and view.latest(each.name) is None:
+                    over.add(each.name)
+        return make_plan(self.pod, view, self._state, made, over)
+
     def _note_end(self) -> None:
         """Remember a pod that has ended for good: what the runtime has left of it anybody may remove."""
         self._publish()
         view = self._node.cache.view(self.pod.uid)
-        left = any(not c.has_exited for c in view.containers) or any(s.ready for s in view.sandboxes)
-        if self._state.failure is None and self.pod.status.phase in (SUCCEEDED, FAILED) and not left:
+        over = self.pod.status.phase in (SUCCEEDED, FAILED) and not view.is_alive
+        if self._state.failure is None and over:
             self._state.memory.ended = self.pod.status
             self._state.save()
 

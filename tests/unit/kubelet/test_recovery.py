@@ -328,3 +328,39 @@ async def test_a_pod_that_cannot_be_deleted_whole_is_known_to_the_next_kubelet(
     async with harness.running():
         harness.source.set()
         await harness.until(lambda: not on_disk(harness))
+
+
+async def test_what_runs_once_is_not_run_again_when_somebody_removes_it(harness: Harness) -> None:
+    async with harness.running():
+        harness.source.set(make_pod(restartPolicy="Never"))
+        await harness.ready()
+        harness.cri.lose("app")
+        await harness.until(lambda: harness.pod().status.phase == "Failed")
+        await harness.until(lambda: not harness.cri.ready_sandboxes())
+        ended = harness.container().state.terminated
+        assert ended is not None and (ended.exit_code, ended.reason) == (137, "ContainerStatusUnknown")
+        await harness.settle()
+        assert harness.cri.containers == {}
+
+
+async def test_what_has_ended_beside_something_that_runs_is_not_run_again_when_it_is_removed(
+    harness: Harness,
+) -> None:
+    harness.cri.behaviours["once"] = harness.cri.behaviours["first"] = Behaviour(exit_at_once=0)
+    pod = make_pod("web", {"name": "once"}, {"name": "lasting"}, initContainers=[{"name": "first"}])
+    pod.spec.restart_policy = "OnFailure"
+    async with harness.running():
+        harness.source.set(pod)
+        await harness.until(lambda: harness.container("once").state.terminated)
+        harness.cri.lose("once", "first")
+        await harness.settle()
+        assert [each.config.metadata.name for each in harness.cri.containers.values()] == ["lasting"]
+        for name in ("once", "first"):
+            ended = harness.container(name).state.terminated
+            assert ended is not None and ended.exit_code == 0, name
+        assert harness.pod().status.phase == "Running"
+        harness.cri.lose("lasting")
+        await harness.until(lambda: harness.cri.running() == ["lasting"])
+        assert harness.container("lasting").restart_count == 1
+        last = harness.container("lasting").last_state.terminated
+        assert last is not None and last.reason == "ContainerStatusUnknown"
