@@ -101,9 +101,23 @@ class PodState:
         """The key of a container's restart delay."""
         return f"{self.pod.uid}/{container.name}"
 
+    def backoff(self, container: Container) -> Entry | None:
+        """The delay in force, if there is one."""
+        return self.node.restarts.entries.get(self.backoff_key(container))
+
+    def put_backoff(self, container: Container, entry: Entry | None) -> None:
+        """Go back to a former delay."""
+        key = self.backoff_key(container)
+        if entry is None:
+            self.node.restarts.entries.pop(key, None)
+            self.memory.backoffs.pop(container.name, None)
+        else:
+            self.node.restarts.entries[key] = entry
+            self.note_backoff(container)
+
     def note_backoff(self, container: Container) -> None:
         """Remember the delay now in force, so that a restarted daemon goes on with it."""
-        entry = self.node.restarts.entries.get(self.backoff_key(container))
+        entry = self.backoff(container)
         if entry is not None:
             age = self.node.clock.monotonic() - entry.updated
             updated = self.node.clock.now_ns() - int(age * 1e9)

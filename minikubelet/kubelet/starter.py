@@ -128,6 +128,7 @@ class ContainerStarter:
         if not state.take(container.name):
             return False
         counted, kind = self._node.instruments, _kind(state.pod, container)
+        backoff = state.backoff(container)
         try:
             self._wait_out_backoff(container)
             counted.started_containers.inc((kind,))
@@ -137,6 +138,10 @@ class ContainerStarter:
                 container_id = await self._create(container, sandbox, image)
             await self._run(container, sandbox, container_id)
         except _Failed as exc:
+            if exc.reason in _IN_SANDBOX and await self._has_died(sandbox):
+                # No failure of the container, which is the next sandbox's: neither told nor waited for.
+                state.put_backoff(container, backoff)
+                return True
             if exc.reason != "CrashLoopBackOff":
                 counted.started_containers_errors.inc((kind, exc.reason))
             self._failed(container, exc)
@@ -144,6 +149,15 @@ class ContainerStarter:
         state.waiting.pop(container.name, None)
         await self._prune(container)
         return True
+
+    async def _has_died(self, sandbox: ObservedSandbox) -> bool:
+        """Whether the runtime says now that a sandbox isn't ready (any more)."""
+        try:
+            await self._node.lifecycle.refresh_pod(self._state.pod.uid)
+        except NodeError:
+            return False
+        now = self._node.cache.sandbox(sandbox.id)
+        return now is None or not now.ready
 
     def _failed(self, container: Container, exc: _Failed) -> None:
         state = self._state
@@ -304,6 +318,7 @@ class ContainerStarter:
             await self._terminator.remove_container(dead)
 
 
+_IN_SANDBOX = ("CreateContainerError", "RunContainerError")
 _PULL_WORDS = (
     "ErrImagePull",
     "ImagePullBackOff",

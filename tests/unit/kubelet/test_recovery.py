@@ -364,3 +364,17 @@ async def test_what_has_ended_beside_something_that_runs_is_not_run_again_when_i
         assert harness.container("lasting").restart_count == 1
         last = harness.container("lasting").last_state.terminated
         assert last is not None and last.reason == "ContainerStatusUnknown"
+
+
+async def test_a_sandbox_that_dies_under_a_restart_costs_no_backoff(harness: Harness) -> None:
+    async with harness.running():
+        harness.source.set(make_pod())
+        await harness.ready()
+        (dying,) = harness.cri.sandboxes.values()
+        harness.cri.exit("app", 137)  # its event shows the sandbox ready still
+        dying.status.state = api.SANDBOX_NOTREADY
+        await harness.until(lambda: len(harness.cri.ready_sandboxes()) == 1)
+        await harness.ready()
+        assert harness.container().restart_count == 1
+        reasons = {each.reason for each in harness.kubelet.events()}
+        assert not reasons & {"Failed", "BackOff"}, reasons
