@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
-import shutil
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -14,22 +11,22 @@ import msgspec
 
 from minikubelet.base import clock
 from minikubelet.base.errors import Code, NodeError
-from minikubelet.kubelet import ephemeral, podfiles, runtime_class
+from minikubelet.kubelet import ephemeral, podfiles
 from minikubelet.kubelet.admission import Rejection
 from minikubelet.kubelet.checkpoint import Failure
 from minikubelet.kubelet.container_status import Known, Waiting
-from minikubelet.kubelet.dns import omissions
-from minikubelet.kubelet.environment import ContainerConfigError
 from minikubelet.kubelet.events import NORMAL, WARNING
 from minikubelet.kubelet.node import Node
 from minikubelet.kubelet.objects import Container, Pod, PodStatus
 from minikubelet.kubelet.objects.containers import EphemeralContainer
-from minikubelet.kubelet.observed import ObservedContainer, ObservedSandbox, PodView
+from minikubelet.kubelet.observed import ObservedContainer, PodView
 from minikubelet.kubelet.phase import FAILED, SUCCEEDED
 from minikubelet.kubelet.plan import Plan, make_plan
+from minikubelet.kubelet.pod_removal import PodRemoval
 from minikubelet.kubelet.pod_state import REFRESH, RESET, SANDBOX, SYNC, VOLUMES, PodState
 from minikubelet.kubelet.pod_volumes import PodVolumes
 from minikubelet.kubelet.resize import RESIZE, Resizer
+from minikubelet.kubelet.sandboxes import SandboxMaker
 from minikubelet.kubelet.starter import ContainerStarter
 from minikubelet.kubelet.status import make_status
 from minikubelet.kubelet.terminator import Terminator
@@ -56,7 +53,9 @@ class PodWorker:
         self._done = done
         self._state = PodState(node, pod)
         self._volumes = PodVolumes(self._state)
+        self._sandboxes = SandboxMaker(self._state, self._volumes)
         self._terminator = Terminator(self._state)
+        self._removal = PodRemoval(self._state)
         self._starter = ContainerStarter(self._state, self._terminator)
         self._resizer = Resizer(self._state, self._terminator)
         pod.spec = ephemeral.with_ephemeral(pod.spec, self._state.memory.ephemeral)
@@ -221,7 +220,8 @@ class PodWorker:
                 if any(not c.has_exited for c in view.containers) or (view.sandbox and view.sandbox.ready):
                     await self._terminator.stop_pod(view, self._state.eviction_grace)
                 if self._state.memory.failure is not None:
-                    await self._remove_content()
+                    self._publish()
+                    await self._removal.content()
                 self._state.drop_retries(())
                 self.halted.set()
                 return
@@ -239,7 +239,7 @@ class PodWorker:
             self._state.drop_retries(planned | {REFRESH, RESIZE})
             self._publish()
             if not await self._carry_out(plan, view):
-                await self._drop_old_sandboxes()
+                await self._removal.old_sandboxes()
                 self._note_end()
                 return
 
@@ -287,7 +287,7 @@ class PodWorker:
             state.ended_by_plan[kill.spec.name] = kill.container.id
         sandbox = plan.sandbox
         if plan.create_sandbox:
-            sandbox = await self._create_sandbox(plan, view)
+            sandbox = await self._sandboxes.create(plan, view)
         if sandbox is None:
             return False
         wanted = [*plan.start_ephemeral, *plan.start_init, *plan.start]
@@ -305,57 +305,6 @@ class PodWorker:
     def _soon(self) -> list[Container]:
         """Containers whose images are wanted first: all of them, they are looked for side by side."""
         return [*self.pod.spec.init_containers, *self.pod.spec.containers]
-
-    # --- steps -----------------------------------------------------------------------------------------
-
-    async def _create_sandbox(self, plan: Plan, view: PodView) -> ObservedSandbox | None:
-        node, state = self._node, self._state
-        if view.sandbox is not None:
-            message = "Pod sandbox changed, it will be killed and re-created."
-            node.events.pod(self.pod, NORMAL, "SandboxChanged", message)
-        volumes = asyncio.ensure_future(self._volumes.prepare())
-        try:
-            handler = runtime_class.resolve(self.pod, node.lookups)
-            node.cgroups.ensure(self.pod)
-            config = state.sandbox_config(plan.attempt, await state.user_namespace(), anew=True)
-            for told in omissions(self.pod, node.config):
-                node.events.pod(self.pod, WARNING, "DNSConfigForming", told)
-            # The pod's folder is what a restarted kubelet knows it by: it comes first and goes last.
-            os.makedirs(node.config.pod_dir(self.pod.uid), 0o750, exist_ok=True)
-            os.makedirs(config.log_directory, 0o755, exist_ok=True)
-            with node.instruments.starting_pod(handler, user_namespace=self.pod.spec.host_users is False):
-                sandbox_id = await node.client.run_pod_sandbox(config, handler)
-            await node.lifecycle.learn_sandbox(sandbox_id)
-        except (NodeError, OSError, ContainerConfigError) as exc:
-            await volumes
-            message = f"Failed to create pod sandbox: {exc}"
-            node.events.pod(self.pod, WARNING, "FailedCreatePodSandBox", message)
-            state.retry_in(SANDBOX)
-            with contextlib.suppress(NodeError):
-                await node.lifecycle.refresh_pod(self.pod.uid)
-            return None
-        except asyncio.CancelledError:
-            volumes.cancel()
-            await asyncio.gather(volumes, return_exceptions=True)
-            raise
-        await volumes
-        return node.cache.sandbox(sandbox_id)
-
-    async def _remove_content(self) -> None:
-        """What an evicted pod held on disk is what the node was short of: containers, volumes, logs."""
-        self._publish()
-        await self._remove_from_runtime(self._node.cache.view(self.pod.uid))
-        await self._node.volumes.teardown(self.pod.uid)
-        folder = podfiles.log_directory(self._node.config, self.pod)
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-
-    async def _drop_old_sandboxes(self) -> None:
-        """Remove former sandboxes once none of their containers is kept."""
-        view = self._node.cache.view(self.pod.uid)
-        for sandbox in view.sandboxes[1:]:
-            if not sandbox.ready and not any(c.sandbox_id == sandbox.id for c in view.containers):
-                await self._node.client.remove_pod_sandbox(sandbox.id)
-                self._node.cache.remove(sandbox.id)
 
     def _attend(self, view: PodView) -> None:
         """Probes for what runs, none for what ended; words of those that ended."""
@@ -481,31 +430,13 @@ class PodWorker:
         view = node.cache.view(uid)
         await self._terminator.stop_pod(view)
         self._publish()
-        await self._remove_from_runtime(view)
+        await self._removal.from_runtime(view)
         await node.volumes.teardown(uid)
-        await asyncio.to_thread(self._delete_files)
+        await asyncio.to_thread(self._removal.files)
         # A call that termination cut short may have made something after all.
         await node.lifecycle.refresh_pod(uid)
         view = node.cache.view(uid)
         return not view.sandboxes and not view.containers
-
-    async def _remove_from_runtime(self, view: PodView) -> None:
-        node = self._node
-        for sandbox in view.sandboxes:
-            await node.client.remove_pod_sandbox(sandbox.id)
-            node.cache.remove(sandbox.id)
-        for container in node.cache.view(view.uid).containers:
-            await node.client.remove_container(container.id)
-            node.cache.remove(container.id)
-        node.cgroups.remove(view.uid)
-
-    def _delete_files(self) -> None:
-        for folder in (
-            podfiles.log_directory(self._node.config, self.pod),
-            self._node.config.pod_dir(self.pod.uid),
-        ):
-            with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(folder)
 
 
 def _expected(exc: Exception) -> bool:
