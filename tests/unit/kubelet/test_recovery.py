@@ -352,6 +352,7 @@ async def test_what_has_ended_beside_something_that_runs_is_not_run_again_when_i
     async with harness.running():
         harness.source.set(pod)
         await harness.until(lambda: harness.container("once").state.terminated)
+        await harness.until(lambda: harness.container("lasting").started)
         harness.cri.lose("once", "first")
         await harness.settle()
         assert [each.config.metadata.name for each in harness.cri.containers.values()] == ["lasting"]
@@ -361,7 +362,7 @@ async def test_what_has_ended_beside_something_that_runs_is_not_run_again_when_i
         assert harness.pod().status.phase == "Running"
         harness.cri.lose("lasting")
         await harness.until(lambda: harness.cri.running() == ["lasting"])
-        assert harness.container("lasting").restart_count == 1
+        await harness.until(lambda: harness.container("lasting").restart_count == 1)
         last = harness.container("lasting").last_state.terminated
         assert last is not None and last.reason == "ContainerStatusUnknown"
 
