@@ -19,17 +19,9 @@ import grpc
 
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.criapi import services
+from tests.fake_images import CriError, FakeImages
 
 Status = grpc.StatusCode
-
-
-class CriError(Exception):
-    """A call that fails with a gRPC status."""
-
-    def __init__(self, code: grpc.StatusCode, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
 
 
 @dataclass
@@ -67,19 +59,15 @@ class Container:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class FakeCri:
+class FakeCri(FakeImages):
     """The runtime; use as an async context manager."""
 
     def __init__(self, socket: str) -> None:
+        super().__init__()
         self.socket = socket
         self.endpoint = f"unix://{socket}"
         self.sandboxes: dict[str, Sandbox] = {}
         self.containers: dict[str, Container] = {}
-        self.images: dict[str, api.Image] = {}
-        self.registry: dict[str, api.Image | str] = {}
-        """What can be pulled; a text is the error that the pull fails with."""
-        self.private: dict[str, set[str]] = {}
-        """Images that only these users may pull."""
         self.runtime_handlers: list[api.RuntimeHandler] = []
         self.strict_groups = False
         self.conditions: list[api.RuntimeCondition] = []
@@ -91,8 +79,6 @@ class FakeCri:
         self.now_ns: Callable[[], int] = time.time_ns
         """The clock of its time stamps."""
         self.has_events = True
-        self.image_fs = "/"
-        """Where the images are."""
         self.stats: dict[str, api.ContainerStats] = {}
         """Measurements by container name."""
         self.started_twice: list[str] = []
@@ -155,16 +141,6 @@ class FakeCri:
         return grpc.unary_unary_rpc_method_handler(call, **code)
 
     # --- for tests -------------------------------------------------------------------------------------
-
-    def add_image(self, name: str, *, user: str = "", uid: int | None = None, here: bool = True) -> api.Image:
-        """Make an image: in the store, or (``here=False``) only to be pulled."""
-        image = api.Image(id=f"sha256:{next(self._numbers):064x}", repo_tags=[name], size=1000, username=user)
-        if uid is not None:
-            image.uid.value = uid
-        self.registry[name] = image
-        if here:
-            self.images[name] = image
-        return image
 
     def called(self, method: str) -> list[Any]:
         """The requests of all calls of a method."""
@@ -469,35 +445,6 @@ class FakeCri:
         self._end(container, 137)
         del self.containers[container.status.id]
         self._tell(api.CONTAINER_DELETED_EVENT, container.status.id, container.sandbox_id)
-
-    # --- images ----------------------------------------------------------------------------------------
-
-    async def _ImageStatus(self, request: api.ImageStatusRequest) -> api.ImageStatusResponse:
-        name = request.image.image
-        found = self.images.get(name) or next((i for i in self.images.values() if i.id == name), None)
-        return api.ImageStatusResponse(image=found)
-
-    async def _ListImages(self, request: api.ListImagesRequest) -> api.ListImagesResponse:
-        return api.ListImagesResponse(images=list(self.images.values()))
-
-    async def _RemoveImage(self, request: api.RemoveImageRequest) -> api.RemoveImageResponse:
-        for name in [name for name, image in self.images.items() if image.id == request.image.image]:
-            del self.images[name]
-        return api.RemoveImageResponse()
-
-    async def _ImageFsInfo(self, request: api.ImageFsInfoRequest) -> api.ImageFsInfoResponse:
-        usage = api.FilesystemUsage(fs_id=api.FilesystemIdentifier(mountpoint=self.image_fs))
-        return api.ImageFsInfoResponse(image_filesystems=[usage], container_filesystems=[usage])
-
-    async def _PullImage(self, request: api.PullImageRequest) -> api.PullImageResponse:
-        name = request.image.image
-        image = self.registry.get(name, f"{name}: not found")
-        if name in self.private and request.auth.username not in self.private[name]:
-            image = f"{name}: access denied"
-        if isinstance(image, str):
-            raise CriError(Status.UNKNOWN, image)
-        self.images[name] = image
-        return api.PullImageResponse(image_ref=image.id)
 
 
 def _matches(labels: Any, selector: dict[str, str]) -> bool:

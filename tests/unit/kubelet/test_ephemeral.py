@@ -16,7 +16,8 @@ from minikubelet.kubelet.ephemeral import MOST, admit
 from minikubelet.kubelet.kubelet import Kubelet
 from minikubelet.kubelet.objects import ContainerStatus
 from minikubelet.kubelet.objects.containers import EphemeralContainer
-from tests.fake_cri import Behaviour, CriError
+from tests.fake_cri import Behaviour
+from tests.fake_images import CriError
 from tests.unit.kubelet.harness import IMAGE, Harness, make_pod
 
 

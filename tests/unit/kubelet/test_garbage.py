@@ -20,7 +20,7 @@ from minikubelet.kubelet.gc import ImageGarbage
 from minikubelet.kubelet.logrotate import LogRotation, remove_log
 from minikubelet.kubelet.observed import RUNNING, ObservedContainer
 from minikubelet.kubelet.resource_config import GarbageConfig
-from tests.fake_cri import CriError
+from tests.fake_images import CriError
 from tests.unit.kubelet.harness import Harness, make_pod
 
 

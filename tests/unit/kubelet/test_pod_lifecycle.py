@@ -8,7 +8,8 @@ import grpc
 
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet.manifests.static import CONFIG_HASH
-from tests.fake_cri import Behaviour, CriError
+from tests.fake_cri import Behaviour
+from tests.fake_images import CriError
 from tests.unit.kubelet.harness import IMAGE, Harness, make_pod
 
 

@@ -12,7 +12,7 @@ from minikubelet.kubelet.cpumanager.topology import Place, Topology
 from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.objects.podstatus import PodCondition
 from minikubelet.kubelet.resources import node_cpus
-from tests.fake_cri import CriError
+from tests.fake_images import CriError
 from tests.unit.kubelet.harness import Harness, make_pod
 
 

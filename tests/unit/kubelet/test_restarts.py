@@ -9,7 +9,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests.fake_cri import Behaviour, CriError
+from tests.fake_cri import Behaviour
+from tests.fake_images import CriError
 from tests.unit.kubelet.harness import Harness, make_pod
 
 
