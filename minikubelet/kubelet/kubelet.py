@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 from minikubelet.base.errors import Code, NodeError
 from minikubelet.criapi import api_pb2 as api
@@ -162,8 +163,9 @@ class Kubelet:
             stack.push_async_callback(self._leave_pods)
             following = asyncio.create_task(self._follow_source(node))
             stack.push_async_callback(_cancelled, following)
-            await ports.start()
-            await self._until(stop or asyncio.Event(), following)
+            opening = asyncio.create_task(ports.start())
+            stack.push_async_callback(_cancelled, opening)
+            await self._until(stop or asyncio.Event(), following, opening)
             if self.config.stop_pods_on_exit:
                 await self._stop_pods()
             elif await self._machine_stops():
@@ -260,15 +262,19 @@ class Kubelet:
         task.set_name(name)
         stack.push_async_callback(_cancelled, task)
 
-    async def _until(self, stop: asyncio.Event, following: asyncio.Task[None]) -> None:
-        """Wait for ``stop``; a source that fails ends the kubelet with its error."""
+    async def _until(
+        self, stop: asyncio.Event, following: asyncio.Task[None], opening: asyncio.Task[None]
+    ) -> None:
+        """Wait for ``stop``; a source or port that fails ends the kubelet with its error."""
         waiting = asyncio.create_task(stop.wait())
+        left: set[asyncio.Future[Any]] = {waiting, following, opening}
         try:
-            await asyncio.wait({waiting, following}, return_when=asyncio.FIRST_COMPLETED)
+            while {waiting, following} <= left:
+                done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+                for each in done:
+                    each.result()
         finally:
             waiting.cancel()
-        if following.done():
-            following.result()
 
     async def _follow_source(self, node: Node) -> None:
         source = self._source or make_source(self.config, self._manifest_problem, self.objects)

@@ -14,7 +14,8 @@ from minikubelet.base.errors import Code, NodeError
 from minikubelet.base.files import write_atomic
 
 _VALID_DAYS = 3650
-_PATIENCE = 60.0
+_PATIENCE = 600.0
+"""Seconds. A machine that is just booting may be short of processors, or entropy; no pod waits for this."""
 _PACKAGE_PARENT = os.path.abspath(os.path.join(os.path.dirname(__file__), *[os.pardir] * 3))
 _BOOT = (
     "import sys; sys.path.insert(0, sys.argv[1]); "

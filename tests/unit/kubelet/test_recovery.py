@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from minikubelet.criapi import api_pb2 as api
+from minikubelet.kubelet.api import selfsigned
 from minikubelet.kubelet.objects import Pod
 from tests.fake_cri import Behaviour
 from tests.unit.kubelet.harness import Harness, make_pod
@@ -205,6 +207,28 @@ async def test_stop_pods_on_exit_leaves_nothing(harness: Harness) -> None:
         await harness.ready("two")
     assert not harness.cri.sandboxes and not harness.cri.containers
     assert not list((harness.folder / "root" / "pods").iterdir())
+
+
+async def test_nobody_waits_for_the_certificate_of_a_new_node(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(*_: object) -> None:
+        begun.set()
+        go_on.wait(60)
+
+    monkeypatch.setattr(selfsigned, "make", slow)
+    harness.config.server.port = 1  # never opened
+    harness.config.stop_pods_on_exit = True
+    try:
+        async with harness.running():
+            harness.source.set(make_pod())
+            await harness.ready()
+            await harness.until(begun.is_set)
+        assert not harness.cri.sandboxes
+    finally:
+        go_on.set()
 
 
 async def test_readiness_and_startup_are_remembered_over_a_restart(harness: Harness) -> None:
