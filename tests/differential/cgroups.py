@@ -132,7 +132,7 @@ def prepared(settings: Mapping[str, Any]) -> Iterator[Tree]:
     folder.mkdir()
     HUGE_PAGES.write_text("16")
     try:
-        with _swap() if "memorySwap" in settings else contextlib.nullcontext():
+        with swap() if "memorySwap" in settings else contextlib.nullcontext():
             yield Tree(folder, Machine.this())
     finally:
         HUGE_PAGES.write_text("0")
@@ -141,7 +141,7 @@ def prepared(settings: Mapping[str, Any]) -> Iterator[Tree]:
 
 
 @contextlib.contextmanager
-def _swap() -> Iterator[None]:
+def swap() -> Iterator[None]:
     """As much swap as there is memory, compressed in memory: a request's share of it is the request."""
     subprocess.run(["modprobe", "zram"], check=True)
     (ZRAM / "disksize").write_text(str(node_memory()))

@@ -12,8 +12,10 @@ import pytest
 
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet.cri_client import CriClient
-from minikubelet.kubelet.eviction.signals import available_memory
+from minikubelet.kubelet.eviction.signals import available_memory, available_pids
+from minikubelet.kubelet.resources import node_swap
 from minikubelet.linux.cgroup.mount import find_mount
+from tests.differential import cgroups
 from tests.host.kubelet import runtimes
 from tests.host.kubelet.test_pods import Node
 
@@ -185,3 +187,60 @@ async def test_the_pod_that_takes_the_nodes_memory_is_evicted(node: Node) -> Non
         await node.until(partial(ready, node, "modest"), 60)
         reasons = {event.reason for event in node.kubelet.events()}
         assert {"NodeHasInsufficientMemory", "EvictionThresholdMet", "Evicted"} <= reasons
+
+
+async def test_the_pod_that_takes_the_nodes_process_ids_is_evicted(node: Node) -> None:
+    eviction = node.config.resources.eviction
+    eviction.monitoring_period = 1
+    eviction.hard = {"pid.available": str(available_pids().available - 150)}
+    node.config.resources.cgroups.pod_pids_limit = -1
+    spec = """
+        terminationGracePeriodSeconds: 0
+        containers:
+        - name: app
+          image: IMAGE
+          command: [sh, -c, "for each in $(seq COUNT); do sleep 1000 & done; wait"]
+    """
+    node.write("modest", spec.replace("COUNT", "1"))
+    node.write("forker", spec.replace("COUNT", "300"))
+    async with node.running():
+        await node.until(lambda: node.pod("forker").status.reason == "Evicted", 120)
+        message = node.pod("forker").status.message
+        assert message.startswith("The node was low on resource: pids. Threshold quantity: ")
+        await node.until(partial(ready, node, "modest"), 60)
+        assert "NodeHasInsufficientPID" in {event.reason for event in node.kubelet.events()}
+
+
+async def test_a_burstable_pod_goes_on_in_swap_and_others_do_not(node: Node) -> None:
+    node.config.resources.cgroups.swap_behavior = "LimitedSwap"
+    spec = """
+        restartPolicy: Never
+        containers:
+        - name: app
+          image: IMAGE
+          command: [sh, -c]
+          args: ["cat /sys/fs/cgroup/memory.swap.max; exec dd if=/dev/zero of=/dev/null count=1 bs=BYTES"]
+          resources: {requests: {cpu: 10m, memory: REQUEST}, limits: {memory: 64Mi}}
+    """
+    for name, request, used in (("some", "48Mi", "80M"), ("more", "48Mi", "160M"), ("whole", "64Mi", "80M")):
+        node.write(name, spec.replace("REQUEST", request).replace("BYTES", used))
+    with cgroups.swap():
+        node_swap.cache_clear()
+        try:
+            async with node.running():
+                for name in ("some", "more", "whole"):
+                    await node.until(partial(ended, node, name), 120)
+                results = {name: ended(node, name) for name in ("some", "more", "whole")}
+                allowed = [int(node.log(name).splitlines()[0]) for name in ("some", "more", "whole")]
+        finally:
+            node_swap.cache_clear()
+    killed = 137, "OOMKilled"
+    assert results == {"some": (0, "Completed"), "more": killed, "whole": killed}
+    # The machine has as much swap as memory, but for the first page of it.
+    assert allowed[0] == allowed[1] and 47 * MIB < allowed[0] <= 48 * MIB and allowed[2] == 0
+
+
+def ended(node: Node, pod: str) -> tuple[int, str] | None:
+    """Exit code and reason of a pod's only container."""
+    found = node.container(pod).state.terminated
+    return None if found is None else (found.exit_code, found.reason)
