@@ -58,6 +58,7 @@ class StreamingServer:
     async def start(self) -> None:
         """Listen. Raises OSError when the address is taken."""
         app = web.Application()
+        app.on_response_prepare.append(_unnamed)
         for method in ("GET", "POST"):
             app.router.add_route(method, "/{kind:exec|attach|portforward}/{token}", self._handle)
         self._runner = web.AppRunner(
@@ -260,3 +261,8 @@ class StreamingServer:
 
         await self._session(http, session(), watch.Life(lambda: connection.last_activity, ws.ping))
         return ws
+
+
+async def _unnamed(request: web.Request, response: web.StreamResponse) -> None:
+    """Nobody needs to know what we run on."""
+    response.headers.pop("Server", None)

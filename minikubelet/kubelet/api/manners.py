@@ -28,7 +28,7 @@ async def manners(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except web.HTTPNotFound as exc:
         if exc is request.match_info.http_exception:
-            exc.text = "404: Page Not Found" if first_part(path) in _RESOURCES else "404 page not found\n"
+            exc.text = "404: Page Not Found" if _is_resource(request) else "404 page not found\n"
         raise
     except web.HTTPMethodNotAllowed as exc:
         exc.headers["Allow"] = ", ".join(sorted(exc.allowed_methods))
@@ -57,6 +57,13 @@ def clean(path: str) -> str:
             kept.append(part)
     slash = "/" if path.endswith("/") and kept else ""
     return f"/{'/'.join(kept)}{slash}"
+
+
+def _is_resource(request: web.Request) -> bool:
+    """Whether there is something below the path's first part, here, that upstream routes with go-restful."""
+    first = first_part(request.path)
+    routed = (first_part(each.canonical) for each in request.app.router.resources())
+    return first in _RESOURCES and first in routed
 
 
 def _moved(request: web.Request, where: str) -> web.Response:

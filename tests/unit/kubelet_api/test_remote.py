@@ -315,7 +315,8 @@ async def test_debugging_handlers_can_be_switched_off(tmp_path: Path) -> None:
             assert await ports.get(path, ports.admin) == (405, "Debug endpoints are disabled.\n"), path
         assert (await ports.get("/pods", ports.admin))[0] == 200
         for path in ("/configz", "/checkpoint/a/b/c"):
-            assert (await ports.get(path, ports.admin))[0] == 404
+            assert await ports.get(path, ports.admin) == (404, "404 page not found\n")
+        assert await ports.get("/stats/a", ports.admin) == (404, "404: Page Not Found")
         assert (await ports.get("/runningpods", ports.admin))[0] == 307
     async with serving(Ports(tmp_path, ServerConfig(system_log_handler=False))) as ports:
         assert (await ports.get("/logs/", ports.admin))[0] == 405

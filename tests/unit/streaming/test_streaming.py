@@ -97,6 +97,7 @@ async def test_tokens_work_once_and_only_for_upgrades(server: StreamingServer) -
     async with aiohttp.ClientSession() as session:
         async with session.get(url) as response:
             assert response.status == 400
+            assert "Server" not in response.headers
         client = await spdy(url)
         assert client.connection is not None
         streams = {t: client.connection.open({"streamType": t}) for t in ("error", "stdout")}
