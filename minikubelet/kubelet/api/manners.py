@@ -27,7 +27,7 @@ async def manners(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except web.HTTPNotFound as exc:
-        if exc is request.match_info.http_exception:
+        if exc.text == f"{exc.status}: {exc.reason}":  # nobody has said more
             exc.text = "404: Page Not Found" if _is_resource(request) else "404 page not found\n"
         raise
     except web.HTTPMethodNotAllowed as exc:

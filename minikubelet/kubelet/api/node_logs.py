@@ -17,6 +17,7 @@ from minikubelet.linux import openat2
 
 _CHUNK = 256 * 1024
 _MAX_NAMES = 10_000
+_HEAD = '<!doctype html>\n<meta name="viewport" content="width=device-width">\n'
 
 
 def add_routes(router: web.UrlDispatcher, folder: str, *, queries: bool = False) -> None:
@@ -48,7 +49,11 @@ async def _serve(request: web.Request, folder: str, path: str) -> web.StreamResp
         if stat.S_ISDIR(status.st_mode):
             if path and not path.endswith("/"):
                 raise web.HTTPMovedPermanently(f"/logs/{quote(path)}/")
-            return web.Response(text=await asyncio.to_thread(_listing, fd), content_type="text/html")
+            unchanged, common = _dated(request, status)
+            if unchanged:
+                return web.Response(status=304, headers=common)
+            listing = await asyncio.to_thread(_listing, fd)
+            return web.Response(text=listing, content_type="text/html", headers=common)
         if not stat.S_ISREG(status.st_mode):
             raise web.HTTPNotFound(text="404 page not found\n")
         return await _send(request, fd, status)
@@ -76,15 +81,21 @@ def _listing(fd: int) -> str:
             f"{each.name}/" if each.is_dir(follow_symlinks=False) else each.name for each in entries
         )
     rows = [f'<a href="{quote(name)}">{html.escape(name)}</a>' for name in names[:_MAX_NAMES]]
-    return "<pre>\n" + "\n".join(rows) + "\n</pre>\n"
+    return f"{_HEAD}<pre>\n" + "\n".join(rows) + "\n</pre>\n"
+
+
+def _dated(request: web.Request, found: os.stat_result) -> tuple[bool, dict[str, str]]:
+    """Whether the client knows the file as it is now, and the header that says from when it is."""
+    changed = int(found.st_mtime)
+    since = request.if_modified_since
+    unchanged = since is not None and changed <= since.timestamp()
+    return unchanged, {"Last-Modified": email.utils.formatdate(changed, usegmt=True)}
 
 
 async def _send(request: web.Request, fd: int, found: os.stat_result) -> web.StreamResponse:
     """The file as it is now, or the part of it that was asked for (RFC 9110, sections 13 and 14)."""
-    changed = int(found.st_mtime)
-    common = {"Last-Modified": email.utils.formatdate(changed, usegmt=True)}
-    since = request.if_modified_since
-    if since is not None and changed <= since.timestamp():
+    unchanged, common = _dated(request, found)
+    if unchanged:
         return web.Response(status=304, headers=common)
     size = found.st_size
     start, end, status = 0, size, 200

@@ -190,6 +190,7 @@ async def test_logs(running_api: Api) -> None:
         (LOGS, 404, "container 'c1' not found"),
         ("/containerLogs/default/web", 404, "404: Page Not Found"),
         ("/nope", 404, "404 page not found\n"),
+        ("/healthz/nope", 404, "404 page not found\n"),
         ("/exec/default/web/app?command=ls", 400, "Upgrade request required"),
         ("/exec/default/nope/app?command=ls", 404, 'pod "nope" does not exist'),
     ],

@@ -365,7 +365,8 @@ async def test_node_logs_stay_in_their_folder(ports: Ports) -> None:
     assert (await ports.get("/logs//etc/passwd", ports.admin))[0] == 307
     for moment, status in (("Fri, 01 Jan 2100", 304), ("Mon, 01 Jan 2001", 200)):
         since = {**ports.admin, "If-Modified-Since": f"{moment} 00:00:00 GMT"}
-        assert (await ports.get("/logs/link.log", since))[0] == status
+        for path in ("/logs/link.log", "/logs/sub/"):
+            assert (await ports.get(path, since))[0] == status
     for header, status, body in (
         ("bytes=2-4", 206, "234"),
         ("bytes=-3", 206, "789"),
