@@ -99,7 +99,8 @@ class UpstreamKubelet:
     """One kubelet; a context manager that starts and stops it. Its pods live on when it stops.
 
     ``home`` must be an empty or new folder with a short name: sockets live below it. ``settings`` override
-    fields of KubeletConfiguration, ``flags`` are added to the command line.
+    fields of KubeletConfiguration, ``flags`` are added to the command line. ``client`` is the certificate and
+    the key that it is asked with.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class UpstreamKubelet:
         settings: Mapping[str, Any] | None = None,
         flags: Sequence[str] = (),
         node_name: str = "host",
+        client: tuple[Path, Path] | None = None,
     ) -> None:
         self.home = home
         self.endpoint = endpoint
@@ -118,22 +120,24 @@ class UpstreamKubelet:
         self.root = home / "root"
         self.pod_logs = home / "pods"
         self.log_file = home / "kubelet.log"
-        self.port, self.read_only_port = free_port(), free_port()
         self.config = {
             **CONFIG,
-            "port": self.port,
-            "readOnlyPort": self.read_only_port,
+            "port": free_port(),
+            "readOnlyPort": free_port(),
             "staticPodPath": str(self.manifests),
             "podLogsDir": str(self.pod_logs),
             "volumePluginDir": str(home / "volume-plugins"),
             "containerRuntimeEndpoint": endpoint,
             **(settings or {}),
         }
+        self.port, self.read_only_port = int(self.config["port"]), int(self.config["readOnlyPort"])
         self.flags = list(flags)
         self.process: subprocess.Popen[bytes] | None = None
         self._unverified = ssl.create_default_context()
         self._unverified.check_hostname = False
         self._unverified.verify_mode = ssl.CERT_NONE
+        if client is not None:
+            self._unverified.load_cert_chain(*client)
 
     # --- its life --------------------------------------------------------------------------------------
 

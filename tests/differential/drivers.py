@@ -137,10 +137,12 @@ def log_path(namespace: str, pod: str, container: str) -> str:
 
 
 @contextlib.contextmanager
-def upstream(home: Path, endpoint: str, **settings: Any) -> Iterator[Driver]:
-    """An upstream kubelet over a runtime."""
+def upstream(
+    home: Path, endpoint: str, *, client: tuple[Path, Path] | None = None, **settings: Any
+) -> Iterator[Driver]:
+    """An upstream kubelet over a runtime; ``client`` is the certificate and key that it is asked with."""
     kubelet = UpstreamKubelet(
-        home, endpoint, settings={**SETTINGS, **settings}, flags=("--v=3",), node_name=NODE
+        home, endpoint, settings={**SETTINGS, **settings}, flags=("--v=3",), node_name=NODE, client=client
     )
     with kubelet:
         try:
@@ -150,8 +152,11 @@ def upstream(home: Path, endpoint: str, **settings: Any) -> Iterator[Driver]:
 
 
 @contextlib.contextmanager
-def ours(home: Path, endpoint: str, **settings: Any) -> Iterator[Driver]:
-    """Our kubelet over a runtime, with the same configuration file as upstream's."""
+def ours(home: Path, endpoint: str, *, client: object = None, **settings: Any) -> Iterator[Driver]:
+    """Our kubelet over a runtime, with the same configuration file as upstream's.
+
+    It is asked on its local socket, whoever the ``client`` is.
+    """
     for folder in ("manifests", "run", "root", "pods"):
         (home / folder).mkdir(parents=True)
     config = {

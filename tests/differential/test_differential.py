@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,19 +12,10 @@ from tests.differential import case as cases
 from tests.differential import drivers
 from tests.differential.__main__ import recorded, run, run_twice
 from tests.differential.compare import Known, unexplained
+from tests.differential.conftest import runtime_name
 from tests.differential.runner import Result
-from tests.host import leaks
 
 CASES = cases.load()
-
-
-@pytest.fixture(scope="module")
-def nothing_left() -> Iterator[None]:
-    """After all cases over all runtimes the machine is as it was before."""
-    before = leaks.Snapshot.take()
-    yield
-    left = leaks.wait_until_clean(before)
-    assert not left, "the suite left behind:\n" + "\n".join(left)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +38,7 @@ def results(
 
 def accepted(endpoint: str) -> Known:
     """The differences that are accepted over that runtime."""
-    return Known({"c": "containerd", "m": "minikubelet"}[Path(endpoint).parent.name])
+    return Known(runtime_name(endpoint))
 
 
 @pytest.fixture(scope="module")
