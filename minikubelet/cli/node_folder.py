@@ -11,6 +11,7 @@ from minikubelet.cli.api_client import ApiClient
 from minikubelet.cli.manifest_check import Finding, check_manifest
 from minikubelet.cli.manifest_files import Folder, Piece
 from minikubelet.cli.options import CommandError
+from minikubelet.cli.shown_pods import as_manifest
 from minikubelet.cli.text import escape
 from minikubelet.kubelet.manifests.yaml_reader import MAX_BYTES
 
@@ -44,7 +45,12 @@ def read_pieces(args: argparse.Namespace) -> list[Piece] | None:
         found += check_manifest(text, shown)
         if not _any_wrong(found):
             every = manifest_files.read_pieces(text, shown, args.namespace)
-            pieces += [each for each in every if each.has_effect]
+            for each in every:
+                if (manifest := as_manifest(each)) is not None:
+                    what = f"pod {each.key.name} as it is shown: its manifest {manifest.key.name} is meant"
+                    print(escape(f"Warning: {shown}: {what}"), file=sys.stderr)
+                if each.has_effect:
+                    pieces.append(manifest or each)
     for finding in found:
         word = "error" if finding.level == "error" else "Warning"
         print(escape(f"{word}: {finding}"), file=sys.stderr)

@@ -49,12 +49,13 @@ def _bare(name: str) -> str:
 
 def pieces(args: argparse.Namespace) -> list[Piece]:
     """All that is in the manifests that ``-f`` names. Raises ManifestError, CommandError, OSError."""
-    from minikubelet.cli import manifest_files, node_folder  # PyYAML takes a while
+    from minikubelet.cli import manifest_files, node_folder, shown_pods  # PyYAML takes a while
 
     namespace = "" if args.namespace == "default" else args.namespace
     found = []
     for path in manifest_files.gather(args.filename, recursive=args.recursive):
-        found += manifest_files.read_pieces(node_folder.read(path), path, namespace)
+        every = manifest_files.read_pieces(node_folder.read(path), path, namespace)
+        found += [shown_pods.as_manifest(each) or each for each in every]
     return found
 
 

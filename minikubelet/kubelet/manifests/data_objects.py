@@ -25,6 +25,8 @@ from minikubelet.kubelet.objects.data import (
 )
 from minikubelet.kubelet.objects.quantity import parse
 
+VALUES_LEFT_OUT = "minikubelet.io/values-left-out"
+"""The annotation of Secrets as the API shows them."""
 MAX_SIZE = 1 << 20
 """Bytes of all values of one ConfigMap or Secret, as upstream."""
 _KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}\Z")
@@ -104,6 +106,11 @@ def _problems(each: DataObject) -> Iterator[tuple[Path, str]]:
         for key in each.data.keys() & each.binary_data.keys():
             yield ("data", key), f'Invalid value: "{key}": duplicate of key present in binaryData'
     elif isinstance(each, Secret):
+        if VALUES_LEFT_OUT in each.metadata.annotations:
+            yield (
+                ("metadata", "annotations", VALUES_LEFT_OUT),
+                "Forbidden: this is a Secret as it is shown, without its values: its manifest has them",
+            )
         yield from _values({"stringData": each.string_data}, {"data": each.data})
         for group in _NEEDED.get(each.type, ()):
             if not any(key in each.data or key in each.string_data for key in group):

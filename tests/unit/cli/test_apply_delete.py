@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
+import yaml
 
 from minikubelet.cli.api_client import ApiClient
 from minikubelet.cli.main import main
+from minikubelet.kubelet.api import objects
+from minikubelet.kubelet.defaults import apply_defaults
+from minikubelet.kubelet.manifests.decode import decode_manifest
+from minikubelet.kubelet.manifests.static import make_static
 
 Capture = pytest.CaptureFixture[str]
 Run = Callable[..., int]
@@ -19,6 +25,7 @@ kind: Pod
 metadata: {name: NAME, labels: {app: NAME}}
 spec: {containers: [{name: c, image: i}]}
 """
+SECRET = b"{apiVersion: v1, kind: Secret, metadata: {name: s}, stringData: {a: hidden}}"
 OTHERS = """\
 apiVersion: v1
 kind: ConfigMap
@@ -97,6 +104,48 @@ def test_what_has_no_effect_is_left_out(run: Run, given: Path, tmp_path: Path, c
     assert list((tmp_path / "node").iterdir()) == []
     assert run("delete", "-f", str(given / "web.yaml")) == 1
     assert capsys.readouterr().err == 'error: pods "web" not found\n'
+
+
+def test_a_pod_as_it_is_shown_changes_its_manifest(
+    run: Run, given: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    assert run("apply", "-f", str(given / "web.yaml")) == 0
+    ((running, _),) = decode_manifest((given / "web.yaml").read_bytes()).pods
+    make_static(running, "n1", "x")
+    apply_defaults(running)
+    running.metadata.annotations["example.org/kept"] = "yes"
+    shown = given / "shown.json"
+    shown.write_bytes(
+        msgspec.json.encode({"apiVersion": "v1", "kind": "Pod", **msgspec.to_builtins(running)})
+    )
+    capsys.readouterr()
+    assert run("apply", "-f", str(shown)) == 0
+    output = capsys.readouterr()
+    assert output.out == "pod/web configured\n"
+    assert output.err == f"Warning: {shown}: pod web-n1 as it is shown: its manifest web is meant\n"
+    (file,) = (tmp_path / "node").iterdir()
+    written = yaml.safe_load(file.read_text())
+    assert written["metadata"] == {
+        "name": "web",
+        "namespace": "default",
+        "labels": {"app": "web"},
+        "annotations": {"example.org/kept": "yes"},
+    }
+    assert "nodeName" not in written["spec"] and "tolerations" not in written["spec"]
+    assert written["spec"]["containers"][0]["image"] == "i"
+    assert run("apply", "-f", str(shown)) == 0
+    assert capsys.readouterr().out == "pod/web unchanged\n"
+    assert run("delete", "-f", str(shown)) == 0
+    assert capsys.readouterr().out == 'pod "web" deleted from default namespace\n'
+
+
+def test_a_secret_as_it_is_shown_is_not_applied(run: Run, given: Path, capsys: Capture) -> None:
+    """Its values would be lost."""
+    ((secret,), text) = (decode_manifest(SECRET).objects, given / "secret.json")
+    text.write_bytes(msgspec.json.encode(objects.shown(secret)))
+    assert run("apply", "-f", str(text)) == 1
+    assert "a Secret as it is shown, without its values" in capsys.readouterr().err
+    assert "annotations" not in objects.shown(secret, sizes=True)["metadata"]
 
 
 @pytest.mark.parametrize(
