@@ -25,6 +25,7 @@ _KINDS_OF = {
     "get": (*_KINDS, "nodes", "events", *_OBJECTS),
     "describe": (*_KINDS, "nodes", *_OBJECTS),
     "delete": (*_KINDS, *_OBJECTS),
+    "wait": (*_KINDS, "nodes", *_OBJECTS),
 }
 _GOALS = ("condition=Ready", "condition=", "jsonpath=", "create", "delete")
 """What ``wait --for`` takes, to be gone on with."""

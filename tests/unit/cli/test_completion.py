@@ -46,6 +46,7 @@ def test_options_and_their_values(run_dir: Path) -> None:
     assert words("completion", "") == list(SHELLS)
     assert words("wait", "--for", "c") == ["condition=Ready", "condition=", "create"]
     assert words("wait", "--for=d") == ["--for=delete"]
+    assert words("wait", "n") == ["nodes"] and words("wait", "con") == ["configmaps"]
     assert complete(["diff", "-f", ""])[1] is True
 
 
