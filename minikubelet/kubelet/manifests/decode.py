@@ -50,6 +50,8 @@ _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`\Z", re.S)
 _EXPECTED = re.compile(r"Expected `(.+?)`, got `(.+?)`\Z")
 _TEMPLATE = re.compile(rb"\{\{-? *[.a-zA-Z]|\{% ")
 """The marks of Go's templates and Jinja's."""
+_UNREADABLE = ("not valid", "a key must be")
+"""What their marks are in YAML and JSON, outside of quotes."""
 _LACKING = "Object missing required field"
 _MOST_MISTAKES = 50
 """Of one object; who has more will ask again."""
@@ -188,7 +190,7 @@ def _documents(text: bytes) -> Iterator[Document]:
     try:
         yield from _parse(text)
     except ManifestError as exc:
-        if _TEMPLATE.search(text):
+        if exc.message.startswith(_UNREADABLE) and _TEMPLATE.search(text):
             exc.message += f" ({other_kinds.TEMPLATE_HINT})"
         raise
 

@@ -117,6 +117,10 @@ def test_fields_of_core_v1_are_read() -> None:
             "pod.yaml:1: not valid JSON: Expecting property name enclosed in double quotes "
             "(a template is rendered first, as by helm template)",
         ),
+        (  # it is none of its own
+            'a: "{{ .Labels.x }}"\na: 1\n',
+            "pod.yaml:2: a: key 'a' appears twice",
+        ),
         (
             HEAD + 'metadata:\n  name: "a\\0b"\n',
             "pod.yaml:4: metadata.name: holds a NUL or half a character",
