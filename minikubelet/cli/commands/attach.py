@@ -8,7 +8,7 @@ import sys
 
 from minikubelet.cli import options
 from minikubelet.cli.api_client import ApiClient
-from minikubelet.cli.commands.exec import wants_terminal
+from minikubelet.cli.commands.exec import need_live, wants_terminal
 from minikubelet.cli.commands.logs import choose_container, one_pod
 from minikubelet.cli.stream_path import Target
 
@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     """See :mod:`minikubelet.cli.commands`."""
     socket = options.kubelet_socket(args)
     pod = one_pod(ApiClient(socket), args.namespace, args.pod)
+    need_live(pod, "attach")
     container = choose_container(pod, args.container, quiet=args.quiet)
     tty = wants_terminal(args)
     if tty and not args.quiet:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from minikubelet.cli import options
 from minikubelet.cli.api_client import ApiClient
+from minikubelet.cli.commands.exec import need_live
 from minikubelet.cli.commands.logs import choose_container, one_pod
 from minikubelet.cli.options import CommandError
 from minikubelet.cli.stream_path import Target
@@ -59,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     namespace = namespace or args.namespace
     socket = options.kubelet_socket(args)
     pod = one_pod(ApiClient(socket), namespace, name)
+    need_live(pod, "exec into")
     container = choose_container(pod, args.container)
     there = _Container(socket, Target(namespace, pod["metadata"]["name"], container))
     try:

@@ -60,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError("you must specify at least one command for the container, after --", usage=True)
     socket = options.kubelet_socket(args)
     pod = one_pod(ApiClient(socket), args.namespace, args.pod)
+    need_live(pod, "exec into")
     container = choose_container(pod, args.container, quiet=args.quiet)
     tty = wants_terminal(args)
     target = Target(args.namespace, pod["metadata"]["name"], container)
@@ -67,6 +68,13 @@ def run(args: argparse.Namespace) -> int:
     from minikubelet.cli.exec_session import Session
 
     return asyncio.run(Session(socket, path, stdin=args.stdin, tty=tty).run())
+
+
+def need_live(pod: dict[str, Any], what: str) -> None:
+    """Raises CommandError for a pod that has ended."""
+    phase = pod.get("status", {}).get("phase", "")
+    if phase in ("Succeeded", "Failed"):
+        raise CommandError(f"cannot {what} a container in a completed pod; current phase is {phase}")
 
 
 def wants_terminal(args: argparse.Namespace) -> bool:

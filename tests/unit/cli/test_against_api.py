@@ -408,6 +408,24 @@ def test_exec_errors(served: Served, capsys: Capture) -> None:
     assert "the runtime's streaming server" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["exec", "db", "--", "ls"], "exec into"),
+        (["attach", "db"], "attach"),
+        (["cp", "db:/a", "."], "exec into"),
+    ],
+)
+def test_a_pod_that_has_ended(served: Served, capsys: Capture, words: list[str], what: str) -> None:
+    done = make_pod("db")
+    assert done.status is not None
+    done.status.phase = "Succeeded"
+    served.pods.update(done)
+    assert served.run(*words) == 1
+    expected = f"error: cannot {what} a container in a completed pod; current phase is Succeeded\n"
+    assert capsys.readouterr().err == expected
+
+
 def test_top_in_order(served: Served, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     def usage(name: str, cpu: int, memory: int, **more: Any) -> dict[str, Any]:
         of = {"cpu": {"usageNanoCores": cpu * 10**6}, "memory": {"workingSetBytes": memory << 20}}
