@@ -171,7 +171,8 @@ _OUTPUT: _Table = (
         r"bad address|could not resolve|name or service not known|no such host|name resolution|NXDOMAIN"
         r"|ENOTFOUND|getaddrinfo|unknown host",
         "It asks for a name that nobody knows: containers of one pod meet at localhost, and Services have"
-        " no names on a lone node (hostAliases gives some).",
+        " no names on a lone node (hostAliases gives some). For names outside, check its DNS servers:"
+        " /etc/resolv.conf there, dnsPolicy and dnsConfig.",
     ),
     (
         r"address already in use|EADDRINUSE",

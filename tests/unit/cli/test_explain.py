@@ -295,6 +295,7 @@ def test_a_program_that_ends_without_a_word() -> None:
     ("line", "advice"),
     [
         ("wget: bad address 'db:80'", "containers of one pod meet at localhost"),
+        ("wget: bad address 'example.com'", "For names outside, check its DNS servers"),
         ("bind(): Address already in use", "Two programs want one port"),
         ("touch: /x: Read-only file system", "mount an emptyDir there"),
         ("open /data/x: Permission denied", "check runAsUser, fsGroup"),
