@@ -3,6 +3,7 @@
 record [CASE…]    run them on the upstream kubelet over our runtime, write recorded/GROUP.json
 diff [CASE…]      run them on our kubelet over our runtime, compare with what is recorded
 live [CASE…]      both, compared, nothing recorded
+fuzz              as live, with pods put together at random; the same --seed makes the same pods
 
 --vm              the cases of the vm lane, in its machine
 """
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.differential import case as cases
-from tests.differential import cgroups, drivers
+from tests.differential import cgroups, drivers, fuzz
 from tests.differential.compare import Known, unexplained
 from tests.differential.probed import Probed
 from tests.differential.runner import Result, Runner
@@ -130,17 +131,22 @@ def in_vm(arguments: list[str]) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tests.differential", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("verb", choices=("record", "diff", "live"))
+    parser.add_argument("verb", choices=("record", "diff", "live", "fuzz"))
     parser.add_argument("case", nargs="*", help="parts of names of cases")
     parser.add_argument("--runtime", choices=("minikubelet", "containerd"), default="minikubelet")
     parser.add_argument("--keep", action="store_true", help="keep the folders of the run")
     parser.add_argument("--vm", action="store_true", help="in the machine of the vm lane")
     parser.add_argument("--lane", choices=cases.LANES, default=cases.LANES[0], help="whose cases")
+    parser.add_argument("--seed", type=int, default=0, help="of the first pod (fuzz)")
+    parser.add_argument("--count", type=int, default=20, help="how many pods (fuzz)")
     parser.add_argument("--to", type=Path, default=RECORDED, help="where results are recorded")
     args = parser.parse_intermixed_args()
     if args.vm:
         return in_vm([each for each in sys.argv[1:] if each != "--vm"])
-    chosen = cases.load(*args.case, lane=args.lane)
+    if args.verb == "fuzz":
+        chosen = list(fuzz.cases(args.seed, args.count))
+    else:
+        chosen = cases.load(*args.case, lane=args.lane)
     home = Path(tempfile.mkdtemp(prefix="mkd-", dir="/tmp"))
     try:
         with runtime(args.runtime, home / "m") as endpoint:
