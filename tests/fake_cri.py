@@ -160,21 +160,7 @@ class FakeCri(FakeImages):
         for container in self._inside(sandbox_id):
             self._end(container, 137)
         self.sandboxes[sandbox_id].status.state = api.SANDBOX_NOTREADY
-        self._tell(api.CONTAINER_STOPPED_EVENT, sandbox_id, sandbox_id)
-
-    def lose(self, *names: str) -> None:
-        """The containers of these names are gone, however they were; with no name, everything."""
-        for container in list(self.containers.values()):
-            if not names or container.status.metadata.name in names:
-                del self.containers[container.status.id]
-                self._tell(api.CONTAINER_DELETED_EVENT, container.status.id, container.sandbox_id)
-        for sandbox_id in [] if names else list(self.sandboxes):
-            del self.sandboxes[sandbox_id]
-            self._tell(api.CONTAINER_DELETED_EVENT, sandbox_id, sandbox_id)
-
-    def ready_sandboxes(self) -> list[str]:
-        """IDs of the sandboxes that are ready."""
-        return [key for key, each in self.sandboxes.items() if each.status.state == api.SANDBOX_READY]
+        self.tell(api.CONTAINER_STOPPED_EVENT, sandbox_id, sandbox_id)
 
     def running(self) -> list[str]:
         """Names of running containers, sorted."""
@@ -183,7 +169,8 @@ class FakeCri(FakeImages):
 
     # --- events ----------------------------------------------------------------------------------------
 
-    def _tell(self, kind: api.ContainerEventType, identifier: str, sandbox_id: str) -> None:
+    def tell(self, kind: api.ContainerEventType, identifier: str, sandbox_id: str) -> None:
+        """Send an event to whoever listens."""
         sandbox = self.sandboxes.get(sandbox_id)
         event = api.ContainerEventResponse(
             container_id=identifier,
@@ -246,8 +233,8 @@ class FakeCri(FakeImages):
             annotations=request.config.annotations,
         )
         self.sandboxes[identifier] = Sandbox(status, request.config)
-        self._tell(api.CONTAINER_CREATED_EVENT, identifier, identifier)
-        self._tell(api.CONTAINER_STARTED_EVENT, identifier, identifier)
+        self.tell(api.CONTAINER_CREATED_EVENT, identifier, identifier)
+        self.tell(api.CONTAINER_STARTED_EVENT, identifier, identifier)
         return api.RunPodSandboxResponse(pod_sandbox_id=identifier)
 
     async def _StopPodSandbox(self, request: api.StopPodSandboxRequest) -> api.StopPodSandboxResponse:
@@ -263,7 +250,7 @@ class FakeCri(FakeImages):
             for container in self._inside(identifier):
                 self._remove(container)
             del self.sandboxes[identifier]
-            self._tell(api.CONTAINER_DELETED_EVENT, identifier, identifier)
+            self.tell(api.CONTAINER_DELETED_EVENT, identifier, identifier)
         return api.RemovePodSandboxResponse()
 
     async def _PodSandboxStatus(self, request: api.PodSandboxStatusRequest) -> api.PodSandboxStatusResponse:
@@ -327,7 +314,7 @@ class FakeCri(FakeImages):
         if error := self._behaviour(container).create_error:
             raise CriError(Status.UNKNOWN, error)
         self.containers[identifier] = container
-        self._tell(api.CONTAINER_CREATED_EVENT, identifier, sandbox.status.id)
+        self.tell(api.CONTAINER_CREATED_EVENT, identifier, sandbox.status.id)
         return api.CreateContainerResponse(container_id=identifier)
 
     async def _StartContainer(self, request: api.StartContainerRequest) -> api.StartContainerResponse:
@@ -342,7 +329,7 @@ class FakeCri(FakeImages):
         if any(_same_role(container, other) for other in self.containers.values()):
             self.started_twice.append(container.config.metadata.name)
         container.status.state = api.CONTAINER_RUNNING
-        self._tell(api.CONTAINER_STARTED_EVENT, container.status.id, container.sandbox_id)
+        self.tell(api.CONTAINER_STARTED_EVENT, container.status.id, container.sandbox_id)
         if behaviour.exit_at_once is not None:
             self._end(container, behaviour.exit_at_once)
         return api.StartContainerResponse()
@@ -439,12 +426,12 @@ class FakeCri(FakeImages):
         status.reason = reason or ("Completed" if code == 0 else "Error")
         status.message = message
         container.ended.set()
-        self._tell(api.CONTAINER_STOPPED_EVENT, status.id, container.sandbox_id)
+        self.tell(api.CONTAINER_STOPPED_EVENT, status.id, container.sandbox_id)
 
     def _remove(self, container: Container) -> None:
         self._end(container, 137)
         del self.containers[container.status.id]
-        self._tell(api.CONTAINER_DELETED_EVENT, container.status.id, container.sandbox_id)
+        self.tell(api.CONTAINER_DELETED_EVENT, container.status.id, container.sandbox_id)
 
 
 def _matches(labels: Any, selector: dict[str, str]) -> bool:

@@ -57,6 +57,11 @@ class Checkpoint(msgspec.Struct, omit_defaults=True):
     ended: PodStatus | None = None
     """What became of a pod that has ended by itself, for good: nothing is made of it again."""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of the pod is to run any more."""
+        return self.ended is not None or self.failure is not None
+
 
 def _path(config: KubeletConfig, uid: str) -> str:
     return os.path.join(config.pod_dir(uid), "checkpoint.json")

@@ -305,11 +305,13 @@ class Kubelet:
             wanted = self._desired.get(uid)
             if wanted is None or _hash(wanted) != _hash(worker.pod):
                 worker.terminate()
-        # Those that run already come first: nobody takes their place while the daemon is away.
-        running = self._node.cache.uids() if self._node is not None else set()
         crowd = self._managers.crowd()
-        for pod in sorted(pods, key=lambda pod: pod.uid not in running):
+        for pod in sorted(pods, key=self._runs, reverse=True):
             self._admit(pod, crowd)
+
+    def _runs(self, pod: Pod) -> bool:
+        """Those that run already come first: nobody takes their place while the daemon is away."""
+        return self._node is not None and self._node.cache.view(pod.uid).is_alive
 
     def _admit(self, pod: Pod, crowd: Crowd) -> None:
         """Start a worker, or let the pod wait for one that is in its way."""
@@ -324,7 +326,9 @@ class Kubelet:
                 self._arrivals.returns(pod.uid)
             self._pending[pod.uid] = pod
             return
-        rejection, passing = self._managers.admit(pod, crowd)
+        rejection, passing = None, False
+        if not load(self.config, pod.uid).is_over:  # else it needs nothing of the node any more
+            rejection, passing = self._managers.admit(pod, crowd)
         if rejection is not None and passing:
             self._pending[pod.uid] = pod
             return

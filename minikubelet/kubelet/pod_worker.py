@@ -33,6 +33,7 @@ from minikubelet.kubelet.terminator import Terminator
 
 log = logging.getLogger(__name__)
 
+_TOO_LATE = "DeadlineExceeded"
 SHORTEST_WAIT = 0.1
 """Seconds between two looks that nothing but a timer asked for."""
 
@@ -66,7 +67,9 @@ class PodWorker:
         self.ended = asyncio.Event()
         """Set when the worker has finished."""
         self.halted = asyncio.Event()
-        """Set when nothing of a pod that has failed as a whole runs any more."""
+        """Set when nothing of a pod that has ended or failed as a whole runs any more."""
+        if self._state.memory.is_over and not node.cache.view(pod.uid).is_alive:
+            self.halted.set()
         if rejection is not None:
             self._fail(rejection.reason, f"Pod was rejected: {rejection.message}")
             self.halted.set()
@@ -126,7 +129,12 @@ class PodWorker:
         self._wake.set()
 
     def halt(self, reason: str, message: str, grace: int) -> None:
-        """Stop the pod within ``grace`` seconds, for this time only: the next daemon runs it again."""
+        """Stop the pod within ``grace`` seconds, for this time only: the next daemon runs it again.
+
+        One that has ended is left to it.
+        """
+        if self._state.failure is None and self.pod.status.phase in (SUCCEEDED, FAILED):
+            return
         self._fail(reason, message)
         self._state.eviction_grace = grace
         self._state.disrupted = True
@@ -140,7 +148,7 @@ class PodWorker:
     def active(self) -> bool:
         """Whether the pod has, or may yet get, something of the node."""
         ended = self._state.failure is None and self.pod.status.phase in (SUCCEEDED, FAILED)
-        return not ended and not self.halted.is_set()
+        return not ended and self._state.memory.ended is None and not self.halted.is_set()
 
     @property
     def terminating(self) -> bool:
@@ -224,6 +232,7 @@ class PodWorker:
                     await self._removal.content()
                 self._state.drop_retries(())
                 self.halted.set()
+                self._note_end()
                 return
             await self._volumes.refresh(view)
             await self._resizer.look(view)
@@ -260,10 +269,12 @@ class PodWorker:
         """Remember a pod that has ended for good: what the runtime has left of it anybody may remove."""
         self._publish()
         view = self._node.cache.view(self.pod.uid)
-        over = self.pod.status.phase in (SUCCEEDED, FAILED) and not view.is_alive
-        if self._state.failure is None and over:
+        failure = self._state.failure
+        by_itself = failure is None or failure.reason == _TOO_LATE
+        if by_itself and self.pod.status.phase in (SUCCEEDED, FAILED) and not view.is_alive:
             self._state.memory.ended = self.pod.status
             self._state.save()
+            self.halted.set()
 
     async def _carry_out(self, plan: Plan, view: PodView) -> bool:
         """Do what is planned; whether another look may find more to do at once."""
@@ -351,8 +362,8 @@ class PodWorker:
     def _over_deadline(self) -> bool:
         if self._deadline_in() == 0.0 and self._state.failure is None:
             message = "Pod was active on the node longer than the specified deadline"
-            self._state.failure = Waiting("DeadlineExceeded", message)
-            self._node.events.pod(self.pod, NORMAL, "DeadlineExceeded", message)
+            self._state.failure = Waiting(_TOO_LATE, message)
+            self._node.events.pod(self.pod, NORMAL, _TOO_LATE, message)
         return self._state.failure is not None
 
     # --- status ----------------------------------------------------------------------------------------

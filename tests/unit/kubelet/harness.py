@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet.config import KubeletConfig
 from minikubelet.kubelet.defaults import apply_defaults
 from minikubelet.kubelet.kubelet import Kubelet
@@ -127,6 +128,22 @@ class Harness:
     async def settle(self) -> None:
         """Give everything under way the time to happen."""
         await asyncio.sleep(0.1)
+
+    def lose(self, *names: str) -> None:
+        """The runtime has lost the containers of these names, however they were; with no name, everything."""
+        cri, deleted = self.cri, api.CONTAINER_DELETED_EVENT
+        for container in list(cri.containers.values()):
+            if not names or container.status.metadata.name in names:
+                del cri.containers[container.status.id]
+                cri.tell(deleted, container.status.id, container.sandbox_id)
+        for sandbox_id in [] if names else list(cri.sandboxes):
+            del cri.sandboxes[sandbox_id]
+            cri.tell(deleted, sandbox_id, sandbox_id)
+
+    def ready_sandboxes(self) -> list[str]:
+        """IDs of the runtime's sandboxes that are ready."""
+        ready = api.SANDBOX_READY
+        return [key for key, each in self.cri.sandboxes.items() if each.status.state == ready]
 
     def describe(self) -> str:
         pods = [msgspec.json.encode(pod.status).decode() for pod in self.kubelet.pods()]

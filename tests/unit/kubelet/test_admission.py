@@ -202,3 +202,32 @@ async def test_rejected_pods_take_no_room(harness: Harness) -> None:
         await harness.ready("p0")
         harness.source.set(*pods[1:], make_pod("late"))
         await harness.ready("late")
+
+
+@pytest.mark.parametrize("how", ["succeeds", "is late", "is evicted"])
+async def test_a_pod_that_has_ended_takes_no_room_after_a_restart(harness: Harness, how: str) -> None:
+    half = {"resources": {"requests": {"cpu": f"{node_cpus() * 600}m"}}}
+    late = {"activeDeadlineSeconds": 1} if how == "is late" else {}
+    done = make_pod("a-job", {"name": "job", **half}, restartPolicy="Never", **late)
+    web = make_pod("web", {"name": "app", **half})
+    async with harness.running() as kubelet:
+        harness.source.set(done)
+        await harness.until(lambda: harness.cri.running() == ["job"])
+        if how == "succeeds":
+            harness.cri.exit("job")
+        elif how == "is late":
+            harness.clock.advance(2)
+        else:
+            kubelet._workers[done.uid].evict("Evicted", "the node was short of it")
+        await harness.until(kubelet._workers[done.uid].halted.is_set)
+        harness.source.set(done, web)
+        await harness.ready()
+        before = harness.pod("a-job").status
+        await harness.settle()
+    async with harness.running():
+        harness.source.set(done, web)
+        await harness.until(lambda: harness.pod("a-job").status.phase and harness.pod().status.phase)
+        await harness.settle()
+        assert harness.pod().status.reason == "" and harness.cri.running() == ["app"]
+        after = harness.pod("a-job").status
+        assert (after.phase, after.reason) == (before.phase, before.reason)

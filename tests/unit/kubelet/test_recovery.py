@@ -280,10 +280,10 @@ async def test_a_job_that_has_ended_is_not_run_again_when_its_containers_are_rem
     pod = make_pod(restartPolicy="Never")
     async with harness.running():
         harness.source.set(pod)
-        await harness.until(lambda: harness.pod().status.phase == phase and not harness.cri.ready_sandboxes())
-        harness.cri.lose("app")
+        await harness.until(lambda: harness.pod().status.phase == phase and not harness.ready_sandboxes())
+        harness.lose("app")
         await harness.settle()
-        harness.cri.lose()
+        harness.lose()
         await harness.settle()
         ended = harness.container().state.terminated
         assert ended is not None and ended.exit_code == code
@@ -307,7 +307,7 @@ async def test_an_init_container_that_is_removed_while_a_later_one_runs_is_not_r
     async with harness.running():
         harness.source.set(make_pod(initContainers=[{"name": "first"}, {"name": "second"}]))
         await harness.until(lambda: harness.cri.running() == ["second"])
-        harness.cri.lose("first")
+        harness.lose("first")
         await harness.settle()
         assert [each.config.metadata.name for each in harness.cri.containers.values()] == ["second"]
         harness.cri.exit("second")
@@ -358,9 +358,9 @@ async def test_what_runs_once_is_not_run_again_when_somebody_removes_it(harness:
     async with harness.running():
         harness.source.set(make_pod(restartPolicy="Never"))
         await harness.ready()
-        harness.cri.lose("app")
+        harness.lose("app")
         await harness.until(lambda: harness.pod().status.phase == "Failed")
-        await harness.until(lambda: not harness.cri.ready_sandboxes())
+        await harness.until(lambda: not harness.ready_sandboxes())
         ended = harness.container().state.terminated
         assert ended is not None and (ended.exit_code, ended.reason) == (137, "ContainerStatusUnknown")
         await harness.settle()
@@ -377,14 +377,14 @@ async def test_what_has_ended_beside_something_that_runs_is_not_run_again_when_i
         harness.source.set(pod)
         await harness.until(lambda: harness.container("once").state.terminated)
         await harness.until(lambda: harness.container("lasting").started)
-        harness.cri.lose("once", "first")
+        harness.lose("once", "first")
         await harness.settle()
         assert [each.config.metadata.name for each in harness.cri.containers.values()] == ["lasting"]
         for name in ("once", "first"):
             ended = harness.container(name).state.terminated
             assert ended is not None and ended.exit_code == 0, name
         assert harness.pod().status.phase == "Running"
-        harness.cri.lose("lasting")
+        harness.lose("lasting")
         await harness.until(lambda: harness.cri.running() == ["lasting"])
         await harness.until(lambda: harness.container("lasting").restart_count == 1)
         last = harness.container("lasting").last_state.terminated
@@ -398,7 +398,7 @@ async def test_a_sandbox_that_dies_under_a_restart_costs_no_backoff(harness: Har
         (dying,) = harness.cri.sandboxes.values()
         harness.cri.exit("app", 137)  # its event shows the sandbox ready still
         dying.status.state = api.SANDBOX_NOTREADY
-        await harness.until(lambda: len(harness.cri.ready_sandboxes()) == 1)
+        await harness.until(lambda: len(harness.ready_sandboxes()) == 1)
         await harness.ready()
         assert harness.container().restart_count == 1
         reasons = {each.reason for each in harness.kubelet.events()}

@@ -94,6 +94,15 @@ async def test_a_stuck_group_does_not_hold_up_the_next(harness: Harness) -> None
     assert len(harness.cri.called("StopContainer")) == 2
 
 
+async def test_nothing_is_waited_for_of_a_pod_that_has_ended(harness: Harness) -> None:
+    harness.config.resources.shutdown = ShutdownConfig(grace_period=600)
+    async with until_power_off(harness, make_pod("job", restartPolicy="Never")):
+        harness.cri.exit("app")
+        await harness.until(lambda: harness.pod("job").status.phase == "Succeeded")
+        await harness.until(lambda: not harness.ready_sandboxes())
+    assert harness.pod("job").status.phase == "Succeeded"
+
+
 async def test_pods_run_on_when_only_the_daemon_stops(harness: Harness) -> None:
     async with until_power_off(harness, make_pod()):
         pass
