@@ -121,8 +121,8 @@ class PodView:
 
     @property
     def is_alive(self) -> bool:
-        """Whether anything of the pod runs, or may."""
-        return any(not each.has_exited for each in self.containers) or any(s.ready for s in self.sandboxes)
+        """Whether anything of the pod runs, or may yet be started."""
+        return any(each.is_running for each in self.containers) or any(s.ready for s in self.sandboxes)
 
     def latest(self, name: str) -> ObservedContainer | None:
         """The newest container of that name, in whatever sandbox."""

@@ -253,17 +253,15 @@ class PodWorker:
                 return
 
     def _plan(self, view: PodView) -> Plan:
-        """What is next. Nothing is started of a pod that is over by what the runtime has lost of it."""
-        made, over = self._state.memory.restarts, set[str]()
-        if any(view.latest(name) is None for name in made):
-            self._publish()
-            status = self.pod.status
-            if status.phase in (SUCCEEDED, FAILED):
-                return Plan(sandbox=view.sandbox, stop_pod=view.is_alive)
-            for each in [*status.init_container_statuses, *status.container_statuses]:
-                if each.state.terminated is not None and view.latest(each.name) is None:
-                    over.add(each.name)
-        return make_plan(self.pod, view, self._state, made, over)
+        """What is next. Of a pod that is over nothing is started, whatever the runtime has lost of it."""
+        self._publish()
+        status = self.pod.status
+        if status.phase in (SUCCEEDED, FAILED):
+            return Plan(sandbox=view.sandbox, stop_pod=view.is_alive)
+        everyone = [*status.init_container_statuses, *status.container_statuses]
+        ended = [each.name for each in everyone if each.state.terminated is not None]
+        over = {name for name in ended if view.latest(name) is None}
+        return make_plan(self.pod, view, self._state, self._state.memory.restarts, over)
 
     def _note_end(self) -> None:
         """Remember a pod that has ended for good: what the runtime has left of it anybody may remove."""

@@ -324,3 +324,20 @@ async def test_a_container_that_cannot_be_removed_holds_the_restart_up(harness: 
         harness.clock.advance(harness.config.retry_period)
         await harness.until(lambda: harness.container("app").restart_count == 1)
         await harness.ready()
+
+
+async def test_a_container_that_is_never_restarted_has_no_second_run_when_the_pod_is_over(
+    harness: Harness,
+) -> None:
+    once = {"name": "once", "restartPolicy": "Never"}
+    async with harness.running():
+        harness.source.set(make_pod("web", {"name": "app"}, once, restartPolicy="OnFailure"))
+        await harness.until(lambda: harness.cri.running() == ["app", "once"])
+        harness.cri.exit("once", 2)
+        await harness.until(lambda: harness.container("once").state.terminated)
+        harness.cri.exit("app", 0)
+        await harness.until(lambda: harness.pod().status.phase == "Failed")
+        await harness.until(lambda: not harness.ready_sandboxes())
+        await harness.settle()
+        assert harness.container("once").restart_count == 0
+        assert len(harness.cri.sandboxes) == 1 and harness.pod().status.phase == "Failed"
