@@ -9,6 +9,8 @@ import msgspec
 
 from minikubelet.kubelet import podfiles
 from minikubelet.kubelet.config import KubeletConfig
+from minikubelet.kubelet.manifests.static import CONFIG_HASH
+from minikubelet.kubelet.objects import Pod
 from minikubelet.kubelet.objects.containers import EphemeralContainer, ResourceRequirements
 from minikubelet.kubelet.objects.podstatus import PodStatus
 
@@ -57,6 +59,9 @@ class Checkpoint(msgspec.Struct, omit_defaults=True):
     ended: PodStatus | None = None
     """What became of a pod that has ended by itself, for good: nothing is made of it again."""
 
+    content: str = ""
+    """The hash of the manifest that this is about: one with a UID of its own keeps that when it changes."""
+
     @property
     def is_over(self) -> bool:
         """Whether nothing of the pod is to run any more."""
@@ -65,6 +70,16 @@ class Checkpoint(msgspec.Struct, omit_defaults=True):
 
 def _path(config: KubeletConfig, uid: str) -> str:
     return os.path.join(config.pod_dir(uid), "checkpoint.json")
+
+
+def load_for(config: KubeletConfig, pod: Pod) -> Checkpoint:
+    """The checkpoint of a pod as it is now: how it ended counts for that manifest only."""
+    found = load(config, pod.uid)
+    content = pod.metadata.annotations.get(CONFIG_HASH, "")
+    if found.content not in ("", content):
+        found.ended = found.failure = None
+    found.content = content
+    return found
 
 
 def load(config: KubeletConfig, uid: str) -> Checkpoint:

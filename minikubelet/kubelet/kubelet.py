@@ -16,7 +16,7 @@ from minikubelet.kubelet.addresses import node_addresses
 from minikubelet.kubelet.admission import Rejection
 from minikubelet.kubelet.backoff import Backoff
 from minikubelet.kubelet.cgroups.tree import CgroupTree
-from minikubelet.kubelet.checkpoint import load
+from minikubelet.kubelet.checkpoint import load, load_for
 from minikubelet.kubelet.clock import Clock, SystemClock
 from minikubelet.kubelet.config import KubeletConfig
 from minikubelet.kubelet.cri_client import CriClient
@@ -326,8 +326,11 @@ class Kubelet:
                 self._arrivals.returns(pod.uid)
             self._pending[pod.uid] = pod
             return
+        if self._ends_former(pod):
+            self._pending[pod.uid] = pod
+            return
         rejection, passing = None, False
-        if not load(self.config, pod.uid).is_over:  # else it needs nothing of the node any more
+        if not load_for(self.config, pod).is_over:  # else it needs nothing of the node any more
             rejection, passing = self._managers.admit(pod, crowd)
         if rejection is not None and passing:
             self._pending[pod.uid] = pod
@@ -335,6 +338,17 @@ class Kubelet:
         self._pending.pop(pod.uid, None)
         self._arrivals.starts(pod.uid, rejection.reason if rejection is not None else "")
         crowd.add(self._start(pod, rejection))
+
+    def _ends_former(self, pod: Pod) -> bool:
+        """Whether another manifest's pod of that UID is there, changed while the daemon was away: it ends."""
+        assert self._node is not None
+        view = self._node.cache.view(pod.uid)
+        if all(each.config_hash in ("", _hash(pod)) for each in view.sandboxes):
+            return False
+        if orphans.is_ours(view, self.config):
+            self._start(orphans.restore_pod(view)).terminate()
+            return True
+        return False
 
     def _start(self, pod: Pod, rejection: Rejection | None = None) -> PodWorker:
         assert self._node is not None

@@ -57,7 +57,7 @@ class PodState:
         self.eviction_grace: int | None = None
         self.disrupted = False
         """The node ended the pod for now, not for good."""
-        self.memory = checkpoint.load(node.config, pod.uid)
+        self.memory = checkpoint.load_for(node.config, pod)
         if self.memory.failure is not None:
             self.failure = Waiting(self.memory.failure.reason, self.memory.failure.message)
         self._saved = b""

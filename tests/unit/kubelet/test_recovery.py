@@ -403,3 +403,16 @@ async def test_a_sandbox_that_dies_under_a_restart_costs_no_backoff(harness: Har
         assert harness.container().restart_count == 1
         reasons = {each.reason for each in harness.kubelet.events()}
         assert not reasons & {"Failed", "BackOff"}, reasons
+
+
+async def test_a_job_with_a_uid_of_its_own_runs_again_when_it_was_changed_meanwhile(harness: Harness) -> None:
+    harness.cri.behaviours["app"] = Behaviour(exit_at_once=0)
+    old, new = make_pod(restartPolicy="Never"), make_pod(restartPolicy="Never", hostname="changed")
+    new.metadata.uid = old.uid
+    for pod, runs in ((old, 1), (old, 1), (new, 2)):
+        async with harness.running() as kubelet:
+            harness.source.set(pod)
+            await harness.until(lambda: harness.pod().status.phase == "Succeeded")
+            await harness.until(kubelet._workers[pod.uid].halted.is_set)
+            await harness.settle()
+            assert len(harness.cri.called("StartContainer")) == runs
