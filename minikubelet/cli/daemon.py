@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from minikubelet.base.clock import monotonic
+from minikubelet.base.collector import settling
 from minikubelet.base.config import SIGNATURE_POLICY, DaemonConfig
 from minikubelet.base.database import Database
 from minikubelet.base.errors import NodeError, precondition
@@ -53,7 +54,8 @@ async def run_daemon(
     async with contextlib.AsyncExitStack() as stack:
         for path in (config.root, config.run):
             stack.enter_context(locked(path))
-        await _start(config, stack, stop, kubelet)
+        with settling():
+            await _start(config, stack, stop, kubelet)
         log.info("ready after %.0f ms, serving on %s", (monotonic() - started) * 1000, config.listen)
         notify("READY=1", f"MAINPID={os.getpid()}")
         if ready is not None:

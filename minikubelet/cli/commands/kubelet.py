@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 
+from minikubelet.base.collector import settling
 from minikubelet.cli import options
 from minikubelet.kubelet.config import KubeletConfig
 from minikubelet.kubelet.configuration import flags
@@ -102,8 +103,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _serve(config: KubeletConfig) -> None:
-    from minikubelet.base.sd_notify import notify
-    from minikubelet.kubelet.kubelet import Kubelet
+    with settling():
+        from minikubelet.base.sd_notify import notify
+        from minikubelet.kubelet.kubelet import Kubelet
 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
