@@ -126,6 +126,26 @@ def test_site(examples: Examples, tmp_path: Path) -> None:
     assert after["status"]["containerStatuses"][0]["restartCount"] == 0
 
 
+def test_home_service(examples: Examples) -> None:
+    pod = examples.run("home-service")
+    assert get(pod, 80, "/") == "Good morning from home in Europe/Berlin\n"
+    for port, path, expected in ((18180, "/visits", "1\n"), (18181, "/metrics", "visits_total 1\n")):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE) as answer:
+            assert answer.read().decode() == expected
+    assert examples.exec("home-service", "cat", "/etc/resolv.conf").split() == [
+        *("search", "home.test", "nameserver", "9.9.9.9", "options", "ndots:1")
+    ]
+    assert re.search(r"^10\.0\.0\.7\s+printer\s+printer\.home\.test$", hosts(examples), re.M)
+    assert examples.exec("home-service", "id", "-u") == "1000\n"
+    examples.delete_all()
+    again = examples.run("home-service")
+    assert get(again, 80, "/visits") == "2\n"  # the claim's folder has stayed
+
+
+def hosts(examples: Examples) -> str:
+    return examples.exec("home-service", "cat", "/etc/hosts")
+
+
 def test_job(examples: Examples) -> None:
     examples.apply("job")
     wait_for("the job is done", lambda: examples.pod("job")["status"]["phase"] == "Succeeded")
