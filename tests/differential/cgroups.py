@@ -30,6 +30,8 @@ _FILES = re.compile(
 )
 PLACES = ("kubepods", "kubepods/burstable", "kubepods/besteffort")
 """Where pods are by their QoS class."""
+DAEMONS = ("systemReservedCgroup", "kubeReservedCgroup")
+"""Settings that name a cgroup of daemons, which has to be there."""
 HUGE_PAGES = Path("/proc/sys/vm/nr_hugepages")
 ZRAM = Path("/sys/block/zram0")
 Values = dict[str, Any]
@@ -69,17 +71,22 @@ class Machine:
 
     def shown_weight(self, text: str) -> str:
         """The cpu.weight of all pods: by how many of the machine's processors they have."""
-        weights = {1 + (1024 * (self.cpus - less) - 2) * 9999 // 262142: less for less in range(self.cpus)}
-        return f"CPUS - {weights[int(text)]}" if int(text) in weights else text
+        weights = {
+            1 + ((self.cpus * 1000 - less) * 1024 // 1000 - 2) * 9999 // 262142: less
+            for less in range(0, self.cpus * 1000, 100)
+        }
+        return f"CPUS - {weights[int(text)] / 1000:g}" if int(text) in weights else text
 
 
 class Tree:
     """The cgroups of a kubelet's pods."""
 
-    def __init__(self, root: Path, machine: Machine) -> None:
+    def __init__(self, root: Path, machine: Machine, daemons: Mapping[str, Path]) -> None:
         self._root = root
         """What ``kubepods`` is in."""
         self._machine = machine
+        self._daemons = daemons
+        """The daemons' cgroups by the settings that name them."""
 
     def pod(self, pod: Pod) -> Values:
         """The place of a pod's cgroup, its values and those of its running containers."""
@@ -100,11 +107,11 @@ class Tree:
         return found
 
     def node(self) -> Values:
-        """The values of all pods together, and of the two QoS classes that have a cgroup of their own."""
+        """The values of all pods together, of the two QoS classes that have a cgroup, and of daemons."""
         found = {place: self.values(self._root / place) for place in PLACES}
         if weight := found[PLACES[0]].get("cpu.weight"):
             found[PLACES[0]]["cpu.weight"] = self._machine.shown_weight(weight)
-        return found
+        return found | {name: self.values(folder) for name, folder in self._daemons.items()}
 
     def values(self, folder: Path) -> Values:
         """``{file: content}`` of one cgroup, without empty files."""
@@ -127,17 +134,20 @@ def _oom_scores(folder: Path) -> str:
 
 @contextlib.contextmanager
 def prepared(settings: Mapping[str, Any]) -> Iterator[Tree]:
-    """The machine with ROOT, a few huge pages, and swap if the kubelet's settings speak of it."""
+    """The machine with the cgroups, and swap, that a kubelet's settings speak of, and a few huge pages."""
     folder = Path(find_mount().path + ROOT)
-    folder.mkdir()
+    daemons = {name: Path(find_mount().path + settings[name]) for name in DAEMONS if name in settings}
+    for each in (folder, *daemons.values()):
+        each.mkdir()
     HUGE_PAGES.write_text("16")
     try:
         with swap() if "memorySwap" in settings else contextlib.nullcontext():
-            yield Tree(folder, Machine.this())
+            yield Tree(folder, Machine.this(), daemons)
     finally:
         HUGE_PAGES.write_text("0")
-        for path, _, _ in os.walk(folder, topdown=False):
-            os.rmdir(path)
+        for each in (folder, *daemons.values()):
+            for path, _, _ in os.walk(each, topdown=False):
+                os.rmdir(path)
 
 
 @contextlib.contextmanager
