@@ -7,11 +7,12 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
 
+from minikubelet.runtime.resources import may_lower_oom_score
 from tests.bench.contenders import BenchError, Contender
 
 BRIDGE = "mkbench0"
@@ -52,8 +53,9 @@ disabled_plugins = {disabled}
     config_path = {certs}
 
 [plugins.'io.containerd.cri.v1.runtime']
-  restrict_oom_score_adj = true
+  restrict_oom_score_adj = {restricted}
   netns_mounts_under_state_dir = true
+{options}
   [plugins.'io.containerd.cri.v1.runtime'.cni]
     bin_dirs = [{cni_bin}]
     conf_dir = {cni_conf}
@@ -73,6 +75,8 @@ class Containerd(Contender):
     """The runtime that minikubelet is measured against."""
 
     name = "containerd"
+    cri_options: Sequence[str] = ()
+    """More lines for the CRI plugin's configuration."""
 
     def __init__(self, home: Path, bin_dir: Path, certs_dir: Path, pause: str) -> None:
         super().__init__(home)
@@ -98,6 +102,8 @@ class Containerd(Contender):
                 runc=_toml(self.bin_dir / "runc"),
                 runc_root=_toml(self.home / "runc"),
                 sockets=_toml(self.home / "s"),
+                restricted=json.dumps(not may_lower_oom_score()),
+                options="\n".join(f"  {line}" for line in self.cri_options),
             )
         )
         return [str(self.bin_dir / "containerd"), "--config", str(config)]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -143,6 +144,8 @@ def main() -> int:
     args = parser.parse_intermixed_args()
     if args.vm:
         return in_vm([each for each in sys.argv[1:] if each != "--vm"])
+    # In an emulated machine a case takes half a minute: who waits sees that it goes on.
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     if args.verb == "fuzz":
         chosen = list(fuzz.cases(args.seed, args.count))
     else:
@@ -158,7 +161,7 @@ def main() -> int:
                 print(f"recorded {len(theirs)} cases")
                 return 0
             ours = run(drivers.ours, chosen, endpoint, home / "o")
-            return min(1, show(chosen, theirs, ours, Known(args.runtime, args.lane)))
+            return min(1, show(chosen, theirs, ours, Known.over(args.runtime, args.lane)))
     finally:
         if args.keep:
             print(f"kept {home}", file=sys.stderr)

@@ -55,6 +55,11 @@ class Known:
         self.reasons = {where: why for table in self.tables.values() for where, why in table.items()}
         self.used: set[str] = set()
 
+    @classmethod
+    def over(cls, runtime: str, lane: str = "differential", path: Path = KNOWN) -> Known:
+        """Those that hold in a lane over a runtime."""
+        return cls(runtime, lane, f"{lane}-{runtime}", path=path)
+
     def reason(self, case: str, path: str) -> str:
         """Why that difference is accepted; empty if it isn't."""
         where = f"{case}: {path}"

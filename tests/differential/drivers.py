@@ -191,6 +191,9 @@ def ours(home: Path, endpoint: str, *, client: object = None, **settings: Any) -
     try:
         wait_for("our kubelet answers", answers)
         yield driver
+    except BaseException:
+        print((home / "kubelet.log").read_text(errors="replace")[-6000:], file=sys.stderr)
+        raise
     finally:
         process.terminate()
         process.wait(120)

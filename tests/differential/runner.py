@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ EVENTS_EVERY = 5.0
 ABSENT_AFTER = 4.0
 """Seconds after which a refused manifest's pod would long be there."""
 Result = dict[str, Any]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -32,6 +34,7 @@ class _Running:
     case: Case
     folder: Path
     stage: int = 0
+    began: float = field(default_factory=time.monotonic)
     since: float = field(default_factory=time.monotonic)
     met: float | None = None
     names: set[str] = field(default_factory=set)
@@ -62,6 +65,8 @@ class Runner:
                 if not running.done:
                     self._look(running, pods)
             gone = self._gone([each for each in active if each.done])
+            for running in gone:
+                _log.info("%s took %.0f s", running.case.name, time.monotonic() - running.began)
             finished += gone
             active = [each for each in active if each not in gone]
             self._note_events()

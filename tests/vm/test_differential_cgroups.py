@@ -1,4 +1,4 @@
-"""What our kubelet writes into the kernel's cgroups is what upstream's kubelet wrote there, case by case.
+"""What our kubelet has written into the kernel's cgroups is what upstream's kubelet had, case by case.
 
 The cases are those of the differential suite that need the cgroup v2 controllers of this lane's machine.
 """
@@ -13,49 +13,73 @@ import pytest
 
 from minikubelet.linux.cgroup.mount import find_mount
 from tests.differential import case as cases
-from tests.differential import cgroups, drivers
-from tests.differential.__main__ import recorded, run
-from tests.differential.compare import Known, unexplained
-from tests.differential.runner import Result
+from tests.differential import cgroups
+from tests.differential.compare import Known
+from tests.differential.suite import Comparison
 from tests.host.kubelet import runtimes
+from tests.upstream_kubelet import PEERS
 
-CASES = cases.load(lane="vm")
+LANE = "vm"
+CASES = cases.load(lane=LANE)
+OVER_CONTAINERD = [
+    each
+    for each in CASES
+    if each.name
+    in (
+        "cgroups/best-effort",
+        "cgroups/critical",
+        "cgroups/guaranteed",
+        "cgroups/hugepages-pod-level",
+        "cgroups/limits-above",
+        "cgroups/node",
+        "cgroups/pod-level-limits",
+        "cgroups/resized",
+        "tuned/burstable",
+        "tuned/exclusive",
+    )
+]
+"""Each thing that CRI carries, once. Emulated, containerd and runc take eleven seconds a pod, and far longer
+below a small limit of CPU: the others are left to ``diff --vm --runtime containerd``."""
 
 
 @pytest.fixture(scope="module")
-def results(request: pytest.FixtureRequest) -> Iterator[dict[str, Result]]:
-    """What our kubelet ends up with, in the cases that were chosen."""
+def home() -> Iterator[Path]:
+    """A folder with a short name: sockets live in it."""
     if not find_mount().controllers >= cgroups.CONTROLLERS:
         pytest.skip("this host's cgroup2 lacks controllers: run scripts/test vm")
-    params = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
-    names = {each["case"].name for each in params if "case" in each}
-    chosen = [case for case in CASES if case.name in names]
     with tempfile.TemporaryDirectory(prefix="mkv-", dir="/tmp") as folder:
-        home = Path(folder)
-        home.chmod(0o711)
-        with runtimes.minikubelet(home / "m") as endpoint:
-            yield run(drivers.ours, chosen, endpoint, home / "o")
+        Path(folder).chmod(0o711)
+        yield Path(folder)
 
 
 @pytest.fixture(scope="module")
-def known() -> Known:
-    """The differences that are accepted."""
-    return Known("vm")
+def comparison(request: pytest.FixtureRequest, home: Path) -> Comparison:
+    """Over our own runtime."""
+    with runtimes.minikubelet(home / "m") as endpoint:
+        return Comparison.over(endpoint, home, request, CASES, Known.over("minikubelet", LANE))
+
+
+@pytest.fixture(scope="module")
+def over_containerd(request: pytest.FixtureRequest, home: Path) -> Comparison:
+    if not (PEERS / "containerd").exists():
+        pytest.skip("containerd is not built: run scripts/peers containerd runc")
+    with runtimes.containerd(home / "c", PEERS) as endpoint:
+        return Comparison.over(endpoint, home, request, OVER_CONTAINERD, Known.over("containerd", LANE))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_same_as_upstream(case: cases.Case, results: dict[str, Result], known: Known) -> None:
-    theirs = recorded()
-    assert case.name in theirs, "upstream's result is not recorded: python -m tests.differential record --vm"
-    lines = unexplained(case, theirs[case.name], results[case.name], known)
-    assert not lines, "\n".join([f"{case.name} differs from upstream's kubelet", *lines])
+def test_same_as_upstream(case: cases.Case, comparison: Comparison) -> None:
+    comparison.check(case)
 
 
-def test_every_known_difference_is_still_one(results: dict[str, Result], known: Known) -> None:
-    theirs = recorded()
-    if len(results) < len(CASES):
-        pytest.skip("only when all cases run")
-    for case in CASES:
-        unexplained(case, theirs.get(case.name, {}), results[case.name], known)
-    unused = sorted(known.tables["vm"].keys() - known.used)
-    assert unused == [], "these no longer differ: take them off the list"
+def test_every_known_difference_is_still_one(comparison: Comparison) -> None:
+    comparison.check_known("vm")
+
+
+@pytest.mark.parametrize("case", OVER_CONTAINERD, ids=lambda case: case.name)
+def test_same_as_upstream_over_containerd(case: cases.Case, over_containerd: Comparison) -> None:
+    over_containerd.check(case)
+
+
+def test_every_known_difference_is_still_one_over_containerd(over_containerd: Comparison) -> None:
+    over_containerd.check_known("vm-containerd")

@@ -41,6 +41,7 @@ class TestContainerd(Containerd):
     """containerd on a plain bridge: no masquerade and no port maps, so that iptables is left alone."""
 
     __test__ = False
+    cri_options = ("disable_hugetlb_controller = false",)  # by default it passes no limits of huge pages on
 
     def _write_cni(self) -> None:
         ipam = {
