@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -18,6 +19,8 @@ from minikubelet.kubelet.phase import FAILED, SUCCEEDED
 from minikubelet.kubelet.podfiles import log_directory
 from minikubelet.kubelet.stats import cri_usage, machine
 from minikubelet.kubelet.stats.sizes import Size, SizeCache
+
+log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 
@@ -67,15 +70,19 @@ class Statistics:
         return {"node": node, "pods": self._pod_stats(sandboxes, containers, image_fs, sizes)}
 
     async def _usage(self) -> tuple[list[api.PodSandboxStats], list[api.ContainerStats]]:
-        """Of pods where the runtime knows them, else of containers alone."""
+        """Of pods where the runtime knows them, else of containers alone.
+
+        containerd's answer about pods is one error as soon as a single sandbox is broken.
+        """
         if not self._no_pod_stats:
             try:
                 sandboxes = await self._runtime.list_pod_sandbox_stats()
                 return sandboxes, [each for sandbox in sandboxes for each in sandbox.linux.containers]
             except NodeError as exc:
-                if exc.code is not Code.UNIMPLEMENTED:
+                if exc.code is Code.UNAVAILABLE:
                     raise
-                self._no_pod_stats = True
+                self._no_pod_stats = exc.code is Code.UNIMPLEMENTED
+                log.debug("the runtime has no statistics of pods: %s", exc)
         return [], await self._runtime.list_container_stats()
 
     async def _image_fs(self) -> Json:

@@ -60,11 +60,13 @@ class Runtime:
         self.url = "http://127.0.0.1:1/x/token"
         self.asked: list[Any] = []
         self.lacks: set[str] = set()
+        """What fails, with ``code``."""
+        self.code = Code.UNIMPLEMENTED
         self.output = api.ExecSyncResponse(stdout=b"out", exit_code=0)
 
     def _has(self, name: str) -> None:
         if name in self.lacks:
-            raise NodeError(Code.UNIMPLEMENTED, name)
+            raise NodeError(self.code, name)
 
     async def container_status(self, container_id: str) -> api.ContainerStatus:
         raise not_found("container", container_id)

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from minikubelet.base import clock
+from minikubelet.base.errors import Code
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet.api import node_routes
 from minikubelet.kubelet.api.remote import TOKEN_FILE
@@ -112,6 +113,16 @@ async def test_a_runtime_without_pod_statistics_is_summed_up(ports: Ports) -> No
     assert pod["memory"]["workingSetBytes"] == 4096
     metrics = await text(ports, "/metrics/cadvisor")
     assert re.search(r'container_cpu_usage_seconds_total\{.*container="app".*\} 1\.5 \d+', metrics)
+
+
+async def test_a_runtime_that_fails_at_a_single_pod_is_asked_for_the_containers(ports: Ports) -> None:
+    """containerd: one sandbox without a cgroup, and there are no statistics of any."""
+    ports.runtime.lacks, ports.runtime.code = {"pod stats"}, Code.UNKNOWN
+    (pod,) = json.loads(await text(ports, "/stats/summary"))["pods"]
+    assert pod["cpu"]["usageCoreNanoSeconds"] == 1_500_000_000
+    assert 'container_memory_working_set_bytes{container="app"' in await text(ports, "/metrics/resource")
+    ports.runtime.lacks = set()
+    assert "pod_memory_working_set_bytes{" in await text(ports, "/metrics/resource")
 
 
 async def test_the_use_of_cpu_per_second(ports: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
