@@ -35,7 +35,12 @@ def monitor() -> Iterator[Monitor]:
     made = Monitor(host)
     yield made
     signal.set_wakeup_fd(-1)
-    for fd in made.descriptors():
+    # Sockets and epoll own their descriptors: they would be closed again when the objects go.
+    for peer in made._peers:
+        peer._sock.close()
+    made._listener.close()
+    made._pod.loop._epoll.close()
+    for fd in (made._pod.children._reader, made._pod.children.writer):
         os.close(fd)
     os.close(host.null)
 
