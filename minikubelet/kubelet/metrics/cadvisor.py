@@ -12,6 +12,7 @@ from minikubelet.kubelet.metrics.families import Family, gauge
 from minikubelet.kubelet.stats import machine
 
 Json = dict[str, Any]
+_CPU = "container_cpu_usage_seconds_total"
 
 
 class Runtime(Protocol):
@@ -23,15 +24,22 @@ class Runtime(Protocol):
 
 
 async def cadvisor_families(runtime: Runtime) -> list[Family]:
-    """All families, those of the machine included. Raises NodeError."""
+    """All families, those of the machine included. Raises NodeError.
+
+    What a runtime doesn't measure for this comes from its statistics of containers: containerd's answer had
+    neither CPU nor memory on a host whose controllers are on cgroup v1.
+    """
+    families: list[Family] = []
     try:
         descriptors = await runtime.list_metric_descriptors()
-        measured = await runtime.list_pod_sandbox_metrics()
-        families = _of_metrics(descriptors, measured)
+        families = _of_metrics(descriptors, await runtime.list_pod_sandbox_metrics())
     except NodeError as exc:
-        if exc.code is not Code.UNIMPLEMENTED:
+        if exc.code is Code.UNAVAILABLE:
             raise
-        families = _of_stats(await runtime.list_container_stats())
+    names = {each.name for each in families}
+    if _CPU not in names:
+        stats = _of_stats(await runtime.list_container_stats())
+        families += [each for each in stats if each.name not in names]
     return [*families, *machine_families(), scrape_error(0)]
 
 

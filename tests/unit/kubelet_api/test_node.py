@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from minikubelet.base import clock
-from minikubelet.base.errors import Code
+from minikubelet.base.errors import Code, NodeError
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet.api import node_routes
 from minikubelet.kubelet.api.remote import TOKEN_FILE
@@ -123,6 +123,21 @@ async def test_a_runtime_that_fails_at_a_single_pod_is_asked_for_the_containers(
     assert 'container_memory_working_set_bytes{container="app"' in await text(ports, "/metrics/resource")
     ports.runtime.lacks = set()
     assert "pod_memory_working_set_bytes{" in await text(ports, "/metrics/resource")
+
+
+@pytest.mark.parametrize("code", [None, Code.UNKNOWN])
+async def test_what_a_runtime_does_not_measure_is_taken_from_its_statistics(
+    ports: Ports, monkeypatch: pytest.MonkeyPatch, code: Code | None
+) -> None:
+    async def measured() -> list[api.PodSandboxMetrics]:
+        if code is not None:
+            raise NodeError(code, "one of them has no cgroup")
+        return []
+
+    monkeypatch.setattr(ports.runtime, "list_pod_sandbox_metrics", measured)
+    metrics = await text(ports, "/metrics/cadvisor")
+    assert re.search(r'container_cpu_usage_seconds_total\{.*container="app".*\} 1\.5 \d+', metrics)
+    assert "container_memory_working_set_bytes{" in metrics
 
 
 async def test_the_use_of_cpu_per_second(ports: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
