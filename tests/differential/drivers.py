@@ -151,12 +151,8 @@ def upstream(
             kubelet.drain()
 
 
-@contextlib.contextmanager
-def ours(home: Path, endpoint: str, *, client: object = None, **settings: Any) -> Iterator[Driver]:
-    """Our kubelet over a runtime, with the same configuration file as upstream's.
-
-    It is asked on its local socket, whoever the ``client`` is.
-    """
+def prepare(home: Path, endpoint: str, **settings: Any) -> Path:
+    """Make our kubelet's folders below ``home``, and a configuration file as upstream's; its path."""
     for folder in ("manifests", "run", "root", "pods"):
         (home / folder).mkdir(parents=True)
     config = {
@@ -169,9 +165,20 @@ def ours(home: Path, endpoint: str, *, client: object = None, **settings: Any) -
         **SETTINGS,
         **settings,
     }
-    (home / "config.yaml").write_text(yaml.safe_dump(config))
+    path = home / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+@contextlib.contextmanager
+def ours(home: Path, endpoint: str, *, client: object = None, **settings: Any) -> Iterator[Driver]:
+    """Our kubelet over a runtime, with the same configuration file as upstream's.
+
+    It is asked on its local socket, whoever the ``client`` is.
+    """
+    config = prepare(home, endpoint, **settings)
     command = [
-        *(sys.executable, "-m", "minikubelet.cli.main", "kubelet", "--config", str(home / "config.yaml")),
+        *(sys.executable, "-m", "minikubelet.cli.main", "kubelet", "--config", str(config)),
         *("--run", str(home / "run"), "--root", str(home / "root"), "--node-name", NODE),
         "--stop-pods-on-exit",
     ]

@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from tests.differential.drivers import NODE, SETTINGS, Ours
+from tests.differential.drivers import NODE, Ours, prepare
 from tests.host import leaks
 from tests.host.kubelet import runtimes
 from tests.host.kubelet.runtimes import IMAGE
-from tests.upstream_kubelet import CONFIG, free_port, unmount_below, wait_for
+from tests.upstream_kubelet import unmount_below, wait_for
 
 KILLS = int(os.environ.get("MINIKUBELET_CHAOS_ROUNDS", "6"))
 NOW = "$(cut -d' ' -f1 /proc/uptime)"
@@ -66,19 +65,9 @@ class Kubelet:
 
     def __init__(self, home: Path, endpoint: str) -> None:
         self.home, self.out = home, home / "out"
-        for folder in ("manifests", "run", "root", "pods", "out"):
-            (home / folder).mkdir(parents=True)
+        prepare(home, endpoint)
+        self.out.mkdir()
         self.out.chmod(0o777)
-        config = {
-            **CONFIG,
-            **SETTINGS,
-            "port": free_port(),
-            "readOnlyPort": 0,
-            "staticPodPath": str(home / "manifests"),
-            "podLogsDir": str(home / "pods"),
-            "containerRuntimeEndpoint": endpoint,
-        }
-        (home / "config.yaml").write_text(yaml.safe_dump(config))
         self.driver = Ours(home, endpoint)
         self.start()
 
