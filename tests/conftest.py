@@ -1,4 +1,4 @@
-"""Lanes: which one runs (`--lane`), and that in CI nothing is skipped but what its lane is known to lack."""
+"""Lanes: which one runs (`--lane`), what CI repeats, what it may skip."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ import pytest
 
 KNOWN_LACKS = Path(__file__).with_name("known_lacks.toml")
 LANES = ("unit", "host", "vm", "critest", "critest-vm", "upstream", "differential")
+REPEATING = ("host", "vm", "upstream")
+"""Lanes of real daemons and pods, where a test can also fail by what the machine does beside it."""
+REPEATS = 2
+"""How many failed tests of such a lane CI runs once more."""
 
 
 def known_lacks(lane: str) -> list[str]:
@@ -58,7 +62,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--lane", choices=LANES, help="the lane that runs; in CI its skips must be known lacks")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-rerunfailures reads its options
 def pytest_configure(config: pytest.Config) -> None:
     lane = config.getoption("--lane")
-    if lane and os.environ.get("CI"):
-        config.pluginmanager.register(SkipsAreKnown(lane))
+    if not lane or not os.environ.get("CI"):
+        return
+    config.pluginmanager.register(SkipsAreKnown(lane))
+    if lane in REPEATING:
+        config.option.reruns = 1
+        config.option.max_suite_reruns = REPEATS
+        config.option.rerun_except = ["left behind"]  # a leak is one, however rarely it happens
+        config.option.rerun_show_tracebacks = True

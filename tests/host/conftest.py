@@ -103,4 +103,4 @@ def node(module_node: Node) -> Iterator[Node]:
     for folder in module_node.logs.iterdir():
         shutil.rmtree(folder)
     left = leaks.left_by_pods(module_node.config)
-    assert not left, "\n".join([*left, module_node.log()])
+    assert not left, "\n".join(["left behind:", *left, module_node.log()])

@@ -139,7 +139,7 @@ class Node:
             except CrictlFailed as exc:
                 problems.append(str(exc))
         try:
-            problems += leaks.left_by_pods(self.config)
+            problems += [f"left behind: {left}" for left in leaks.left_by_pods(self.config)]
             if self.stop() != 0:
                 problems.append("the daemon's exit code isn't 0")
         finally:

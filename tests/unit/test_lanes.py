@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import LANES, known_lacks
+from tests.conftest import LANES, REPEATS, known_lacks
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run_lane(folder: Path, body: str, *, ci: bool) -> subprocess.CompletedProcess[str]:
+def run_lane(folder: Path, body: str, *, ci: bool, lane: str = "unit") -> subprocess.CompletedProcess[str]:
     """pytest on one file of its own, with the lanes' plugin."""
     (folder / "test_it.py").write_text(f"import pytest\n{body}\n")
     environment = {key: value for key, value in os.environ.items() if key != "CI"}
     environment |= {"PYTHONPATH": str(ROOT)} | ({"CI": "true"} if ci else {})
-    command = ["-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider", "--lane", "unit", "-q"]
+    command = ["-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider", "--lane", lane, "-q"]
     return subprocess.run(
         [sys.executable, *command, "test_it.py"],
         cwd=folder,
@@ -53,6 +53,39 @@ def test_a_known_skip_passes_in_ci(tmp_path: Path) -> None:
     reason = known_lacks("unit")[0]
     done = run_lane(tmp_path, f"def test_runs(): pass\ndef test_skips(): pytest.skip({reason!r})", ci=True)
     assert done.returncode == 0, done.stdout
+
+
+FAILS_ONCE = """
+runs = []
+def fails_once(name):
+    runs.append(name)
+    assert runs.count(name) > 1, f"{name} is unlucky"
+"""
+
+
+def test_ci_repeats_what_failed_and_says_so(tmp_path: Path) -> None:
+    body = FAILS_ONCE + "def test_once(): fails_once('first')"
+    done = run_lane(tmp_path, body, ci=True, lane="host")
+    assert done.returncode == 0, done.stdout
+    assert "first is unlucky" in done.stdout
+    assert run_lane(tmp_path, body, ci=False, lane="host").returncode == 1
+    assert run_lane(tmp_path, body, ci=True, lane="unit").returncode == 1
+
+
+def test_what_fails_twice_has_failed(tmp_path: Path) -> None:
+    assert run_lane(tmp_path, "def test_never(): assert False", ci=True, lane="upstream").returncode == 1
+
+
+def test_a_leak_is_not_repeated(tmp_path: Path) -> None:
+    body = FAILS_ONCE + "def test_once(): fails_once('a mount left behind')"
+    assert run_lane(tmp_path, body, ci=True, lane="host").returncode == 1
+
+
+def test_ci_repeats_no_more_than_a_few(tmp_path: Path) -> None:
+    tests = [f"def test_{number}(): fails_once({number})" for number in range(REPEATS + 1)]
+    done = run_lane(tmp_path, "\n".join([FAILS_ONCE, *tests]), ci=True, lane="vm")
+    assert done.returncode == 1
+    assert f"1 failed, {REPEATS} passed" in done.stdout
 
 
 @pytest.mark.parametrize("lane", LANES)
