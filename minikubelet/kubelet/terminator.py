@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 MINIMUM_GRACE = 2
 """Seconds that a container always gets, whatever its hook has used up."""
 
+HOOK_END = 1.0
+"""Seconds until a hook's command, which dies with its container, has been seen to end."""
+
 
 class Terminator:
     """Stops what belongs to one pod."""
@@ -58,35 +61,42 @@ class Terminator:
         allowed = self.grace_period if grace is None else grace
         deadline = clock.monotonic() + allowed
         hook = container.lifecycle.pre_stop if container.lifecycle else None
+        running: asyncio.Task[None] | None = None
         if hook is not None and allowed > 0:
-            await self._pre_stop(container, seen, hook, allowed)
-        if turn is not None and deadline > clock.monotonic():
-            await clock.wait(turn, deadline - clock.monotonic())
-        left = max(MINIMUM_GRACE, int(deadline - clock.monotonic() + 0.5))
-        node.probes.remove(self._state.pod.uid, container.name)
+            running = asyncio.create_task(self._pre_stop(container, seen, hook))
         try:
-            await node.client.stop_container(seen.id, left)
-        except NodeError as exc:
-            if exc.code is not Code.NOT_FOUND:
-                raise
+            if running is not None:
+                await asyncio.wait({running}, timeout=allowed)
+            if turn is not None and deadline > clock.monotonic():
+                await clock.wait(turn, deadline - clock.monotonic())
+            left = max(MINIMUM_GRACE, int(deadline - clock.monotonic() + 0.5))
+            node.probes.remove(self._state.pod.uid, container.name)
+            try:
+                await node.client.stop_container(seen.id, left)
+            except NodeError as exc:
+                if exc.code is not Code.NOT_FOUND:
+                    raise
+            if running is not None and hook is not None and hook.exec is not None:
+                await asyncio.wait({running}, timeout=HOOK_END)
+        finally:
+            if running is not None:
+                running.cancel()
         await node.lifecycle.refresh_container(seen.id, seen.sandbox_id)
 
-    async def _pre_stop(
-        self, container: Container, seen: ObservedContainer, hook: LifecycleHandler, seconds: float
-    ) -> None:
+    async def _pre_stop(self, container: Container, seen: ObservedContainer, hook: LifecycleHandler) -> None:
+        """Run a hook. One that takes longer than the grace period goes on until its container has ended."""
         pod, ip = self._state.pod, self._state.pod_ip()
         fell_back = functools.partial(tell_fallback, self._node, pod)
         try:
-            async with asyncio.timeout(seconds):
-                await run_hook(self._node.client, pod, container, seen.id, hook, ip, fell_back)
-        except TimeoutError:
-            if hook.sleep is not None:
-                self._node.instruments.cut_sleeps.inc()
-            log.warning("%s: preStop hook of %s used up the grace period", pod.title, container.name)
-            self._node.events.pod(pod, WARNING, "FailedPreStopHook", "PreStopHook failed", container.name)
+            await run_hook(self._node.client, pod, container, seen.id, hook, ip, fell_back)
         except HookFailed as exc:
             log.warning("%s: %s", pod.title, exc)
             self._node.events.pod(pod, WARNING, "FailedPreStopHook", "PreStopHook failed", container.name)
+        except asyncio.CancelledError:
+            if hook.sleep is not None:
+                self._node.instruments.cut_sleeps.inc()
+            log.warning("%s: preStop hook of %s outlived the container", pod.title, container.name)
+            raise
 
     async def stop_pod(self, view: PodView, grace: int | None = None) -> None:
         """Stop every container (sidecars after the others, last one first), then the sandboxes.

@@ -117,6 +117,25 @@ async def test_the_pre_stop_hook_eats_into_the_grace_period(harness: Harness) ->
         assert [request.timeout for request in harness.cri.called("StopContainer")] == [6]
 
 
+async def test_a_hook_longer_than_the_grace_period_runs_on_until_the_container_ends(harness: Harness) -> None:
+    drained: list[bool] = []
+
+    async def hook(command: list[str]) -> tuple[int, bytes]:
+        await harness.until(lambda: harness.cri.called("StopContainer"))
+        drained.append(True)
+        return 0, b""
+
+    harness.cri.behaviours["app"] = Behaviour(exec=hook, stop_seconds=0.2)
+    app = {"name": "app", "lifecycle": {"preStop": {"exec": {"command": ["drain"]}}}}
+    async with harness.running():
+        harness.source.set(make_pod("web", app, terminationGracePeriodSeconds=1))
+        await harness.ready()
+        harness.source.set()
+        await harness.until(lambda: not harness.kubelet.pods())
+        assert drained
+        assert "FailedPreStopHook" not in harness.reasons()
+
+
 async def test_a_changed_manifest_ends_the_old_pod_before_the_new_one_begins(harness: Harness) -> None:
     harness.cri.behaviours["app"] = Behaviour(stop_seconds=0.1)
     old, new = make_pod(), make_pod("web", {"name": "app", "args": ["new"]})
