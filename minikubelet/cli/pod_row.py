@@ -11,7 +11,7 @@ from minikubelet.cli import text
 Json = dict[str, Any]
 
 HEADERS = ["NAME", "READY", "STATUS", "RESTARTS", "AGE"]
-WIDE_HEADERS = ["IP", "NODE"]
+WIDE_HEADERS = ["IP", "NODE", "NOMINATED NODE", "READINESS GATES"]
 
 
 @dataclass
@@ -51,6 +51,7 @@ def row(pod: Json, now: float, *, wide: bool = False, namespace: bool = False) -
     cells = [meta["name"], f"{summary.ready}/{total}", reason, restarts, age_of(pod, now)]
     if wide:
         cells += [status.get("podIP") or "<none>", spec.get("nodeName") or "<none>"]
+        cells += [status.get("nominatedNodeName") or "<none>", _gates(spec, status)]
     return [meta.get("namespace", ""), *cells] if namespace else cells
 
 
@@ -66,6 +67,12 @@ def age_of(pod: Json, now: float) -> str:
 def headers(*, wide: bool = False, namespace: bool = False) -> list[str]:
     """The header line of such rows."""
     return (["NAMESPACE"] if namespace else []) + HEADERS + (WIDE_HEADERS if wide else [])
+
+
+def _gates(spec: Json, status: Json) -> str:
+    """How many of a pod's readiness gates are open."""
+    gates = [each["conditionType"] for each in spec.get("readinessGates", [])]
+    return f"{sum(_condition(status, gate) for gate in gates)}/{len(gates)}" if gates else "<none>"
 
 
 def _init_containers(summary: _Summary, spec: Json, status: Json, sidecars: set[str]) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 from minikubelet.cli.options import CommandError
 
 Labels = Mapping[str, str]
-_KEY = r"[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?"
-_SET = re.compile(rf"({_KEY})\s+(in|notin)\s*\(([^()]*)\)\Z")
-_EQUAL = re.compile(rf"({_KEY})\s*(==|=|!=)\s*([A-Za-z0-9._-]*)\Z")
+_KEY = r"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
+_VALUE = r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)?"
+_SET = re.compile(rf"({_KEY})\s+(in|notin)\s*\((\s*{_VALUE}\s*(?:,\s*{_VALUE}\s*)*)\)\Z")
+_EQUAL = re.compile(rf"({_KEY})\s*(==|=|!=)\s*({_VALUE})\Z")
 _ORDER = re.compile(rf"({_KEY})\s*([<>])\s*(-?[0-9]+)\Z")
 _EXISTS = re.compile(rf"(!?)\s*({_KEY})\Z")
 
@@ -24,18 +25,18 @@ def parse(text: str) -> Callable[[Labels], bool]:
 
 def _requirement(part: str, whole: str) -> Callable[[Labels], bool]:
     if match := _EQUAL.match(part):
-        key, operator, value = match[1], match[3], match[4]
+        key, operator, value = match.groups()
         if operator == "!=":
             return lambda labels: labels.get(key) != value
         return lambda labels: labels.get(key) == value
     if match := _SET.match(part):
-        key, operator = match[1], match[3]
-        values = {value.strip() for value in match[4].split(",")}
+        key, operator, listed = match.groups()
+        values = {value.strip() for value in listed.split(",")}
         if operator == "in":
             return lambda labels: labels.get(key) in values
         return lambda labels: labels.get(key) not in values
     if match := _ORDER.match(part):
-        key, limit, above = match[1], int(match[4]), match[3] == ">"
+        key, limit, above = match[1], int(match[3]), match[2] == ">"
         return lambda labels: _is_beyond(labels.get(key, ""), limit, above=above)
     if match := _EXISTS.match(part):
         key, wanted = match[2], not match[1]

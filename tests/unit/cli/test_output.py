@@ -253,3 +253,28 @@ def test_yaml_for_people() -> None:
     shown = yaml_text.dump(value)
     assert yaml.safe_load(shown) == value
     assert shown == YAML.replace("WORDS", words)
+
+
+@pytest.mark.parametrize(
+    ("text", "matches"),
+    [
+        ("app=web,tier!=db,!gone", True),
+        ("app in (web, api),tier notin (db,)", True),
+        ("example.com/a-b==1.5_x", True),
+        ("app==", False),
+        ("level>2,level<4", True),
+        ("none notin (), gone", False),
+    ],
+)
+def test_label_selectors(text: str, matches: bool) -> None:
+    labels = {"app": "web", "tier": "front", "example.com/a-b": "1.5_x", "level": "3"}
+    assert selectors.parse(text)(labels) is matches
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a/b/c", "Example.com/a", "app=-web", "app in (web-)", "app in (a b)", 'app="web"', "app===web", "-app"],
+)
+def test_selectors_of_labels_that_there_can_not_be(text: str) -> None:
+    with pytest.raises(CommandError, match="unable to parse label selector"):
+        selectors.parse(text)

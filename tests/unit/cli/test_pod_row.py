@@ -78,21 +78,19 @@ def test_restarts_say_when_the_last_was() -> None:
 
 
 def test_wide_and_namespace_columns() -> None:
-    rows = [
-        pod_row.row(pod(running()), NOW, wide=True, namespace=True),
-        pod_row.row(
-            pod(phase="Pending", podIP="", metadata={"name": "a-longer-name"}), NOW, wide=True, namespace=True
-        ),
-    ]
+    gated = pod(phase="Pending", podIP="", metadata={"name": "a-longer-name"})
+    gated["spec"]["readinessGates"] = [{"conditionType": kind} for kind in ("example.com/a", "example.com/b")]
+    gated["status"]["conditions"] = [{"type": "example.com/b", "status": "True"}]
+    rows = [pod_row.row(each, NOW, wide=True, namespace=True) for each in (pod(running()), gated)]
     table = Table(pod_row.headers(wide=True, namespace=True))
-    assert table.render(rows) == (
-        "NAMESPACE   NAME            READY   STATUS    RESTARTS   AGE    IP         NODE\n"
-        "default     web             1/1     Running   0          100s   10.0.0.5   n1\n"
-        "default     a-longer-name   0/1     Pending   0          100s   <none>     n1\n"
-    )
-    assert table.render([rows[0]], header=False) == (
-        "default     web             1/1     Running   0          100s   10.0.0.5   n1\n"
-    )
+    shown = table.render(rows).splitlines()
+    assert [line.split("AGE")[-1].split("100s")[-1].strip() for line in shown] == [
+        "IP         NODE   NOMINATED NODE   READINESS GATES",
+        "10.0.0.5   n1     <none>           <none>",
+        "<none>     n1     <none>           1/2",
+    ]
+    assert shown[1].startswith("default     web             1/1     Running   0          100s   ")
+    assert table.render([rows[0]], header=False).rstrip("\n") == shown[1]
 
 
 @pytest.mark.parametrize(
