@@ -55,8 +55,8 @@ def _assign(config: KubeletConfig, row: Field, value: Any, where: str) -> None:
         target = getattr(target, each)
     try:
         setattr(target, name, (row.plain or row.kind.plain)(value))
-    except (KeyError, TypeError, ValueError) as exc:
-        raise invalid(where, f"{value!r}: {exc!r}") from None
+    except ValueError as exc:
+        raise invalid(where, str(exc)) from None
 
 
 def _evictions(settings: Settings, config: KubeletConfig) -> None:

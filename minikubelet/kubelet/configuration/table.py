@@ -66,7 +66,18 @@ _RUNTIME = "the runtime's business"
 
 
 def _by_priority(value: list[dict[str, Any]]) -> dict[int, float]:
-    return {each["priority"]: float(each["shutdownGracePeriodSeconds"]) for each in value}
+    """Whole numbers, 0 where nothing is said. Raises ValueError."""
+    found: dict[int, float] = {}
+    for index, each in enumerate(value):
+        numbers = dict.fromkeys(("priority", "shutdownGracePeriodSeconds"), 0)
+        for key, number in each.items():
+            if key not in numbers:
+                raise ValueError(f"[{index}].{key}: unknown field")
+            if number is not None and type(number) is not int:
+                raise ValueError(f"[{index}].{key}: expected a whole number, got {number!r}")
+            numbers[key] = number or 0
+        found[numbers["priority"]] = float(numbers["shutdownGracePeriodSeconds"])
+    return found
 
 
 _TRUTHS = dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True)
@@ -75,6 +86,10 @@ _TRUTHS |= dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False)
 
 
 def _truths(value: dict[str, str]) -> dict[str, bool]:
+    """Raises ValueError."""
+    for name, word in value.items():
+        if word not in _TRUTHS:
+            raise ValueError(f"{name}: {word!r} is neither true nor false")
     return {name: _TRUTHS[word] for name, word in value.items()}
 
 

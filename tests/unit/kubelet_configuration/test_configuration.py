@@ -88,7 +88,9 @@ httpCheckFrequency: 1m30s
 evictionHard: {memory.available: 5%}
 evictionSoft: {memory.available: 10%}
 evictionSoftGracePeriod: {memory.available: 1m}
-shutdownGracePeriodByPodPriority: [{priority: 1000, shutdownGracePeriodSeconds: 30}]
+shutdownGracePeriodByPodPriority:
+- {priority: 1000, shutdownGracePeriodSeconds: 30}
+- {shutdownGracePeriodSeconds: 5}
 crashLoopBackOff: {maxContainerRestartPeriod: 5s}
 memorySwap: {swapBehavior: LimitedSwap}
 featureGates: {MemoryQoS: true}
@@ -102,7 +104,7 @@ enableDebuggingHandlers: false
     assert config.http_check_frequency == 90
     assert config.resources.eviction.hard == {"memory.available": "5%"}
     assert config.resources.eviction.soft_grace_period == {"memory.available": 60}
-    assert config.resources.shutdown.by_priority == {1000: 30}
+    assert config.resources.shutdown.by_priority == {1000: 30, 0: 5}
     assert (config.backoff_initial, config.backoff_max) == (5, 5)
     assert config.resources.cgroups.swap_behavior == "LimitedSwap"
     assert config.resources.cgroups.memory_qos

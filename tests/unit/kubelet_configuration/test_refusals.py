@@ -45,7 +45,7 @@ def test_what_is_wrong_is_named(machine: Machine, text: str, words: str) -> None
         ("cpuManagerPolicyOptions: {full-pcpus: 'true'}", "'full-pcpus' is none of full-pcpus-only, "),
         (
             "cpuManagerPolicyOptions: {full-pcpus-only: maybe}",
-            "cpuManagerPolicyOptions: {'full-pcpus-only': ",
+            "cpuManagerPolicyOptions: full-pcpus-only: 'maybe' is neither true nor false",
         ),
         ("cpuManagerPolicyOptions: {full-pcpus-only: 'true'}", "cpuManagerPolicy none takes no options"),
         (
@@ -133,6 +133,14 @@ def test_what_is_wrong_is_named(machine: Machine, text: str, words: str) -> None
             "shutdownGracePeriod: 9s\n"
             "shutdownGracePeriodByPodPriority: [{priority: 0, shutdownGracePeriodSeconds: 9}]",
             "shutdownGracePeriodByPodPriority: excludes shutdownGracePeriod",
+        ),
+        (
+            "shutdownGracePeriodByPodPriority: [{priority: 0}, {prio: 1}]",
+            "shutdownGracePeriodByPodPriority: [1].prio: unknown field",
+        ),
+        (
+            "shutdownGracePeriodByPodPriority: [{shutdownGracePeriodSeconds: 9s}]",
+            "[0].shutdownGracePeriodSeconds: expected a whole number, got '9s'",
         ),
     ],
 )
