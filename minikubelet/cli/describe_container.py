@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import urllib.parse
 from typing import Any
 
 from minikubelet.cli import text
+from minikubelet.kubelet.objects import quantity
 
 Json = dict[str, Any]
 
@@ -29,6 +32,10 @@ def _container(container: Json, status: Json | None, pod: Json) -> list[str]:
     for name, key in (("Port", "containerPort"), ("Host Port", "hostPort")):
         ports = ", ".join(_port(port, key) for port in container.get("ports", []))
         lines.append(f"    {name}s:\t{ports}" if "," in ports else f"    {name}:\t{ports or '<none>'}")
+    if profile := (container.get("securityContext") or {}).get("seccompProfile"):
+        lines.append(f"    SeccompProfile:\t{profile.get('type', '')}")
+        if profile.get("localhostProfile"):
+            lines.append(f"      LocalhostProfile:\t{profile['localhostProfile']}")
     for name in ("command", "args"):
         if container.get(name):
             lines.append(f"    {name.capitalize()}:")
@@ -94,7 +101,8 @@ def _probe(probe: Json) -> str:
         return f"exec [{' '.join(probe['exec'].get('command', []))}] {numbers}"
     if http := probe.get("httpGet"):
         address = f"{http.get('host', '')}:{http.get('port', '')}"
-        return f"http-get {http.get('scheme', 'HTTP').lower()}://{address}{http.get('path', '/')} {numbers}"
+        path = "/" + urllib.parse.quote(http.get("path", "").removeprefix("/"), safe="/:@!$&'()*+,;=~-._")
+        return f"http-get {http.get('scheme', 'HTTP').lower()}://{address}{path} {numbers}"
     if tcp := probe.get("tcpSocket"):
         return f"tcp-socket {tcp.get('host', '')}:{tcp.get('port', '')} {numbers}"
     if grpc := probe.get("grpc"):
@@ -131,7 +139,9 @@ def _environment(container: Json, pod: Json) -> list[str]:
                 f"      {name}:\t{value} ({field.get('apiVersion', 'v1')}:{field.get('fieldPath', '')})"
             )
         elif resource := source.get("resourceFieldRef"):
-            lines.append(f"      {name}:\t ({resource.get('resource', '')})")
+            lines.append(
+                f"      {name}:\t{_amount(resource, container, pod)} ({resource.get('resource', '')})"
+            )
         elif key := source.get("secretKeyRef"):
             where = f"<set to the key '{key.get('key', '')}' in secret '{key.get('name', '')}'>"
             lines.append(f"      {name}:\t{where}\tOptional: {str(bool(key.get('optional'))).lower()}")
@@ -141,6 +151,18 @@ def _environment(container: Json, pod: Json) -> list[str]:
         else:
             lines.append(f"      {name}:\t<{next(iter(source), 'unknown')}>")
     return lines
+
+
+def _amount(ref: Json, container: Json, pod: Json) -> str:
+    """What a resourceFieldRef stands for, as far as the pod itself says it."""
+    every = [*pod["spec"].get("containers", []), *pod["spec"].get("initContainers", [])]
+    name = ref.get("containerName") or container["name"]
+    resources = next((each for each in every if each["name"] == name), container).get("resources") or {}
+    kind, _, resource = str(ref.get("resource", "")).partition(".")
+    value = (resources.get(kind) or {}).get(resource)
+    if value is None:
+        return "node allocatable" if kind == "limits" and resource in ("cpu", "memory") else "0"
+    return str(math.ceil(quantity.parse(value) / (quantity.parse(ref.get("divisor") or "1") or 1)))
 
 
 def _field(pod: Json, path: str) -> str:

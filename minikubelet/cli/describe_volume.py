@@ -13,7 +13,9 @@ _WORDS = {
     "secret": "Secret (a volume populated by a Secret)",
     "downwardAPI": "DownwardAPI (a volume populated by information about the pod)",
     "projected": "Projected (a volume that contains injected data from multiple sources)",
-    "persistentVolumeClaim": "PersistentVolumeClaim (a reference to a claim in the same namespace)",
+    "persistentVolumeClaim": (
+        "PersistentVolumeClaim (a reference to a PersistentVolumeClaim in the same namespace)"
+    ),
     "image": "Image (a container image or OCI artifact)",
 }
 
@@ -27,15 +29,29 @@ def volumes(declared: list[Json]) -> list[str]:
         lines.append(f"  {volume['name']}:")
         kind = next((name for name in volume if name != "name"), "")
         lines.append(f"    Type:\t{_WORDS.get(kind, kind or '<unknown>')}")
-        lines += [f"    {name}:\t{value}" for name, value in _details(kind, volume.get(kind) or {})]
+        source = volume.get(kind) or {}
+        lines += [f"    {name}:\t{value}" for name, value in _details(kind, source)]
+        if kind == "downwardAPI":
+            lines += [
+                "    Items:",
+                *(f"      {_told(item)} -> {item['path']}" for item in source.get("items", [])),
+            ]
     return lines
+
+
+def _told(item: Json) -> str:
+    """What a file of a downwardAPI volume tells."""
+    return str(
+        (item.get("fieldRef") or {}).get("fieldPath") or (item.get("resourceFieldRef") or {}).get("resource")
+    )
 
 
 def _details(kind: str, source: Json) -> list[tuple[str, str]]:
     if kind == "hostPath":
         return [("Path", source.get("path", "")), ("HostPathType", source.get("type", ""))]
     if kind == "emptyDir":
-        return [("Medium", source.get("medium", "")), ("SizeLimit", str(source.get("sizeLimit", "<unset>")))]
+        limit = str(source.get("sizeLimit") or 0)
+        return [("Medium", source.get("medium", "")), ("SizeLimit", "<unset>" if limit == "0" else limit)]
     optional = ("Optional", str(bool(source.get("optional"))).lower())
     if kind == "configMap":
         return [("Name", source.get("name", "")), optional]
@@ -48,4 +64,15 @@ def _details(kind: str, source: Json) -> list[tuple[str, str]]:
         ]
     if kind == "image":
         return [("Reference", source.get("reference", "")), ("PullPolicy", source.get("pullPolicy", ""))]
+    if kind == "projected":
+        return [detail for each in source.get("sources", []) for detail in _projected(each)]
     return []
+
+
+def _projected(source: Json) -> list[tuple[str, str]]:
+    for kind, name in (("secret", "SecretName"), ("configMap", "ConfigMapName")):
+        if ref := source.get(kind):
+            return [(name, ref.get("name", "")), ("Optional", str(bool(ref.get("optional"))).lower())]
+    if token := source.get("serviceAccountToken"):
+        return [("TokenExpirationSeconds", str(token.get("expirationSeconds", 3600)))]
+    return [("DownwardAPI", "true")] if source.get("downwardAPI") else []
