@@ -142,6 +142,36 @@ def quantities() -> Iterator[str]:
     yield from ("", "1e3", "1e3e3", "1e3m")
 
 
+def cpus() -> Iterator[list[Any]]:
+    """Machines with some of their CPUs free, and how many are wanted."""
+    chance = random.Random(4)
+    machines = [
+        (1, 1, 4, 1),
+        (1, 1, 4, 2),
+        (2, 1, 4, 2),
+        (2, 1, 3, 2),
+        (1, 2, 4, 2),
+        (2, 2, 2, 2),
+        (2, 4, 3, 1),
+    ]
+    for _ in range(1500):
+        sockets, nodes, cores, threads = chance.choice(machines)
+        sibling = chance.choice(["near", "far"])
+        every = [
+            (socket, socket * nodes + node, node * cores + core, thread)
+            for socket in range(sockets)
+            for node in range(nodes)
+            for core in range(cores)
+            for thread in range(threads)
+        ]
+        if (
+            sibling == "far"
+        ):  # as Linux numbers them on most machines: second threads after all the first ones
+            every.sort(key=lambda each: each[3])
+        free = sorted(chance.sample(range(len(every)), chance.randint(1, len(every))))
+        yield [[list(each[:3]) for each in every], free, chance.randint(1, len(free))]
+
+
 def configurations() -> Iterator[Json]:
     """A configuration field by field, and each with one thing changed."""
     whole = yaml.safe_load((Path(__file__).parent / "configuration.yaml").read_text())
@@ -152,7 +182,7 @@ def configurations() -> Iterator[Json]:
 
 
 ALL: dict[str, Callable[[], Iterator[Any]]] = {
-    each.__name__: each for each in (pods, rows, descriptions, selectors, quantities, configurations)
+    each.__name__: each for each in (pods, rows, descriptions, selectors, quantities, cpus, configurations)
 }
 
 

@@ -6,6 +6,7 @@
 //	oracle descriptions    a Pod: `kubectl describe pod` without events
 //	oracle selectors       [selector, labels]: whether they match, or null where it can't be read
 //	oracle quantities      a text: as the API writes it, or null
+//	oracle cpus            [[socket, node, core] of each CPU, free CPUs, how many]: what the static policy gives, or null
 package main
 
 import (
@@ -15,6 +16,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/labels"
@@ -32,8 +34,13 @@ import (
 	kubeletconfig "k8s.io/kubernetes/pkg/kubelet/apis/config"
 	"k8s.io/kubernetes/pkg/kubelet/apis/config/scheme"
 	configvalidation "k8s.io/kubernetes/pkg/kubelet/apis/config/validation"
+	"k8s.io/kubernetes/pkg/kubelet/cm/cpumanager"
+	"k8s.io/kubernetes/pkg/kubelet/cm/cpumanager/state"
+	"k8s.io/kubernetes/pkg/kubelet/cm/cpumanager/topology"
+	"k8s.io/kubernetes/pkg/kubelet/cm/topologymanager"
 	"k8s.io/kubernetes/pkg/printers"
 	"k8s.io/kubernetes/pkg/printers/internalversion"
+	"k8s.io/utils/cpuset"
 )
 
 func pods(line []byte) any {
@@ -140,6 +147,45 @@ func quantities(line []byte) any {
 	return quantity.String()
 }
 
+func cpus(line []byte) any {
+	var places [][3]int
+	var free []int
+	var count int64
+	if json.Unmarshal(line, &[]any{&places, &free, &count}) != nil {
+		return nil
+	}
+	topo := &topology.CPUTopology{NumCPUs: len(places), CPUDetails: topology.CPUDetails{}}
+	cores, first := map[[2]int]int{}, 0
+	for cpu, place := range places {
+		core, known := cores[[2]int{place[0], place[2]}]
+		if first = core; !known {
+			first = cpu
+			cores[[2]int{place[0], place[2]}] = cpu
+		}
+		topo.CPUDetails[cpu] = topology.CPUInfo{SocketID: place[0], NUMANodeID: place[1], CoreID: first}
+	}
+	topo.NumCores, topo.NumSockets = len(cores), topo.CPUDetails.Sockets().Size()
+	topo.NumNUMANodes = topo.CPUDetails.NUMANodes().Size()
+	logger := logr.Discard()
+	policy, err := cpumanager.NewStaticPolicy(
+		logger, topo, 0, cpuset.New(), topologymanager.NewFakeManager(), map[string]string{})
+	if err != nil {
+		return nil
+	}
+	given := state.NewMemoryState(logger)
+	given.SetDefaultCPUSet(cpuset.New(free...))
+	amounts := corev1.ResourceList{
+		corev1.ResourceCPU: *resource.NewQuantity(count, resource.DecimalSI), corev1.ResourceMemory: resource.MustParse("1Mi")}
+	container := corev1.Container{
+		Name: "app", Resources: corev1.ResourceRequirements{Requests: amounts, Limits: amounts}}
+	pod := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{container}}}
+	if err := policy.Allocate(logger, given, pod, &container); err != nil {
+		return nil
+	}
+	own, _ := given.GetCPUSet("", "app")
+	return own.List()
+}
+
 // answer gives null for what upstream's code falls over.
 func answer(ask func([]byte) any, line []byte) (found any) {
 	defer func() { _ = recover() }()
@@ -151,7 +197,7 @@ func main() {
 	capabilities.Initialize(capabilities.Capabilities{AllowPrivileged: true})
 	ask := map[string]func([]byte) any{
 		"pods": pods, "configurations": configurations, "rows": rows, "descriptions": descriptions,
-		"selectors": selectors, "quantities": quantities,
+		"selectors": selectors, "quantities": quantities, "cpus": cpus,
 	}[os.Args[1]]
 	lines := bufio.NewReaderSize(os.Stdin, 1<<24)
 	answers := json.NewEncoder(os.Stdout)

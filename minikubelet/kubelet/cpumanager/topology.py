@@ -1,8 +1,9 @@
-"""Which CPUs share a core and a socket (/sys/devices/system/cpu), and which ones to take."""
+"""Which CPUs share a core, a socket and a NUMA node (/sys/devices/system/cpu), and which ones to take."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ class Place:
     """Where a CPU is."""
 
     socket: int
+    node: int
+    """NUMA node."""
     core: int
     """Unique within the socket."""
 
@@ -33,6 +36,11 @@ class Topology:
 
     def __init__(self, places: dict[int, Place]) -> None:
         self.places = places
+        first: dict[tuple[int, int], int] = {}
+        for cpu, place in sorted(places.items()):
+            first.setdefault((place.socket, place.core), cpu)
+        self._cores = {cpu: first[place.socket, place.core] for cpu, place in places.items()}
+        """Cores go by their first CPU."""
 
     @property
     def cpus(self) -> frozenset[int]:
@@ -42,17 +50,18 @@ class Topology:
     @property
     def threads(self) -> int:
         """CPUs a core."""
-        return max(1, len(self.places) // len({self._core(cpu) for cpu in self.places}))
+        return max(1, len(self.places) // len(set(self._cores.values())))
 
     def siblings(self, cpus: Iterable[int]) -> frozenset[int]:
         """All CPUs of the cores that any of ``cpus`` is on."""
-        cores = {self._core(cpu) for cpu in cpus}
-        return frozenset(cpu for cpu in self.places if self._core(cpu) in cores)
+        cores = {self._cores[cpu] for cpu in cpus}
+        return frozenset(cpu for cpu in self.places if self._cores[cpu] in cores)
 
     def take(self, available: Iterable[int], count: int) -> frozenset[int]:
-        """``count`` CPUs packed closely: whole sockets, then whole cores, then the fullest cores.
+        """``count`` CPUs packed closely: whole NUMA nodes and sockets, then whole cores, then single threads.
 
-        Raises NotEnough.
+        Where there is a choice, of what has the fewest free CPUs: so that large parts stay whole
+        (pkg/kubelet/cm/cpumanager/cpu_assignment.go). Raises NotEnough.
         """
         left = set(available)
         if len(left) < count:
@@ -60,36 +69,43 @@ class Topology:
                 f"not enough cpus available to satisfy request: requested={count}, available={len(left)}"
             )
         taken: set[int] = set()
-        for unit in (self._socket, self._core):
-            for group in self._whole(left, unit):
+        for level in self._levels():
+            for group in self._whole(left, level):
                 if len(group) <= count - len(taken):
                     taken |= group
                     left -= group
+        return frozenset(taken.union(self._packed(left)[: count - len(taken)]))
 
-        # Single threads: of sockets, then cores, that already have the fewest free ones.
-        def free(cpu: int) -> tuple[int, int, int]:
-            socket = sum(1 for each in left if self._socket(each) == self._socket(cpu))
-            core = sum(1 for each in left if self._core(each) == self._core(cpu))
-            return socket, core, cpu
+    def _levels(self) -> list[Callable[[int], int]]:
+        """What parts a CPU belongs to, the largest first: a node has sockets, or a socket nodes."""
 
-        while len(taken) < count:
-            best = min(left, key=free)
-            taken.add(best)
-            left.remove(best)
-        return frozenset(taken)
+        def node(cpu: int) -> int:
+            return self.places[cpu].node
 
-    def _socket(self, cpu: int) -> tuple[int, ...]:
-        return (self.places[cpu].socket,)
+        def socket(cpu: int) -> int:
+            return self.places[cpu].socket
 
-    def _core(self, cpu: int) -> tuple[int, ...]:
-        return self.places[cpu].socket, self.places[cpu].core
+        nodes, sockets = (len({part(cpu) for cpu in self.places}) for part in (node, socket))
+        return [*((node, socket) if sockets >= nodes else (socket, node)), self._cores.__getitem__]
 
-    def _whole(self, left: set[int], unit: Callable[[int], tuple[int, ...]]) -> list[set[int]]:
-        """Sockets or cores of which every CPU is free, in the order of their numbers."""
-        groups: dict[tuple[int, ...], set[int]] = {}
+    def _packed(self, left: Iterable[int]) -> list[int]:
+        """Free CPUs in the order in which they are taken."""
+        left, levels = list(left), self._levels()
+        free = [Counter(map(level, left)) for level in levels]
+
+        def order(cpu: int) -> list[tuple[int, int]]:
+            parts = [level(cpu) for level in levels]
+            return [*((count[part], part) for count, part in zip(free, parts, strict=True)), (cpu, cpu)]
+
+        return sorted(left, key=order)
+
+    def _whole(self, left: set[int], level: Callable[[int], int]) -> list[set[int]]:
+        """The parts of which every CPU is free, in the order in which they are taken."""
+        parts: dict[int, set[int]] = {}
         for cpu in self.places:
-            groups.setdefault(unit(cpu), set()).add(cpu)
-        return [groups[key] for key in sorted(groups) if groups[key] <= left]
+            parts.setdefault(level(cpu), set()).add(cpu)
+        order = dict.fromkeys(map(level, self._packed(left)))
+        return [parts[part] for part in order if parts[part] <= left]
 
 
 def read_topology(sysfs: str = SYSFS) -> Topology:
@@ -99,7 +115,11 @@ def read_topology(sysfs: str = SYSFS) -> Topology:
     places = {}
     for cpu in sorted(online):
         folder = f"{sysfs}/cpu{cpu}/topology"
-        places[cpu] = Place(_number(f"{folder}/physical_package_id", 0), _number(f"{folder}/core_id", cpu))
+        places[cpu] = Place(
+            _number(f"{folder}/physical_package_id", 0),
+            numa_node(cpu, sysfs),
+            _number(f"{folder}/core_id", cpu),
+        )
     return Topology(places)
 
 

@@ -15,7 +15,7 @@ from minikubelet.kubelet.resource_config import DeviceConfig, ReservedConfig, Re
 from tests.unit.kubelet.harness import make_pod
 
 # Two sockets of two cores of two threads: CPUs 0-3 are first threads, 4-7 the second ones.
-MACHINE = Topology({cpu: Place((cpu % 4) // 2, cpu % 2) for cpu in range(8)})
+MACHINE = Topology({cpu: Place((cpu % 4) // 2, 0, cpu % 2) for cpu in range(8)})
 
 
 def made(folder: Path, *options: str, **reserved: object) -> CpuManager:

@@ -138,7 +138,9 @@ async def test_a_manifest_edited_while_the_daemon_was_away(harness: Harness) -> 
 async def test_who_has_cpus_alone_stays_without_a_quota(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(allocations, "read_topology", lambda: Topology({0: Place(0, 0), 1: Place(0, 1)}))
+    monkeypatch.setattr(
+        allocations, "read_topology", lambda: Topology({0: Place(0, 0, 0), 1: Place(0, 0, 1)})
+    )
     harness.config.resources.devices.cpu_manager_policy = "static"
     harness.config.resources.reserved.reserved_system_cpus = "0"
     monkeypatch.setattr(allocatable, "node_cpus", lambda: 2)

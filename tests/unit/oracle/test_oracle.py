@@ -16,6 +16,7 @@ from minikubelet.cli import describe_parts, describe_pod, pod_row, selectors
 from minikubelet.cli.options import CommandError
 from minikubelet.kubelet.config import KubeletConfig
 from minikubelet.kubelet.configuration.flags import configure
+from minikubelet.kubelet.cpumanager.topology import Place, Topology
 from minikubelet.kubelet.defaults import apply_defaults
 from minikubelet.kubelet.manifests.decode import decode_manifest
 from minikubelet.kubelet.manifests.errors import ManifestError
@@ -166,6 +167,12 @@ def test_quantities() -> None:
             assert theirs is None, text
         else:
             assert ours == theirs, text
+
+
+def test_cpus() -> None:
+    for (places, free, count), theirs in asked("cpus"):
+        topology = Topology({cpu: Place(*place) for cpu, place in enumerate(places)})
+        assert sorted(topology.take(free, count)) == theirs, (places, free, count)
 
 
 def test_configurations_that_upstream_refuses(tmp_path: Path) -> None:
