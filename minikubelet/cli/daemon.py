@@ -21,6 +21,7 @@ from minikubelet.base.errors import NodeError, precondition
 from minikubelet.base.sd_notify import notify, watchdog_seconds
 
 if TYPE_CHECKING:
+    from minikubelet.cri.local import LocalChannel
     from minikubelet.kubelet.config import KubeletConfig
     from minikubelet.runtime.runtime import Runtime
 
@@ -107,6 +108,7 @@ async def _start(
     await runtime.start()
 
     from minikubelet.cri.image_service import ImageService
+    from minikubelet.cri.local import LocalChannel
     from minikubelet.cri.node_service import ImageStoreService
     from minikubelet.cri.runtime_service import RuntimeService
     from minikubelet.cri.server import CriServer
@@ -117,20 +119,18 @@ async def _start(
     streaming = StreamingServer(StreamOpener(runtime), config.stream_address)
     await streaming.start()
     stack.push_async_callback(streaming.close)
-    server = CriServer(
-        config.socket_path,
-        {
-            services.RUNTIME.name: RuntimeService(runtime, StreamUrls(runtime, streaming)),
-            services.IMAGE.name: ImageService(images),
-            services.IMAGE_STORE.name: ImageStoreService(images),
-        },
-    )
+    servicers = {
+        services.RUNTIME.name: RuntimeService(runtime, StreamUrls(runtime, streaming)),
+        services.IMAGE.name: ImageService(images),
+        services.IMAGE_STORE.name: ImageStoreService(images),
+    }
+    server = CriServer(config.socket_path, servicers)
     await server.start()
     stack.push_async_callback(server.stop, _STOP_GRACE)
     if config.nri_path:
         await _serve_plugins(config.nri_path, stack, runtime)
     if config.kubelet:
-        await stack.enter_async_context(_kubelet(config, stop, kubelet))
+        await stack.enter_async_context(_kubelet(config, stop, kubelet, LocalChannel(servicers)))
 
 
 async def _serve_plugins(path: str, stack: contextlib.AsyncExitStack, runtime: Runtime) -> None:
@@ -146,7 +146,7 @@ async def _serve_plugins(path: str, stack: contextlib.AsyncExitStack, runtime: R
 
 @contextlib.asynccontextmanager
 async def _kubelet(
-    config: DaemonConfig, stop: asyncio.Event, settings: KubeletConfig | None
+    config: DaemonConfig, stop: asyncio.Event, settings: KubeletConfig | None, runtime: LocalChannel
 ) -> AsyncIterator[None]:
     """The kubelet beside the runtime; should it fail, the daemon stops and the service manager knows."""
     from minikubelet.kubelet.config import KubeletConfig
@@ -159,7 +159,8 @@ async def _kubelet(
             manifests=config.manifests,
             root=f"{config.root}/kubelet",
             socket=config.kubelet_socket,
-        )
+        ),
+        runtime=runtime,
     )
     ending = asyncio.Event()
     task = asyncio.ensure_future(kubelet.run(ending))

@@ -7,7 +7,8 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -16,7 +17,7 @@ import grpc.aio
 from minikubelet.base.errors import precondition, unimplemented
 from minikubelet.cri import interceptor
 from minikubelet.criapi import services
-from minikubelet.criapi.services import Method, Service
+from minikubelet.criapi.services import Method
 
 MAX_RECEIVE = 16 << 20
 """Bytes of a request, as in containerd and the kubelet."""
@@ -37,8 +38,9 @@ class CriServer:
     def __init__(self, path: str, servicers: dict[str, Any]) -> None:
         self._path = path
         self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=None)
+        served = behaviors(servicers)
         for service in services.ALL:
-            handlers = _handlers(service, servicers.get(service.name))
+            handlers = {method.name: _handler(served[method.path]) for method in service}
             self._server.add_generic_rpc_handlers(
                 (grpc.method_handlers_generic_handler(service.name, handlers),)
             )
@@ -63,21 +65,36 @@ class CriServer:
             os.unlink(self._path)
 
 
-def _handlers(service: Service, servicer: Any) -> dict[str, Any]:
-    return {method.name: _handler(method, getattr(servicer, method.name, None)) for method in service}
+@dataclass(frozen=True, slots=True)
+class Behavior:
+    """How a method is served: ``call`` takes request and context, as gRPC hands them over."""
+
+    method: Method
+    call: Callable[[Any, Any], Awaitable[Any]]
 
 
-def _handler(method: Method, implementation: Callable[..., Any] | None) -> Any:
-    behavior: Callable[..., Any]
+def behaviors(servicers: dict[str, Any]) -> dict[str, Behavior]:
+    """All methods by path; those that no servicer has say so."""
+    found = {}
+    for service in services.ALL:
+        servicer = servicers.get(service.name)
+        for method in service:
+            found[method.path] = Behavior(method, _behavior(method, getattr(servicer, method.name, None)))
+    return found
+
+
+def _behavior(method: Method, implementation: Callable[..., Any] | None) -> Callable[[Any, Any], Any]:
     if method.server_streaming:
-        behavior = interceptor.stream(method, implementation or _missing_stream(method))
-    else:
-        behavior = interceptor.unary(method, implementation or _missing(method))
-    make = getattr(grpc, f"{method.kind}_rpc_method_handler")
+        return interceptor.stream(method, implementation or _missing_stream(method))
+    return interceptor.unary(method, implementation or _missing(method))
+
+
+def _handler(behavior: Behavior) -> Any:
+    make = getattr(grpc, f"{behavior.method.kind}_rpc_method_handler")
     return make(
-        behavior,
-        request_deserializer=method.request.FromString,
-        response_serializer=method.response.SerializeToString,
+        behavior.call,
+        request_deserializer=behavior.method.request.FromString,
+        response_serializer=behavior.method.response.SerializeToString,
     )
 
 

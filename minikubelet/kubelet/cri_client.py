@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 
@@ -36,6 +36,19 @@ _QUERY = 30.0
 _CODES = {code.value: code for code in Code}
 
 
+class Channel(Protocol):
+    """What is used of a ``grpc.aio.Channel`` here, beside the methods that :mod:`services` makes of it."""
+
+    def get_state(self, try_to_connect: bool = False) -> object:
+        """Begin to connect."""
+
+    async def channel_ready(self) -> None:
+        """Wait for a connection."""
+
+    async def close(self, grace: float | None = None) -> None:
+        """End it."""
+
+
 class CriClient:
     """The runtime and image services behind one or two sockets.
 
@@ -48,13 +61,17 @@ class CriClient:
         image_endpoint: str = "",
         observe: Observe | None = None,
         timeout: float = TIMEOUT,
+        channel: Channel | None = None,
     ) -> None:
-        """``observe`` hears of every call that has ended. ``timeout``: see :data:`TIMEOUT`."""
+        """``observe`` hears of every call that has ended. ``timeout``: see :data:`TIMEOUT`.
+
+        ``channel``: a way to what serves at ``endpoint`` that is there already; it is closed with the client.
+        """
         self._short, self._query, self._long = timeout, min(_QUERY, timeout), 2 * timeout
         self.endpoint = endpoint
-        self._channel = grpc.aio.insecure_channel(_target(endpoint), options=_OPTIONS)
+        self._channel: Channel = channel or grpc.aio.insecure_channel(_target(endpoint), options=_OPTIONS)
         self._channels = [self._channel]
-        image_channel = self._channel
+        image_channel: Channel = self._channel
         if image_endpoint and image_endpoint != endpoint:
             image_channel = grpc.aio.insecure_channel(_target(image_endpoint), options=_OPTIONS)
             self._channels.append(image_channel)
@@ -282,7 +299,7 @@ def _operation(method: str) -> str:
     return _OPERATIONS.get(method, name)
 
 
-def _timed(service: services.Service, channel: grpc.aio.Channel, observe: Observe | None) -> SimpleNamespace:
+def _timed(service: services.Service, channel: Channel, observe: Observe | None) -> SimpleNamespace:
     """The service's methods; answers of those that are one message are awaited by :func:`_call`."""
     stubs = service.connect(channel)
     for method in service:

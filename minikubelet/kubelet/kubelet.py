@@ -19,7 +19,7 @@ from minikubelet.kubelet.cgroups.tree import CgroupTree
 from minikubelet.kubelet.checkpoint import load, load_for
 from minikubelet.kubelet.clock import Clock, SystemClock
 from minikubelet.kubelet.config import KubeletConfig
-from minikubelet.kubelet.cri_client import CriClient
+from minikubelet.kubelet.cri_client import Channel, CriClient
 from minikubelet.kubelet.events import NORMAL, WARNING, Event, EventRecorder
 from minikubelet.kubelet.images import ImageManager
 from minikubelet.kubelet.keyring import Keyring, node_folders
@@ -72,8 +72,11 @@ class Kubelet:
         volumes: Volumes | None = None,
         lookups: Lookups | None = None,
         clock: Clock | None = None,
+        runtime: Channel | None = None,
     ) -> None:
+        """``runtime``: a way to the runtime at the configuration's endpoint that is there already."""
         self.config = config
+        self._runtime = runtime
         self.sink = MemorySink()
         self.event_recorder = EventRecorder(config.node_name)
         self._clock: Clock = clock or SystemClock()
@@ -196,6 +199,7 @@ class Kubelet:
             config.image_service_endpoint,
             counted.operation,
             config.runtime_request_timeout,
+            self._runtime,
         )
         cache = RuntimeCache(clock)
         # The configuration's longest delay is for restarts; how soon they are forgotten never changes.
