@@ -206,11 +206,13 @@ class PodWorker:
             if self._state.take(SYNC):
                 with self._node.instruments.timed_sync(self.pod):
                     await self._sync()
+            else:
+                self._publish()
         except NodeError as exc:
             log.warning("%s: %s", self.pod.title, exc)
             self._node.events.pod(self.pod, WARNING, "FailedSync", f"Error syncing pod: {exc}")
             self._state.retry_in(SYNC)
-        self._publish()
+            self._publish()
         delay = self._next_look()
         await self._node.clock.wait(self._wake, delay)
 
@@ -221,7 +223,9 @@ class PodWorker:
         return soonest if soonest is None else max(soonest, SHORTEST_WAIT)
 
     async def _sync(self) -> None:
+        """Looks and steps until there is nothing left to do now; the status is published then."""
         while self._state.memory.ended is None:
+            self._wake.clear()  # whatever it was, this look sees it
             view = self._node.cache.view(self.pod.uid)
             self._attend(view)
             if self._over_deadline():
@@ -246,7 +250,6 @@ class PodWorker:
             elif plan.reset:
                 planned = {RESET}
             self._state.drop_retries(planned | {REFRESH, RESIZE})
-            self._publish()
             if not await self._carry_out(plan, view):
                 await self._removal.old_sandboxes()
                 self._note_end()
@@ -305,10 +308,11 @@ class PodWorker:
         if not await self._volumes.prepare():
             return False
         progress = plan.create_sandbox or bool(plan.kill)
-        for container in wanted:
+        for index, container in enumerate(wanted):
+            if index:
+                self._publish()  # what became of the one before; of the last one the next look tells
             if await self._starter.start(container, sandbox):
                 progress = True
-            self._publish()
         return progress
 
     def _soon(self) -> list[Container]:

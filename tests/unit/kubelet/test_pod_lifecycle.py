@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import grpc
+import pytest
 
 from minikubelet.criapi import api_pb2 as api
+from minikubelet.kubelet import pod_worker
 from minikubelet.kubelet.manifests.static import CONFIG_HASH
+from minikubelet.kubelet.objects import PodStatus
+from minikubelet.kubelet.status import make_status
 from tests.fake_cri import Behaviour
 from tests.fake_images import CriError
 from tests.unit.kubelet.harness import IMAGE, Harness, make_pod
@@ -329,3 +334,25 @@ async def test_a_volume_that_comes_later_lets_the_pod_go_on(harness: Harness) ->
         assert [(m.host_path, m.readonly) for m in mounts if m.container_path == "/v"] == [
             (str(folder), True)
         ]
+
+
+async def test_a_start_takes_no_more_looks_than_it_needs(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a look has seen already, events of it included, is no reason for another one."""
+    made = 0
+
+    def counted(*args: Any) -> PodStatus:
+        nonlocal made
+        made += 1
+        return make_status(*args)
+
+    monkeypatch.setattr(pod_worker, "make_status", counted)
+    async with harness.running():
+        harness.source.set(make_pod("web", {"name": "one"}, {"name": "two"}))
+        await harness.ready()
+        await harness.settle()
+        assert harness.container("one").started and harness.container("two").started
+        # At the beginning, before the sandbox, between the containers, before and after looking again; and
+        # two for each event that a fake runtime may send after its answer.
+        assert made <= 5 + 2 * 2
