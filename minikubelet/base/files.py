@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
 
 
 def write_atomic(
@@ -13,12 +12,10 @@ def write_atomic(
     *,
     mode: int = 0o600,
     sync: bool = False,
-    rename: Callable[[str, str], None] = os.rename,
 ) -> None:
     """Replace ``path`` by ``data`` in one rename(2); never seen half-written.
 
-    With ``sync`` the data survives a power cut (fsync(2) of file and folder). ``rename`` is what puts the
-    finished file in its place. Raises OSError.
+    With ``sync`` the data survives a power cut (fsync(2) of file and folder). Raises OSError.
     """
     name = os.fspath(path)
     folder = os.path.dirname(name) or "."
@@ -33,7 +30,7 @@ def write_atomic(
                 os.fsync(fd)
         finally:
             os.close(fd)
-        rename(temporary, name)
+        os.rename(temporary, name)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)

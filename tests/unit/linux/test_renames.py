@@ -13,13 +13,18 @@ from minikubelet.linux import renames
 def test_a_file_takes_the_place_of_another(tmp_path: Path) -> None:
     (tmp_path / "new").write_text("new")
     (tmp_path / "old").write_text("old")
-    renames.replace_without_flush(str(tmp_path / "new"), str(tmp_path / "old"))
-    assert {each.name: each.read_text() for each in tmp_path.iterdir()} == {"old": "new"}
+    renames.put_in_place(str(tmp_path / "new"), str(tmp_path / "old"))
+    assert (tmp_path / "old").read_text() == "new"
+
+
+def test_what_was_there_before_stays(tmp_path: Path) -> None:
+    test_a_file_takes_the_place_of_another(tmp_path)
+    assert (tmp_path / "new").read_text() == "old"
 
 
 def test_there_may_be_none_to_replace(tmp_path: Path) -> None:
     (tmp_path / "new").write_text("new")
-    renames.replace_without_flush(str(tmp_path / "new"), str(tmp_path / "first"))
+    renames.put_in_place(str(tmp_path / "new"), str(tmp_path / "first"))
     assert {each.name: each.read_text() for each in tmp_path.iterdir()} == {"first": "new"}
 
 
@@ -36,5 +41,5 @@ def test_other_failures_are_told(tmp_path: Path) -> None:
     (tmp_path / "new").write_text("new")
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError):
-        renames.replace_without_flush(str(tmp_path / "new"), str(tmp_path / "file" / "below"))
+        renames.put_in_place(str(tmp_path / "new"), str(tmp_path / "file" / "below"))
     assert (tmp_path / "new").exists()
