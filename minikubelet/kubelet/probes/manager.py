@@ -24,7 +24,7 @@ BREATH = 0.05
 
 Upstream's first probe comes at a random point of the first period.
 """
-EARLY = (0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.08, 0.12, 0.18, 0.27, 0.4, 0.6, 0.8)
+EARLY = (0.003, 0.006, 0.01, 0.015, 0.02, 0.03, 0.05, 0.08, 0.12, 0.18, 0.27, 0.4, 0.6, 0.8)
 """Seconds after the start at which probes for startup and readiness over the network ask already.
 
 Most programs open their port within milliseconds. What fails then counts for nothing and is told to nobody.

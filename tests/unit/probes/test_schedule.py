@@ -336,7 +336,7 @@ async def test_a_port_that_opens_early_is_found_early(
     probes: dict[str, Any] = {kind: over_http(period_seconds=2)}
     node.add(**probes)
     await node.clock.run_for(3)
-    expected = [0.005, 0.01, 0.015] + ([2.015] if kind == "readiness_probe" else [])
+    expected = [0.003, 0.006, 0.01, 0.015] + ([2.015] if kind == "readiness_probe" else [])
     assert port.tried == expected
     assert node.events == [] and [result for _, result in node.updates] == [Result.SUCCESS]
 
@@ -366,7 +366,7 @@ async def test_a_slow_early_attempt_stands_for_those_it_outlasts(
     monkeypatch.setattr(http, "probe", slow)
     node.add(readiness_probe=over_http(period_seconds=5))
     await node.clock.run_for(4)
-    assert tried == [0.005, 0.8, 1.55]
+    assert tried == [0.003, 0.8, 1.55]
     assert node.events == ["Unhealthy: Readiness probe failed: timeout"]
 
 
