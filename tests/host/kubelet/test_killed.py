@@ -140,8 +140,11 @@ def is_settled(kubelet: Kubelet) -> bool:
         ready = any(each["type"] == "Ready" and each["status"] == "True" for each in status["conditions"])
         if status["phase"] != phases[kind] or (kind == "lives" and not ready):
             return False
-        if kind == "crashes" and len(kubelet.times(f"{name}.app", "start")) < 3:
-            return False
+        if kind == "crashes":
+            # Both: a program may write before its kubelet has heard of its start, and the other way round.
+            begun = len(kubelet.times(f"{name}.app", "start"))
+            if begun < 3 or status["containerStatuses"][0]["restartCount"] < 2:
+                return False
     return True
 
 
