@@ -75,6 +75,7 @@ class Containerd(Contender):
     """The runtime that minikubelet is measured against."""
 
     name = "containerd"
+    volatile = ("state", "runc", "s")
     cri_options: Sequence[str] = ()
     """More lines for the CRI plugin's configuration."""
 

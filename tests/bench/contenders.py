@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -28,6 +28,8 @@ class Contender:
     """What both runtimes have in common. `home` is a folder for the contender's files; `stop` removes it."""
 
     name = ""
+    volatile: Sequence[str] = ()
+    """Folders in ``home`` of what a machine has in /run: on most that is a tmpfs."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -40,9 +42,16 @@ class Contender:
         """The daemon's command line; writes the configuration it needs into `home`."""
         raise NotImplementedError
 
-    def start(self) -> None:
-        """Start the daemon and wait until it reports RuntimeReady and NetworkReady. Raises BenchError."""
+    def start(self, *, tmpfs: bool = False) -> None:
+        """Start the daemon and wait until it reports RuntimeReady and NetworkReady. Raises BenchError.
+
+        With ``tmpfs`` its ``volatile`` folders are on one each.
+        """
         self.home.mkdir(parents=True)
+        for folder in self.volatile if tmpfs else ():
+            (self.home / folder).mkdir()
+            mount = ["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", str(self.home / folder)]
+            subprocess.run(mount, check=True)
         with open(self.home / "daemon.log", "wb") as log:
             self._process = subprocess.Popen(
                 self.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self.environment()
@@ -133,6 +142,7 @@ class Minikubelet(Contender):
     """This project's daemon, without its kubelet."""
 
     name = "minikubelet"
+    volatile = ("run",)
 
     def __init__(self, home: Path, program: Path, certs_dir: Path) -> None:
         super().__init__(home)

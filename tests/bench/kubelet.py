@@ -210,7 +210,7 @@ def started(name: str, home: Path, program: Path, certs: Path, pause: str, peers
         runtime = Minikubelet(home / "r", program, certs)
     with ExitStack() as stack:
         stack.callback(runtime.stop)
-        runtime.start()
+        runtime.start(tmpfs=True)
         if name == OURS:
             socket = runtime.home / "run" / "kubelet.sock"
             yield Node(name, runtime.home / "manifests", runtime, None, "", socket)

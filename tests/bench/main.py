@@ -107,7 +107,7 @@ def measure(options: argparse.Namespace, home: Path, stack: ExitStack) -> Bench:
     bench = Bench(chosen, registry, workload, big_image, options.iterations, options.clients, options.pods)
     for contender in chosen:
         stack.callback(contender.stop)
-        contender.start()
+        contender.start(tmpfs=True)
         with contender.client() as client:
             print(f"bench: {client.version()} is ready", file=sys.stderr)
     if options.keep_logs:
