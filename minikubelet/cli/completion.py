@@ -33,7 +33,7 @@ _POD_LAST = {"get", "describe", "explain", "delete", "wait"}
 """Commands whose first word is a kind and whose others are names."""
 _POD_FIRST = {"logs", "exec", "attach", "debug", "port-forward"}
 _FILES = {"run", "lint"}
-_FILE_OPTIONS = {"filename", "config", "manifests", "load", "root", "run", "certs_dir"}
+_FILE_OPTIONS = {"filename", "config", "manifests", "load", "root", "run", "certs_dir", "template"}
 
 
 def complete(words: Sequence[str]) -> tuple[list[Candidate], bool]:

@@ -31,17 +31,20 @@ class _Range:
 _Node = str | Action | _Range
 
 
-def template(text: str) -> Callable[[Any], str]:
-    """What ``text`` makes of an object. Raises CommandError for a template that isn't one."""
-    nodes = _nodes_of(text)
+def template(text: str, *, allow_missing: bool = True) -> Callable[[Any], str]:
+    """What ``text`` makes of an object. Raises CommandError for a template that isn't one.
+
+    Without ``allow_missing``, a field that isn't there is an error when the template is used.
+    """
+    nodes = _nodes_of(text, allow_missing=allow_missing)
     return lambda value: "".join(
         " ".join(shown(each) for each in found) for found in _run(nodes, value, text)
     )
 
 
-def template_as_json(text: str) -> Callable[[Any], str]:
+def template_as_json(text: str, *, allow_missing: bool = True) -> Callable[[Any], str]:
     """What each action and text finds, as a JSON list of its own (``-o jsonpath-as-json=``)."""
-    nodes = _nodes_of(text)
+    nodes = _nodes_of(text, allow_missing=allow_missing)
     return lambda value: "".join(json.dumps(found, indent=4) + "\n" for found in _run(nodes, value, text))
 
 
@@ -62,11 +65,11 @@ def shown(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
 
 
-def _nodes_of(text: str, typed: str = "") -> Sequence[_Node]:
+def _nodes_of(text: str, typed: str = "", *, allow_missing: bool = True) -> Sequence[_Node]:
     if not text:
         raise CommandError("jsonpath: a template must follow, as in jsonpath='{.metadata.name}'", usage=True)
     try:
-        nodes, rest = _nested(parse(text), inside=False)
+        nodes, rest = _nested(parse(text, allow_missing=allow_missing), inside=False)
     except SyntaxFault as exc:
         raise CommandError(f"error parsing jsonpath {typed or text}, {exc}", usage=True) from None
     assert not rest

@@ -42,14 +42,15 @@ class Action:
     steps: Sequence[Step]
 
 
-def parse(text: str) -> list[str | Action]:
+def parse(text: str, *, allow_missing: bool = True) -> list[str | Action]:
     """A template's texts and actions. Raises SyntaxFault."""
-    return _Parser(text).template()
+    return _Parser(text, allow_missing).template()
 
 
 class _Parser:
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, allow_missing: bool) -> None:
         self._text = text
+        self._allow_missing = allow_missing
         self._at = 0
 
     def template(self) -> list[str | Action]:
@@ -115,7 +116,7 @@ class _Parser:
         name = self._matched(_FIELD)
         if name == "*":
             return [every]
-        return [Field(name.replace("\\", ""))] if name else []
+        return [Field(name.replace("\\", ""), self._allow_missing)] if name else []
 
     def _identifier(self, steps: list[Step]) -> str:
         name = self._matched(_FIELD)
@@ -149,8 +150,8 @@ class _Parser:
         self._at = end + 1
         parts = inside.split(",")
         if len(parts) > 1:
-            return Union([_inside_of(f"{{[{part.strip()}]}}") for part in parts])
-        return _index(inside.strip())
+            return Union([self._inside_of(f"{{[{part.strip()}]}}") for part in parts])
+        return self._index(inside.strip())
 
     def _filter(self) -> Step:
         """Up to the bracket that isn't in quotes: ``@.a=="b"``, ``@.a``."""
@@ -173,32 +174,30 @@ class _Parser:
             raise SyntaxFault("unclosed array expect ]")
         match = _FILTER.match(text)
         if match is None:
-            return Filter(_inside_of(f"{{{text}}}"))
+            return Filter(self._inside_of(f"{{{text}}}"))
         if match[2] not in OPERATORS:
             raise SyntaxFault(f"unrecognized filter operator {match[2]}")
-        return Filter(_inside_of(f"{{{match[1]}}}"), match[2], _inside_of(f"{{{match[3]}}}"))
+        return Filter(self._inside_of(f"{{{match[1]}}}"), match[2], self._inside_of(f"{{{match[3]}}}"))
 
+    def _inside_of(self, action: str) -> Sequence[Step]:
+        """The path of one action."""
+        parsed = parse(action, allow_missing=self._allow_missing)
+        if len(parsed) != 1 or not isinstance(parsed[0], Action) or parsed[0].word:
+            raise SyntaxFault(f"unexpected {action[1:-1]!r}")
+        return parsed[0].steps
 
-def _inside_of(action: str) -> Sequence[Step]:
-    """The path of one action."""
-    parsed = parse(action)
-    if len(parsed) != 1 or not isinstance(parsed[0], Action) or parsed[0].word:
-        raise SyntaxFault(f"unexpected {action[1:-1]!r}")
-    return parsed[0].steps
-
-
-def _index(text: str) -> Step:
-    if text == "*":
-        return Slice(None, None, None)
-    if _QUOTED.fullmatch(text):
-        inside = text[1:-1]
-        return Key(inside.replace("\\", ""), _inside_of(f"{{.{inside}}}"))
-    match = _SLICE.match(text)
-    if match is None:
-        raise SyntaxFault(f"invalid array index {text}")
-    if not match[2]:
-        return Slice(_bound(match[1]), None, None, single=True)
-    return Slice(_bound(match[1]), _bound(match[3]), _bound(match[4]))
+    def _index(self, text: str) -> Step:
+        if text == "*":
+            return Slice(None, None, None)
+        if _QUOTED.fullmatch(text):
+            inside = text[1:-1]
+            return Key(inside.replace("\\", ""), self._inside_of(f"{{.{inside}}}"))
+        match = _SLICE.match(text)
+        if match is None:
+            raise SyntaxFault(f"invalid array index {text}")
+        if not match[2]:
+            return Slice(_bound(match[1]), None, None, single=True)
+        return Slice(_bound(match[1]), _bound(match[3]), _bound(match[4]))
 
 
 def _bound(text: str | None) -> Bound:

@@ -50,10 +50,14 @@ class Field:
     """The value of a key, of those maps that have it."""
 
     name: str
+    may_lack: bool = True
+    """Whether it is no fault if none has it."""
 
     def __call__(self, values: Values) -> Values:
-        found = [each.get(self.name) for each in values if isinstance(each, dict)]
-        return [each for each in found if each is not None]
+        having = [each for each in values if isinstance(each, dict) and self.name in each]
+        if values and not having and not self.may_lack:
+            raise Fault(f"{self.name} is not found")
+        return [each[self.name] for each in having if each[self.name] is not None]
 
 
 @dataclass(frozen=True)

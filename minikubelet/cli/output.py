@@ -15,7 +15,12 @@ from minikubelet.cli.text import Table
 
 Json = dict[str, Any]
 _Column = tuple[str, Callable[[Any], list[Any]]]
-_TEMPLATES = ("jsonpath=", "jsonpath-as-json=", "jsonpath-file=", "custom-columns=", "custom-columns-file=")
+_TEMPLATES = (
+    *("go-template=", "go-template-file=", "template=", "templatefile="),
+    *("jsonpath=", "jsonpath-as-json=", "jsonpath-file="),
+    *("custom-columns=", "custom-columns-file="),
+)
+_FILES = ("go-template-file", "templatefile", "jsonpath-file", "custom-columns-file")
 _MOST_LETTERS = 1 << 20
 """Of a file with a template."""
 
@@ -27,8 +32,10 @@ class Formats(Sequence[str]):
         self._shown = (*plain, *_TEMPLATES)
 
     def __contains__(self, word: object) -> bool:
-        plain = word in self._shown and word not in _TEMPLATES
-        return plain or (isinstance(word, str) and word.startswith(_TEMPLATES) and word not in _TEMPLATES)
+        if not isinstance(word, str) or word in _TEMPLATES:
+            return False
+        # One without its template may have it in --template.
+        return word in self._shown or f"{word}=" in _TEMPLATES or word.startswith(_TEMPLATES)
 
     def __getitem__(self, index: Any) -> Any:
         return self._shown[index]
@@ -37,24 +44,55 @@ class Formats(Sequence[str]):
         return len(self._shown)
 
 
+def add_format(parser: argparse.ArgumentParser, *plain: str) -> None:
+    """``-o``, with these formats that have no argument, and what belongs to those that have one."""
+    parser.add_argument("-o", "--output", choices=Formats(*plain), help="format of the output")
+    parser.add_argument(
+        "--template",
+        metavar="TEMPLATE",
+        default="",
+        help="of -o go-template or jsonpath, or the file with it",
+    )
+    parser.add_argument(
+        "--allow-missing-template-keys",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="a key that isn't there is no error in a template",
+    )
+
+
+def settle(args: argparse.Namespace) -> None:
+    """Put ``--template`` to the format that it is for. Raises CommandError."""
+    form = args.output or ("go-template" if args.template else None)
+    if f"{form}=" in _TEMPLATES:
+        if not args.template:
+            raise CommandError(f"{form}: template format specified but no template given", usage=True)
+        form = f"{form}={args.template}"
+    args.output = form
+
+
 def is_whole(form: str | None) -> bool:
     """Whether the format shows objects rather than rows and names."""
     return form in ("json", "yaml") or (form or "").startswith(_TEMPLATES)
 
 
 class Whole:
-    """Prints objects as ``json``, ``yaml``, ``jsonpath=TEMPLATE``, ``custom-columns=HEADER:PATH,…``."""
+    """Prints objects as ``json``, ``yaml``, ``go-template=TEMPLATE``, ``custom-columns=HEADER:PATH,…``."""
 
-    def __init__(self, form: str, *, header: bool = True) -> None:
+    def __init__(self, form: str, *, header: bool = True, allow_missing: bool = True) -> None:
         """Raises CommandError for a template that can't be read."""
         self._form, _, argument = form.partition("=")
-        text = _file(argument) if self._form.endswith("-file") else argument
+        text = _file(argument) if self._form in _FILES else argument
         self._render: Callable[[Any], str] | None = None
         self._columns: list[_Column] = []
         if self._form == "jsonpath-as-json":
-            self._render = json_path.template_as_json(text)
+            self._render = json_path.template_as_json(text, allow_missing=allow_missing)
         elif self._form.startswith("jsonpath"):
-            self._render = json_path.template(text)
+            self._render = json_path.template(text, allow_missing=allow_missing)
+        elif "template" in self._form:
+            from minikubelet.cli import go_template  # it is large
+
+            self._render = go_template.template(text, allow_missing=allow_missing)
         elif self._form == "custom-columns":
             self._columns = list(_columns(text))
         elif self._form == "custom-columns-file":
@@ -136,6 +174,14 @@ def _go_text(value: Any) -> str:
     if isinstance(value, list):
         return f"[{' '.join(map(_go_text, value))}]"
     return "<nil>" if value is None else json_path.shown(value)
+
+
+def whole(args: argparse.Namespace) -> Whole | None:
+    """What prints objects as ``-o`` says; None where it asks for rows or names. Raises CommandError."""
+    if not is_whole(args.output):
+        return None
+    header = not getattr(args, "no_headers", False)
+    return Whole(args.output, header=header, allow_missing=args.allow_missing_template_keys)
 
 
 def add_labels(parser: argparse.ArgumentParser) -> None:

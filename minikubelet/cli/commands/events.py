@@ -39,8 +39,7 @@ def parser() -> options.Parser:
     made.add_argument(
         "--sort-by", metavar="PATH", default="", help="order by a field; default: .lastTimestamp"
     )
-    forms = output.Formats("json", "yaml")
-    made.add_argument("-o", "--output", choices=forms, help="format of the output")
+    output.add_format(made, "json", "yaml")
     made.add_argument("--no-headers", action="store_true", help="leave out the header line")
     options.add_namespace(made)
     options.add_sockets(made)
@@ -49,7 +48,8 @@ def parser() -> options.Parser:
 
 def run(args: argparse.Namespace) -> int:
     """See :mod:`minikubelet.cli.commands`."""
-    whole = output.Whole(args.output, header=not args.no_headers) if args.output else None
+    output.settle(args)
+    whole = output.whole(args)
     client = ApiClient(options.kubelet_socket(args))
     matches = _filter(args, client)
     past = [] if args.watch_only else client.events()

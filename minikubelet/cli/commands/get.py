@@ -32,6 +32,7 @@ minikubelet get nodes -o wide
 # Fields of one's choice
 minikubelet get pods -o custom-columns=NAME:.metadata.name,IMAGE:.spec.containers[*].image
 minikubelet get pod web -o jsonpath='{.status.podIP}'
+minikubelet get pods -o go-template='{{range .items}}{{.metadata.name}} {{.status.phase}}{{"\\n"}}{{end}}'
 
 # Everything there is, with labels
 minikubelet get all --show-labels
@@ -55,8 +56,7 @@ def parser() -> options.Parser:
         "kind", metavar="KIND", nargs="?", help="what to list: KIND, KIND,KIND, KIND/NAME or all"
     )
     made.add_argument("names", metavar="NAME", nargs="*", help="only these")
-    forms = output.Formats("wide", "json", "yaml", "name")
-    made.add_argument("-o", "--output", choices=forms, help="format of the output")
+    output.add_format(made, "wide", "json", "yaml", "name")
     made.add_argument("-w", "--watch", action="store_true", help="go on with the changes as they happen")
     made.add_argument("--watch-only", action="store_true", help="the changes alone")
     made.add_argument("--ignore-not-found", action="store_true", help="what isn't there is no error")
@@ -88,6 +88,7 @@ class _Found:
 
 def run(args: argparse.Namespace) -> int:
     """See :mod:`minikubelet.cli.commands`."""
+    output.settle(args)
     if args.kind in ("events", "event", "ev"):
         return _events(args)
     wanted = targets.chosen(args, more=("events",))
@@ -165,6 +166,7 @@ def _events(args: argparse.Namespace) -> int:
         *(["--field-selector", args.field_selector] if args.field_selector else []),
         *(["--sort-by", args.sort_by] if args.sort_by else []),
         *(["--no-headers"] if args.no_headers else []),
+        *([] if args.allow_missing_template_keys else ["--no-allow-missing-template-keys"]),
     ]
     given = events.parser().parse_args(words)
     given.run, given.listen = args.run, args.listen
@@ -207,9 +209,7 @@ class _Printer:
         """Raises CommandError for a template that can't be read."""
         self._args = args
         self._single = single
-        self._objects = (
-            output.Whole(args.output, header=not args.no_headers) if output.is_whole(args.output) else None
-        )
+        self._objects = output.whole(args)
         self._options = {"wide": args.output == "wide", "namespace": args.all_namespaces}
         self._table = Table([*pod_row.headers(**self._options), *output.label_headers(args)])
         self._header = not args.no_headers

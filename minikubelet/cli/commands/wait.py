@@ -67,8 +67,7 @@ def parser() -> options.Parser:
     made.add_argument(
         "--field-selector", metavar="FIELDS", default="", help="fields, such as status.phase=Running"
     )
-    forms = output.Formats("json", "yaml", "name")
-    made.add_argument("-o", "--output", choices=forms, help="format of what is printed")
+    output.add_format(made, "json", "yaml", "name")
     options.add_files(made)
     options.add_namespace(made)
     options.add_sockets(made)
@@ -79,7 +78,8 @@ def run(args: argparse.Namespace) -> int:
     """See :mod:`minikubelet.cli.commands`."""
     goals = wait_goals.parse(args.goals)
     wanted = [(target, names, _filter(args, target)) for target, names in _targets(args)]
-    whole = output.Whole(args.output) if output.is_whole(args.output) else None
+    output.settle(args)
+    whole = output.whole(args)
     client = ApiClient(options.kubelet_socket(args))
     end = time.monotonic() + (_WEEK if args.timeout < 0 else args.timeout)
     problems: list[str] = []

@@ -80,15 +80,20 @@ def test_importing_the_entry_point_is_cheap() -> None:
         (["logs", "p", "--since-time", "2026-01-01T00:00:00Z", "--since", "5s"], "only one of"),
         (["logs", "p", "--tail", "x"], "invalid int value"),
         (
-            ["get", "pods", "-o", "go-template={{.x}}"],
-            'suitable for the output format "go-template={{.x}}", allowed formats are: '
-            "wide,json,yaml,name,jsonpath,jsonpath-as-json,jsonpath-file,custom-columns,custom-columns-file",
+            ["get", "pods", "-o", "toml={{.x}}"],
+            'suitable for the output format "toml={{.x}}", allowed formats are: '
+            "wide,json,yaml,name,go-template,go-template-file,template,templatefile,"
+            "jsonpath,jsonpath-as-json,jsonpath-file,custom-columns,custom-columns-file",
         ),
         (
             ["wait", "pod/a", "-o", "wide"],
             'suitable for the output format "wide", allowed formats are: json,yaml',
         ),
         (["get", "pods", "-o", "jsonpath"], "jsonpath: template format specified but no template given"),
+        (["get", "pods", "-o", "go-template"], "template format specified but no template given"),
+        (["get", "pods", "-o", "go-template="], "template format specified but no template given"),
+        (["get", "pods", "-o", "go-template={{.x"], "template: output:1: unclosed action"),
+        (["get", "pods", "--template", "{{end}}"], "template: output:1: unexpected {{end}}"),
         (["get", "pods", "-o=custom-columns="], "template format specified but no template given"),
         (["logs", "p", "c", "-c", "d"], "only one of -c or an inline [CONTAINER] arg is allowed"),
         (["debug", "web"], "--image is needed"),

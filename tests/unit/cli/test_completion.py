@@ -13,8 +13,8 @@ from minikubelet.kubelet.objects import ObjectMeta, Pod
 from minikubelet.kubelet.objects.data import ConfigMap
 from tests.unit.cli.test_against_api import Served, make_pod
 
-FORMATS = ["wide", "json", "yaml", "name", "jsonpath=", "jsonpath-as-json=", "jsonpath-file="]
-FORMATS += ["custom-columns=", "custom-columns-file="]
+FORMATS = ["wide", "json", "yaml", "name", "go-template=", "go-template-file=", "template=", "templatefile="]
+FORMATS += ["jsonpath=", "jsonpath-as-json=", "jsonpath-file=", "custom-columns=", "custom-columns-file="]
 
 
 def words(*typed: str) -> list[str]:
@@ -42,6 +42,8 @@ def test_options_and_their_values(run_dir: Path) -> None:
         "--output=json",
         *("--output=jsonpath=", "--output=jsonpath-as-json=", "--output=jsonpath-file="),
     ]
+    assert words("get", "pods", "-o", "go") == ["go-template=", "go-template-file="]
+    assert "--template" in words("get", "pods", "--te") and complete(["get", "--template", ""])[1] is True
     assert words("image", "") and "pull" in words("image", "")
     assert words("completion", "") == list(SHELLS)
     assert words("wait", "--for", "c") == ["condition=Ready", "condition=", "create"]

@@ -132,6 +132,31 @@ def test_what_kubectl_does_not_make_of_values(template: str, message: str) -> No
     assert str(caught.value) == f'error executing jsonpath "{template}": {message}'
 
 
+@pytest.mark.parametrize(
+    ("template", "missing"),
+    [  # what kubectl 1.36 says with --allow-missing-template-keys=false
+        ("{.kind} {.spec.nope}", "nope"),
+        ("{range .nope[*]}x{end}", "nope"),
+        ("{.spec.containers[?(@.nope=='x')].name}", "nope"),
+        ("{..nope}", "nope"),
+        ("{['spec','nope']}", "nope"),
+        ("{.spec.*.nope}", "nope"),
+        ("{.kind.x}", "x"),
+        ("{range .spec.containers[*]}{.ports}{end}", "ports"),
+        ("{.spec.containers[*].ports}", None),
+        ("{.spec.containers[?(@.nope)].name}", None),
+    ],
+)
+def test_fields_that_must_not_be_missing(template: str, missing: str | None) -> None:
+    render = json_path.template(template, allow_missing=False)
+    if missing is None:
+        assert render(POD) == json_path.template(template)(POD)
+        return
+    with pytest.raises(CommandError) as caught:
+        render(POD)
+    assert str(caught.value) == f'error executing jsonpath "{template}": {missing} is not found'
+
+
 def test_keys_with_dots_may_stand_as_they_are() -> None:
     """kubectl takes the dots for steps, and finds nothing."""
     for quote in "'\"":
@@ -148,9 +173,8 @@ def test_bad_paths(text: str) -> None:
 def test_formats_are_checked_before_anything_is_done() -> None:
     forms = output.Formats("json")
     assert "json" in forms and "jsonpath={.a}" in forms and "custom-columns=A:.a" in forms
-    assert not any(
-        form in forms for form in ("xml", "jsonpath", "jsonpath=", "custom-columns=", "jsonpathx={.a}")
-    )
+    assert "go-template={{.a}}" in forms and "go-template" in forms and "templatefile=x" in forms
+    assert not any(form in forms for form in ("xml", "jsonpath=", "custom-columns=", "jsonpathx={.a}"))
     assert (
         "jsonpath-file=x" in forms and "jsonpath-as-json={.a}" in forms and "custom-columns-file=x" in forms
     )
