@@ -6,8 +6,11 @@ from typing import Any
 
 import yaml
 
+from minikubelet.kubelet.manifests.yaml_reader import is_plain_text
+
 _WIDTH = 1 << 30
 """Columns: more than any line has."""
+_STR = "tag:yaml.org,2002:str"
 _BASE: type[Any] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
@@ -16,8 +19,11 @@ _Dumper: type[Any] = type("_Dumper", (_BASE,), {})
 
 
 def _text(dumper: Any, value: str) -> Any:
+    """In double quotes, as kubectl has it, if it would be read as something else: by us, or as YAML 1.1."""
     style = "|" if "\n" in value else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+    if not is_plain_text(value) or dumper.resolve(yaml.ScalarNode, value, (True, False)) != _STR:
+        style = '"'
+    return dumper.represent_scalar(_STR, value, style=style)
 
 
 _Dumper.add_representer(str, _text)

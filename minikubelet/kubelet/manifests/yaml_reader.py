@@ -170,15 +170,21 @@ def _scalar(event: yaml.ScalarEvent, line: int) -> Any:
         return _tagged(event.tag, text, line)
     if not event.implicit[0]:
         return text
+    if is_plain_text(text):
+        return text
     if text in _NULLS:
         return None
     if text in _BOOLS:
         return _BOOLS[text]
-    if _INT.match(text) and text not in ("+", "-"):
+    if _INT.match(text):
         return _integer(text, line)
-    if _FLOAT.match(text):
-        return float(text.replace("_", ""))
-    return text
+    return float(text.replace("_", ""))
+
+
+def is_plain_text(text: str) -> bool:
+    """Whether it is read as text without quotes, rather than as a number, a truth value or nothing."""
+    number = (_INT.match(text) and text not in ("+", "-")) or _FLOAT.match(text)
+    return not (number or text in _NULLS or text in _BOOLS)
 
 
 def _tagged(tag: str, text: str, line: int) -> Any:

@@ -10,6 +10,7 @@ import yaml
 
 from minikubelet.cli import json_path, output, selectors, yaml_text
 from minikubelet.cli.options import CommandError
+from minikubelet.kubelet.manifests.yaml_reader import read_yaml
 
 POD: dict[str, Any] = {
     "kind": "Pod",
@@ -267,7 +268,99 @@ args:
 - "trailing \\nspace"
 long: WORDS
 name: é
-'yes': 'true'
+"yes": "true"
+"""
+KUBECTLS = """\
+""
+"y"
+"n"
+"Y"
+"N"
+"yes"
+"No"
+"on"
+"Off"
+"true"
+"FALSE"
+"null"
+"~"
+"1"
+"-1"
+"+1"
+"0"
+"0x1F"
+"0o17"
+"017"
+"08"
+"1e3"
+"1E5"
+"1.5"
+".5"
+"5."
+"1_000"
+"0b1"
+"22:22"
+"190:20:30"
+"2026-01-01"
+"2026-01-01T00:00:00Z"
+".inf"
+".nan"
+'-'
++
+'?'
+'- a'
+'a: b'
+'a #b'
+'#a'
+'''q'''
+'"q"'
+'*x'
+'&x'
+'!x'
+'%x'
+'@x'
+'`x'
+'{a'
+'[a'
+']'
+a]
+a,b
+', a'
+' a'
+'a '
+\\
+é
+'a:'
+a:b
+:a
+http://x:80/
+127.0.0.1
+1.2.3
+100m
+64Mi
+$(X)
+'|'
+'> a'
+a|b
+'--- a'
+'...'
+1e
+e1
+0x
+infinity
+nan
+None
+nil
+"10:00"
+"1:2"
+"0.0"
+"-.5"
+"12e03"
+0o8
+t
+T
+f
+o
 """
 
 
@@ -302,3 +395,12 @@ def test_label_selectors(text: str, matches: bool) -> None:
 def test_selectors_of_labels_that_there_can_not_be(text: str) -> None:
     with pytest.raises(CommandError, match="unable to parse label selector"):
         selectors.parse(text)
+
+
+def test_words_are_quoted_as_by_kubectl() -> None:
+    """So that what is shown can be applied: what kubectl 1.36 writes for each (annotate --local -o yaml)."""
+    for word in KUBECTLS.splitlines():
+        (document,) = read_yaml(f"- {word}\n".encode())
+        (text,) = document.data
+        assert isinstance(text, str)
+        assert yaml_text.dump([text, {text: 1}]) == f"- {word}\n- {word}: 1\n"
