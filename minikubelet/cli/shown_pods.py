@@ -34,7 +34,7 @@ def as_manifest(piece: Piece) -> Piece | None:
         "name": name,
         "annotations": _without(annotations, CONFIG_HASH, CONFIG_SEEN, CONFIG_SOURCE, _MIRROR),
     }
-    made["spec"] = _without(spec, "nodeName")
+    made["spec"] = _without(spec, "nodeName", "ephemeralContainers")
     if isinstance(tolerations := spec.get("tolerations"), list):
         made["spec"]["tolerations"] = [each for each in tolerations if each != _EVERYWHERE]
     for part, field in ((made["metadata"], "annotations"), (made["spec"], "tolerations")):

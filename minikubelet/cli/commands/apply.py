@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         for piece in pieces:
             print(_told(args, piece.key, f"{folder.would_be(piece)} (dry run)"))
         return 0
-    with _noticed(args) as changed:
+    with noticed(args) as changed:
         for piece in pieces:
             done = folder.put(piece)
             print(_told(args, piece.key, done))
@@ -73,7 +73,7 @@ def _told(args: argparse.Namespace, key: Key, what: str) -> str:
 
 
 @contextlib.contextmanager
-def _noticed(args: argparse.Namespace) -> Iterator[list[Key]]:
+def noticed(args: argparse.Namespace) -> Iterator[list[Key]]:
     """Yields a list to be filled with the pods that are changed; then the kubelet gets time to notice.
 
     So whoever looks at the pods after this command sees what it did, as with an API server. A kubelet that

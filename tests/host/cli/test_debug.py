@@ -101,3 +101,34 @@ def test_it_outlives_the_daemon_and_goes_with_the_pod(node: Node, cli: Cli, busy
     assert done.returncode == 1 and b'Duplicate value: "stays"' in done.stderr
     cli("delete", "pod", "web")
     assert node.json("ps", "-a")["containers"] == []
+
+
+def test_a_copy_with_a_container_more(cli: Cli, busybox: str) -> None:
+    script = "read word; echo $word; until pid=$(pidof httpd); do sleep 0.1; done"
+    script += "; cat /proc/$pid/root/data/index.html; exit 7"
+    words = ("debug", "-q", "-i", "web", "--copy-to=web-copy", f"--image={busybox}", "-c", "look")
+    done = cli.run(*words, "--", "sh", "-c", script, stdin=b"asked\n")
+    assert (done.returncode, done.stdout) == (7, b"asked\nhello\n"), done.stderr
+    states = {line.split()[0]: line.split()[2] for line in cli("get", "pods", "--no-headers").splitlines()}
+    (original,) = (name for name in states if not name.startswith("web-copy"))
+    assert states[original] == "Running" and len(states) == 2
+    cli("delete", "pod", "web-copy")
+
+
+def test_a_copy_with_another_command_in_place_of_the_pod(cli: Cli, busybox: str) -> None:
+    words = ["debug", "-it", "web", "--copy-to=shell", "--container=server", "--replace", "--", "sh"]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(str(PROGRAM), [str(PROGRAM), *cli.options, *words])
+    seen = b""
+    while b"#" not in seen:
+        seen += read_terminal(terminal)
+    os.write(terminal, b"echo a$((1+1))b; ls -a /data; exit 5\n")
+    while data := read_terminal(terminal):
+        seen += data
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 5, seen
+    assert b"a2b" in seen and b"index.html" not in seen
+    (name,) = cli("get", "pods", "-o", "go-template={{range .items}}{{.metadata.name}} {{end}}").split()
+    assert name.startswith("shell-")
+    assert cli.run("get", "pod", "web").returncode == 1
