@@ -29,11 +29,26 @@ _KINDS_OF = {
 }
 _GOALS = ("condition=Ready", "condition=", "jsonpath=", "create", "delete")
 """What ``wait --for`` takes, to be gone on with."""
+_SECRETS = ("docker-registry", "generic", "tls")
 _POD_LAST = {"get", "describe", "explain", "delete", "wait"}
 """Commands whose first word is a kind and whose others are names."""
 _POD_FIRST = {"logs", "exec", "attach", "debug", "port-forward"}
 _FILES = {"run", "lint"}
-_FILE_OPTIONS = {"filename", "config", "manifests", "load", "root", "run", "certs_dir", "template"}
+_FILE_OPTIONS = {
+    "from_file",
+    "from_env_file",
+    "cert",
+    "key",
+    "custom",
+    "filename",
+    "config",
+    "manifests",
+    "load",
+    "root",
+    "run",
+    "certs_dir",
+    "template",
+}
 
 
 def complete(words: Sequence[str]) -> tuple[list[Candidate], bool]:
@@ -154,6 +169,10 @@ class _Line:
             return _fitting([(f"{name}:", "") for name in self._names()], current), True
         if self._command == "completion" and not self._positional:
             return _fitting([(shell, "") for shell in SHELLS], current), False
+        if self._command == "create":
+            first = self._positional[:1] == ["secret"]
+            offered = _SECRETS if first else () if self._positional else ("configmap", "secret")
+            return _fitting([(word, "") for word in offered if len(self._positional) < 2], current), False
         if self._command == "top" and not self._positional:
             return _fitting([("pods", ""), ("node", "")], current), False
         return [], self._command in _FILES or self._command == "image"

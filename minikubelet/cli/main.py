@@ -18,6 +18,7 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "Change What Runs": {
         "apply": "Put objects from manifests onto the running node",
+        "create": "Put new objects onto the node, also ConfigMaps and Secrets from values",
         "diff": "Show what apply would change",
         "delete": "Stop pods and take them off the node",
         "lint": "Check manifests for mistakes and for what this node lacks",
@@ -49,7 +50,6 @@ _ALIASES = {"images": ["image", "ls"]}
 _CHANGE = "change the manifest, then apply -f it again"
 _PODS_ALONE = "a lone node runs pods; it has no Deployments and Services"
 _INSTEAD = {
-    "create": "put objects onto the node with apply -f FILE",
     **dict.fromkeys(("annotate", "edit", "label", "patch", "set"), _CHANGE),
     **dict.fromkeys(("autoscale", "expose", "rollout", "scale"), _PODS_ALONE),
     "api-resources": "see get --help",

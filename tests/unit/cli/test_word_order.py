@@ -44,7 +44,6 @@ def test_the_namespace_may_stand_before_the_command(served: Served, capsys: Capt
 @pytest.mark.parametrize(
     ("word", "hint"),
     [
-        ("create", "apply -f FILE"),
         ("edit", "apply -f it again"),
         ("label", "apply -f it again"),
         ("scale", "a lone node runs pods"),
