@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -75,6 +76,10 @@ def parser() -> options.Parser:
     options.add_namespace(made)
     options.add_sockets(made)
     return made
+
+
+_SEEN = "kubernetes.io/config.seen"
+_SECOND = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?=(\.\d+)?Z\Z)")
 
 
 @dataclass(frozen=True)
@@ -272,4 +277,10 @@ def _name(item: Json) -> str:
 
 
 def _whole(pod: Json) -> Json:
-    return {"apiVersion": "v1", "kind": "Pod", **pod}
+    """As an API server would show it: also with the time at which the kubelet took it up."""
+    meta = pod["metadata"]
+    # What a manifest was seen at begins anew with the kubelet.
+    since = pod.get("status", {}).get("startTime") or (meta.get("annotations") or {}).get(_SEEN, "")
+    if not meta.get("creationTimestamp") and (match := _SECOND.match(since)):
+        meta = {**meta, "creationTimestamp": f"{match[0]}Z"}
+    return {"apiVersion": "v1", "kind": "Pod", **pod, "metadata": meta}

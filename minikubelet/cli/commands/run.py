@@ -7,7 +7,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from minikubelet.base.config import DaemonConfig
 from minikubelet.cli import options
@@ -32,9 +32,20 @@ sudo minikubelet --run /run/minikubelet-run get pods
 """
 
 
+class _Parser(options.Parser):
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> argparse.Namespace:
+        """Says what ``kubectl run NAME --image=…`` comes to here."""
+        if any(word.partition("=")[0] == "--image" for word in args or []):
+            why = "run is for manifests, on a node of their own: write one for the pod, then apply -f it"
+            raise CommandError(why, usage=True)
+        return super().parse_args(args, namespace)
+
+
 def parser() -> options.Parser:
     """See :mod:`minikubelet.cli.commands`."""
-    made = options.Parser(
+    made = _Parser(
         "run",
         "Run pods from manifests in the foreground: a runtime and a kubelet of their own, until Ctrl-C.\n"
         "Then the pods are stopped gracefully and nothing but pulled images is left. Ends by itself when\n"

@@ -127,6 +127,24 @@ def served(tmp_path: Path) -> Iterator[Served]:
 Capture = pytest.CaptureFixture[str]
 
 
+def test_pods_are_as_old_as_the_kubelet_knows_them(served: Served, capsys: Capture) -> None:
+    """Manifests have no creationTimestamp; an API server's pods do, and people sort by it."""
+    newer, older, started = make_pod("newer"), make_pod("older"), make_pod("started")
+    newer.metadata.annotations = {"kubernetes.io/config.seen": "2026-01-02T03:04:07.5Z"}
+    older.metadata.annotations = {"kubernetes.io/config.seen": "2026-01-02T03:04:06Z"}
+    started.metadata.annotations = {"kubernetes.io/config.seen": "2026-01-02T09:00:00Z"}
+    started.status.start_time = "2026-01-02T03:04:05Z"
+    for pod in (newer, older, started):
+        pod.metadata.namespace = "aged"
+        pod.metadata.creation_timestamp = None
+        served.pods.update(pod)
+    assert served.run("get", "pods", "-n", "aged", "--sort-by=.metadata.creationTimestamp", "-o", "name") == 0
+    assert capsys.readouterr().out.split() == ["pod/started", "pod/older", "pod/newer"]
+    template = "{{range .items}}{{.metadata.creationTimestamp}} {{end}}"
+    assert served.run("get", "pods", "-n", "aged", "--template", template) == 0
+    assert sorted(capsys.readouterr().out.split()) == [f"2026-01-02T03:04:0{n}Z" for n in (5, 6, 7)]
+
+
 def test_get_pods(served: Served, capsys: Capture) -> None:
     assert served.run("get", "pods") == 0
     assert [line.split()[:3] for line in capsys.readouterr().out.splitlines()] == [

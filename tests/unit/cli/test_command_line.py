@@ -105,6 +105,7 @@ def test_importing_the_entry_point_is_cheap() -> None:
         (["daemon", "--listen", "tcp://x"], "is not a unix socket"),
         (["daemon", "--unenforced-limits", "x"], "invalid choice"),
         (["kubelet"], "--container-runtime-endpoint is required"),
+        (["run", "-it", "nginx", "--image=nginx", "--rm"], "run is for manifests"),
         (["run"], "the following arguments are required: FILE"),
         (["--listen", "http://x", "version"], "is not a unix socket"),
     ],
