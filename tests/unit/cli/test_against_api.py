@@ -161,7 +161,7 @@ def test_get_pods(served: Served, capsys: Capture) -> None:
         ["default", "web-n1"],
         ["kube-system", "dns"],
     ]
-    assert lines[0].split()[-2:] == ["10.0.0.5", "n1"]
+    assert lines[0].split()[-4:] == ["10.0.0.5", "n1", "<none>", "<none>"]
 
 
 def test_get_by_name_label_and_in_other_formats(served: Served, capsys: Capture) -> None:
