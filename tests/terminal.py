@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-PATIENCE = 30.0 * float(os.environ.get("MINIKUBELET_PATIENCE", "1"))
+PATIENCE = 60.0 * float(os.environ.get("MINIKUBELET_PATIENCE", "1"))
 
 
 class Terminal:

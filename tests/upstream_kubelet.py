@@ -11,7 +11,6 @@ import json
 import os
 import shlex
 import signal
-import socket
 import ssl
 import subprocess
 import time
@@ -27,6 +26,7 @@ import yaml
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.criapi import services
 from tests.host import leaks
+from tests.ports import free_port
 
 PEERS = Path(os.environ.get("MINIKUBELET_PEERS", "/var/cache/minikubelet-peers")) / "bin"
 PATIENCE = 60.0 * float(os.environ.get("MINIKUBELET_PATIENCE", "1"))
@@ -74,14 +74,6 @@ def find_kubelet() -> Path | None:
     """The one that scripts/peers built, if it did."""
     path = PEERS / "kubelet"
     return path if path.exists() else None
-
-
-def free_port() -> int:
-    """A TCP port on loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_for(what: str, probe: Callable[[], T], seconds: float = PATIENCE) -> T:

@@ -21,7 +21,8 @@ import yaml
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.criapi import services
 from tests.host import leaks
-from tests.upstream_kubelet import CONFIG, UpstreamKubelet, free_port, unmount_below, wait_for
+from tests.ports import free_port
+from tests.upstream_kubelet import CONFIG, UpstreamKubelet, unmount_below, wait_for
 
 NODE = "node"
 SETTINGS: dict[str, Any] = {

@@ -18,12 +18,13 @@ import psutil
 
 from minikubelet.base.config import DaemonConfig
 from tests.host import leaks
+from tests.ports import listens
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = Path(sys.executable).with_name("minikubelet")
 PEERS = Path(os.environ.get("MINIKUBELET_PEERS", "/var/cache/minikubelet-peers")) / "bin"
 T = TypeVar("T")
-PATIENCE = 30.0 * float(os.environ.get("MINIKUBELET_PATIENCE", "1"))
+PATIENCE = 60.0 * float(os.environ.get("MINIKUBELET_PATIENCE", "1"))
 """Seconds until something that should happen counts as not happening; more on slow machines."""
 
 
@@ -89,6 +90,8 @@ class Node:
             )
         leaks.expect(self.process.pid)
         wait_for("the daemon answers", self._answers)
+        if self.config.kubelet:
+            wait_for("its kubelet listens", self._kubelet_listens)
 
     def _answers(self) -> bool:
         assert self.process is not None
@@ -97,6 +100,11 @@ class Node:
             self.crictl("version")
             return True
         return False
+
+    def _kubelet_listens(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, f"the daemon ended with {self.process.returncode}:\n{self.log()}"
+        return listens(self.config.kubelet_socket)
 
     @property
     def pid(self) -> int:
@@ -132,7 +140,9 @@ class Node:
             for manifest in self.manifests.iterdir():
                 manifest.unlink()
             with contextlib.suppress(AssertionError):  # what is left then is told below
-                wait_for("the kubelet's pods are gone", lambda: not self.crictl("pods", "--quiet"))
+                wait_for(
+                    "the kubelet's pods are gone", lambda: not self.crictl("pods", "--quiet"), 4 * PATIENCE
+                )
         for command in (("rmp", "--all", "--force"), ("rmi", "--all")):
             try:
                 self.crictl(*command)
@@ -156,10 +166,12 @@ class Node:
         daemon = psutil.Process(self.pid)
         for process in (daemon, *daemon.children()):
             name = "daemon" if process == daemon else "spawner"
-            for fd in Path(f"/proc/{process.pid}/fd").iterdir():
-                with contextlib.suppress(OSError):
-                    kind = f"{name} {_kind(os.readlink(fd))}"
-                    kinds[kind] = kinds.get(kind, 0) + 1
+            folder = f"/proc/{process.pid}/fd"
+            with contextlib.suppress(OSError):  # one may be gone that others have not waited for yet
+                for fd in os.listdir(folder):
+                    with contextlib.suppress(OSError):
+                        kind = f"{name} {_kind(os.readlink(f'{folder}/{fd}'))}"
+                        kinds[kind] = kinds.get(kind, 0) + 1
         return kinds
 
     # crictl.

@@ -15,8 +15,9 @@ import yaml
 
 from tests.certificates import make_authority
 from tests.host import leaks
+from tests.ports import free_port
 from tests.terminal import Terminal
-from tests.upstream_kubelet import PATIENCE, PEERS, free_port, wait_for
+from tests.upstream_kubelet import PATIENCE, PEERS, wait_for
 
 ADMIN, KUBELET = "admin-token", "kubelet-token"
 NODE = "localhost"
@@ -138,7 +139,7 @@ class ControlPlane:
             capture_output=True,
             text=True,
             check=False,
-            timeout=PATIENCE,
+            timeout=2 * PATIENCE,  # kubectl's own come first
         )
         if done.returncode != 0:
             shown = f"{done.stdout}{done.stderr}"
@@ -163,17 +164,18 @@ class ControlPlane:
         return Terminal([PEERS / "kubectl", *arguments], env=self.env, size=size)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """kubectl in the background, its standard output in a pipe."""
+        """kubectl in the background, its standard input and output in pipes."""
         command: Sequence[str | Path] = [PEERS / "kubectl", *arguments]
+        pipe = subprocess.PIPE
         return subprocess.Popen(
-            command, env=self.env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command, env=self.env, text=True, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT
         )
 
 
 def fetch(url: str) -> bytes:
     """The body of a page; empty as long as there is none."""
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
             body: bytes = answer.read()
             return body
     except OSError:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import re
 import urllib.error
 from collections import defaultdict
+from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
@@ -14,7 +16,8 @@ from tests.host.node import wait_for
 from tests.streaming_client import Client, SpdyClient, WebSocketClient, open_exec, open_forward
 from tests.upstream.site import Site
 
-SETTINGS = {"containerLogMaxSize": "20Ki", "containerLogMonitorInterval": "3s"}
+LARGEST = 20 << 10
+SETTINGS = {"containerLogMaxSize": str(LARGEST), "containerLogMonitorInterval": "3s"}
 """Of this module's kubelet."""
 
 SLEEP = "containers: [{name: app, image: BUSYBOX, command: [sleep, '1000']}]"
@@ -115,7 +118,28 @@ def test_logs(site: Site) -> None:
         site.logs("logs", "nobody")
 
 
+def lines_of(log: Path) -> list[str]:
+    """What a container wrote into one file of its log, in whole lines. Raises FileNotFoundError."""
+    data = gzip.decompress(log.read_bytes()) if log.suffix == ".gz" else log.read_bytes()
+    return [line.split(" ", 3)[3] for line in data[: data.rfind(b"\n") + 1].decode().splitlines()]
+
+
+def whole_log(folder: Path) -> list[list[str]]:
+    """The lines by file, the oldest first; nothing while a rotation is due or under way."""
+    current = folder / "0.log"
+    pieces = sorted(folder.glob("0.log.*"))
+    if len({each.name.removesuffix(".tmp").removesuffix(".gz") for each in pieces}) < len(pieces):
+        return []  # one is being compressed
+    try:
+        found = [lines_of(each) for each in (*pieces, current)]
+        settled = current.stat().st_size < LARGEST
+    except FileNotFoundError:  # renamed and not opened again yet, or compressed just now
+        return []
+    return found if settled and pieces == sorted(folder.glob("0.log.*")) else []
+
+
 def test_logs_are_rotated(site: Site) -> None:
+    """In all that is kept each line is followed by the next, across files too."""
     spec = """
     containers:
     - name: app
@@ -123,22 +147,24 @@ def test_logs_are_rotated(site: Site) -> None:
       command:
       - sh
       - -c
-      - "i=0; while true; do i=$((i+1)); echo line $i; [ $((i % 50)) != 0 ] || sleep 0.1; done"
+      - |
+        i=0
+        until [ -e /stop ]; do i=$((i+1)); echo line $i; [ $((i % 50)) != 0 ] || sleep 0.1; done
+        echo end $i
+        exec sleep 1000
     """
     pod = site.ready("rotated", spec)
     folder = site.kubelet.pod_logs / f"default_rotated-host_{pod['metadata']['uid']}" / "app"
+    wait_for("two files with lines", lambda: sum(map(bool, whole_log(folder))) >= 2)
+    site.run("rotated", "touch", "/stop")  # what is compared below stands still
 
-    def rotated() -> bool:
-        return any(name.name.startswith("0.log.") for name in folder.iterdir())
+    def ended() -> list[str]:
+        lines = [line for piece in whole_log(folder) for line in piece]
+        return lines if lines and lines[-1].startswith("end ") else []
 
-    wait_for("a rotated log", rotated)
-    wait_for("lines in the new one", (folder / "0.log").read_bytes)
-    # Nothing is lost at the seam: the newest rotated file ends where 0.log begins.
-    before = max(folder.glob("0.log.2*"), key=lambda path: path.name)
-    if before.suffix != ".gz":
-        last = int(before.read_text().splitlines()[-1].split()[-1])
-        first = int((folder / "0.log").read_text().split("\n", 1)[0].split()[-1])
-        assert first >= last + 1
+    *lines, end = wait_for("the last line", ended)
+    first, last = int(lines[0].split()[1]), int(end.split()[1])
+    assert lines == [f"line {number}" for number in range(first, last + 1)]
     assert site.kubelet.pod("rotated") is not None
 
 
@@ -163,7 +189,11 @@ def test_metrics(site: Site) -> None:
         ("/metrics/resource", "node_cpu_usage_seconds_total"),
         ("/metrics/probes", "process_start_time_seconds"),
     ):
-        assert re.search(f"^{name}", site.kubelet.get(path).decode(), re.MULTILINE), path
+
+        def told(path: str = path, name: str = name) -> bool:
+            return re.search(f"^{name}", site.kubelet.get(path).decode(), re.MULTILINE) is not None
+
+        wait_for(f"{name} in {path}", told)  # some only once something was measured
     text = site.kubelet.get("/metrics").decode()
     operations = set(re.findall(r'kubelet_runtime_operations_total\{operation_type="(\w+)"\}', text))
     assert {"run_podsandbox", "create_container", "start_container", "version", "status"} <= operations

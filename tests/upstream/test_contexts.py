@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.upstream.site import Site
-from tests.upstream_kubelet import free_port, wait_for
+from tests.upstream_kubelet import wait_for
 
 SLEEP = 'command: [sleep, "1000"]'
 
@@ -214,7 +215,7 @@ def test_a_host_port(site: Site) -> None:
 
     def answer() -> bytes:
         try:
-            with socket.create_connection(("127.0.0.1", port), 2) as connection:
+            with socket.create_connection(("127.0.0.1", port), 10) as connection:
                 connection.sendall(b"GET /hostname HTTP/1.0\r\n\r\n")
                 return connection.makefile("rb").read()
         except OSError:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from tests.host.node import Node
+from tests.ports import free_port
 from tests.upstream.conftest import need
 from tests.upstream.control_plane import NODE, ControlPlane, KubectlFailed, fetch
-from tests.upstream_kubelet import PEERS, UpstreamKubelet, free_port, wait_for
+from tests.upstream_kubelet import PATIENCE, UpstreamKubelet, wait_for
 
 SETTINGS = {"registerNode": True, "nodeStatusUpdateFrequency": "2s"}
 
@@ -53,7 +53,8 @@ def module_cluster(daemon: Node, tmp_path_factory: pytest.TempPathFactory) -> It
 def cluster(daemon: Node, module_cluster: ControlPlane) -> Iterator[ControlPlane]:
     """The control plane with our node and without pods; those that the test makes are removed after it."""
     yield module_cluster
-    module_cluster.kubectl("delete", "pods", "--all", "--wait", "--grace-period=1", "--timeout=60s")
+    limits = ("--grace-period=1", f"--timeout={PATIENCE:.0f}s")
+    module_cluster.kubectl("delete", "pods", "--all", "--wait", *limits)
     daemon.crictl("rmp", "--all", "--force")  # the kubelet collects ended sandboxes once a minute
 
 
@@ -63,7 +64,7 @@ def busybox(images: Mapping[str, str]) -> str:
 
 
 def test_the_node_is_ready(cluster: ControlPlane) -> None:
-    cluster.kubectl("wait", "--for=condition=Ready", f"node/{NODE}", "--timeout=60s")
+    cluster.kubectl("wait", "--for=condition=Ready", f"node/{NODE}", f"--timeout={PATIENCE:.0f}s")
     info = cluster.json("get", "node", NODE)["status"]["nodeInfo"]
     assert info["containerRuntimeVersion"].startswith("minikubelet://")
     assert info["kubeletVersion"] == "v1.36.1"
@@ -78,13 +79,15 @@ def test_run_get_describe_and_delete(cluster: ControlPlane, busybox: str) -> Non
         stack.callback(watch.kill)
         cluster.run_pod("web", busybox, "sleep", "1000")
         assert re.search(r"web +1/1 +Running +0", cluster.kubectl("get", "pods"))
-        described = cluster.kubectl("describe", "pod", "web")
-        assert "Started" in described and "minikubelet://" in described
+        assert "minikubelet://" in cluster.kubectl("describe", "pod", "web")
+        wait_for("its event", lambda: "Started" in cluster.kubectl("describe", "pod", "web"))
         cluster.kubectl("delete", "pod", "web", "--wait", "--grace-period=1")
         assert watch.stdout is not None
         seen = ""
         while "DELETED" not in seen:
-            seen += watch.stdout.readline()
+            line = watch.stdout.readline()
+            assert line, f"the watch ended: {seen}"
+            seen += line
         assert "ADDED" in seen and "Running" in seen
     assert cluster.json("get", "pods")["items"] == []
 
@@ -99,8 +102,7 @@ def test_exec(cluster: ControlPlane, busybox: str, websockets: str, monkeypatch:
         cluster.kubectl("exec", "exec", "--", "sh", "-c", "exit 7")
     with cluster.terminal("exec", "-it", "exec", "--", "sh", size=(33, 111)) as terminal:
         terminal.expect_after("echo $((6*7))\r", r"\s42\s")
-        terminal.type("stty size\r")
-        terminal.expect(r"33 111")
+        terminal.expect_after("stty size\r", r"33 111")
         terminal.resize(44, 122)
         terminal.expect_after("stty size\r", r"44 122")
         terminal.type("exit 5\r")
@@ -115,7 +117,8 @@ def test_logs_follow(cluster: ControlPlane, busybox: str) -> None:
         stack.callback(logs.kill)
         assert logs.stdout is not None
         assert logs.stdout.readline() == "one\n"
-        cluster.kubectl("exec", "logs", "--", "touch", "/go")
+        with contextlib.suppress(KubectlFailed):  # the container may end before the program that ends it
+            cluster.kubectl("exec", "logs", "--", "touch", "/go")
         assert logs.stdout.readline() == "two\n"
     wait_for("a restart", lambda: _restarts(cluster, "logs") >= 1)
     assert cluster.kubectl("logs", "--previous", "logs").splitlines() == ["one", "two"]
@@ -164,15 +167,14 @@ def test_attach(cluster: ControlPlane, busybox: str) -> None:
     cluster.run_pod(
         "second", busybox, "sh", "-c", "while read line; do echo got $line; done", **_stdin(busybox)
     )
-    attach = subprocess.run(
-        ["timeout", "--signal=INT", "5", str(PEERS / "kubectl"), "attach", "-i", "second"],
-        env=cluster.env,
-        input="this\n",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "got this" in attach.stdout + cluster.kubectl("logs", "second")
+    with contextlib.ExitStack() as stack:
+        attach = cluster.start("attach", "-i", "second")
+        stack.callback(attach.communicate)
+        stack.callback(attach.kill)
+        assert attach.stdin is not None
+        attach.stdin.write("this\n")
+        attach.stdin.flush()
+        wait_for("the answer", lambda: cluster.kubectl("logs", "second") == "got this")
 
 
 def _stdin(image: str) -> dict[str, object]:

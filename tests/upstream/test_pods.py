@@ -18,7 +18,7 @@ initContainers:
   image: BUSYBOX
   restartPolicy: Always
   command: [sh, -c, "echo sidecar >>/shared/order; sleep 1; touch /shared/up; exec sleep 1000"]
-  startupProbe: {exec: {command: [test, -e, /shared/up]}, periodSeconds: 1}
+  startupProbe: {exec: {command: [test, -e, /shared/up]}, periodSeconds: 1, failureThreshold: 60}
   volumeMounts: [{name: shared, mountPath: /shared}]
 - name: second
   image: BUSYBOX
@@ -28,8 +28,8 @@ containers:
 - name: app
   image: AGNHOST
   args: [netexec, --http-port=8080]
-  startupProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1, failureThreshold: 30}
-  livenessProbe: {tcpSocket: {port: http}, periodSeconds: 1}
+  startupProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1, failureThreshold: 60}
+  livenessProbe: {tcpSocket: {port: http}, periodSeconds: 1, timeoutSeconds: 20}
   readinessProbe:
     httpGet: {path: /healthz, port: http, httpHeaders: [{name: X-It, value: is}]}
     periodSeconds: 1
@@ -40,7 +40,8 @@ containers:
   image: AGNHOST
   args: [grpc-health-checking, --port=5000, --http-port=8090]
   readinessProbe: {grpc: {port: 5000}, periodSeconds: 1}
-  livenessProbe: {grpc: {port: 5000}, periodSeconds: 1}
+  startupProbe: {grpc: {port: 5000}, periodSeconds: 1, failureThreshold: 60}
+  livenessProbe: {grpc: {port: 5000}, periodSeconds: 1, timeoutSeconds: 20}
 volumes:
 - {name: shared, emptyDir: {}}
 """
@@ -59,6 +60,11 @@ def test_init_containers_sidecars_and_every_kind_of_probe(site: Site) -> None:
     assert status["podIP"] == site.node.pod_ip(site.node.crictl("pods", "--quiet", "--no-trunc"))
 
 
+def restarts(site: Site, pod: str) -> int:
+    """How often its container was started anew; 0 as long as there is none."""
+    return int(site.container(pod).get("restartCount", 0))
+
+
 def test_what_dies_comes_back(site: Site) -> None:
     spec = """
     containers:
@@ -68,7 +74,8 @@ def test_what_dies_comes_back(site: Site) -> None:
     site.ready("dies", spec)
     first, other = site.container_id("dies"), site.container_id("dies", "other")
     site.node.crictl("stop", "--timeout", "0", first)
-    pod = site.kubelet.wait_pod("dies", "restarted", lambda _: site.container("dies")["restartCount"] == 1)
+    pod = site.kubelet.wait_pod("dies", "restarted", lambda _: restarts(site, "dies") == 1)
+    site.kubelet.wait_ready("dies")
     status = site.container("dies")
     assert status["lastState"]["terminated"]["exitCode"] == 137
     assert status["lastState"]["terminated"]["containerID"] == f"minikubelet://{first}"
@@ -97,17 +104,18 @@ def test_liveness_restarts_and_readiness_only_tells(site: Site) -> None:
     - name: app
       image: BUSYBOX
       command: [sh, -c, "touch /tmp/alive /tmp/ready; exec sleep 1000"]
-      livenessProbe: {exec: {command: [test, -e, /tmp/alive]}, periodSeconds: 1, failureThreshold: 1}
-      readinessProbe: {exec: {command: [test, -e, /tmp/ready]}, periodSeconds: 1, failureThreshold: 1}
-    """
+      startupProbe: {exec: {command: [test, -e, /tmp/ready]}, periodSeconds: 1, failureThreshold: 60}
+      livenessProbe: {exec: {command: [test, -e, /tmp/alive]}, failureThreshold: 1, TIMES}
+      readinessProbe: {exec: {command: [test, -e, /tmp/ready]}, failureThreshold: 1, TIMES}
+    """.replace("TIMES", "periodSeconds: 1, timeoutSeconds: 20")
     site.ready("probed", spec)
     site.run("probed", "rm", "/tmp/ready")
     site.kubelet.wait_pod("probed", "not ready", lambda pod: not is_ready(pod))
-    assert site.container("probed")["restartCount"] == 0
+    assert restarts(site, "probed") == 0
     site.run("probed", "touch", "/tmp/ready")
     site.kubelet.wait_ready("probed")
     site.run("probed", "rm", "/tmp/alive")
-    site.kubelet.wait_pod("probed", "restarted", lambda _: site.container("probed")["restartCount"] == 1)
+    site.kubelet.wait_pod("probed", "restarted", lambda _: restarts(site, "probed") == 1)
     site.kubelet.wait_ready("probed")
 
 
@@ -126,7 +134,7 @@ def test_exec_probes_time_out(site: Site) -> None:
             failureThreshold: 1
         """,
     )
-    site.kubelet.wait_pod("slow", "restarted", lambda _: site.container("slow").get("restartCount", 0) >= 1)
+    site.kubelet.wait_pod("slow", "restarted", lambda _: restarts(site, "slow") >= 1)
 
 
 def test_hooks_run_and_the_pod_goes_with_its_manifest(site: Site, tmp_path: Path) -> None:
@@ -135,7 +143,8 @@ def test_hooks_run_and_the_pod_goes_with_its_manifest(site: Site, tmp_path: Path
     containers:
     - name: app
       image: BUSYBOX
-      command: [sh, -c, "trap 'echo term >>/out/events; exit 0' TERM; while :; do sleep 0.1; done"]
+      command: [sh, -c]
+      args: ["trap 'echo term >>/out/events; exit 0' TERM; touch /out/up; while :; do sleep 0.1; done"]
       lifecycle:
         postStart: {{exec: {{command: [sh, -c, "echo postStart >>/out/events"]}}}}
         preStop: {{exec: {{command: [sh, -c, "sleep 0.5; echo preStop >>/out/events"]}}}}
@@ -144,6 +153,7 @@ def test_hooks_run_and_the_pod_goes_with_its_manifest(site: Site, tmp_path: Path
     """
     site.ready("hooks", spec)
     container = site.container_id("hooks")
+    wait_for("the trap is set", (tmp_path / "up").exists)
     site.kubelet.remove("hooks")
     site.kubelet.wait_gone("hooks")
     assert (tmp_path / "events").read_text().split() == ["postStart", "preStop", "term"]
@@ -185,7 +195,7 @@ def test_why_a_container_waits(site: Site, images: dict[str, str]) -> None:
     wait_for("no image", lambda: reason("missing") == "ImagePullBackOff")
     wait_for("never pulled", lambda: reason("never") == "ErrImageNeverPull")
     wait_for("no program", lambda: reason("wrong") in ("CrashLoopBackOff", "RunContainerError"))
-    ended = site.container("wrong")["lastState"]["terminated"]
+    ended = wait_for("its end", lambda: site.container("wrong").get("lastState", {}).get("terminated"))
     assert (ended["exitCode"], ended["reason"]) == (128, "StartError")
     assert "/no/such/program" in ended["message"]
 

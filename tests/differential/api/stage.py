@@ -19,7 +19,8 @@ from tests.differential.api.shapes import Result, normalise
 from tests.differential.case import is_met
 from tests.differential.drivers import NODE, Driver
 from tests.host.kubelet.runtimes import IMAGE
-from tests.upstream_kubelet import PATIENCE, free_port, wait_for
+from tests.ports import free_port
+from tests.upstream_kubelet import PATIENCE, wait_for
 
 Kubelet = Callable[..., AbstractContextManager[Driver]]
 

@@ -24,6 +24,7 @@ from tests.bench.contenders import remove_cgroups
 from tests.host import leaks
 from tests.images import catalog
 from tests.images.layout import oci_archive
+from tests.ports import listens
 
 BRIDGE = "mkkubtest0"
 SUBNET = "10.211.0.0/16"
@@ -31,7 +32,7 @@ IMAGE = "localhost/kubelet/busybox:1"
 PAUSE = "localhost/kubelet/pause:1"
 OWN_PARENT = "/k8s.io"
 """Where containerd puts pods that name no parent, and leaves it."""
-PATIENCE = 30.0 * float(os.environ.get("MINIKUBELET_PATIENCE", "1"))
+PATIENCE = 60.0 * float(os.environ.get("MINIKUBELET_PATIENCE", "1"))
 """Seconds that a daemon may take to serve."""
 CGROUP_PARENT = f"/mkkubtest-{os.getpid()}"
 """Where pods go in all tests; made and removed with the runtime, since runtimes leave such parents alone."""
@@ -116,7 +117,7 @@ def minikubelet(home: Path) -> Iterator[str]:
         with contextlib.suppress(grpc.RpcError):
             _remove_pods(socket)
         process.terminate()
-        process.wait(30)
+        process.wait(PATIENCE)
         leaks.unexpect(process.pid)
         remove_cgroups(CGROUP_PARENT)
         leaks.remove_host_objects(DaemonConfig(root=str(home / "root"), run=str(home / "run")))
@@ -124,7 +125,7 @@ def minikubelet(home: Path) -> Iterator[str]:
 
 def _wait_for(socket: Path, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + PATIENCE
-    while not socket.exists():
+    while not listens(socket):
         if process.poll() is not None or time.monotonic() > deadline:
             raise AssertionError(f"the daemon does not serve:\n{log.read_text()}")
         time.sleep(0.05)

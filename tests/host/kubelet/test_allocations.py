@@ -10,6 +10,7 @@ from pathlib import Path
 
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet.cri_client import CriClient
+from tests.host.kubelet.runtimes import PATIENCE
 from tests.host.kubelet.test_pods import Node
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -43,10 +44,10 @@ async def test_a_plugins_devices_reach_the_container(endpoint: str, tmp_path: Pa
         command = [sys.executable, "-m", "tests.device_plugin", str(folder)]
         plugin = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdin=subprocess.DEVNULL)
         try:
-            await node.until(lambda: node.pod("gadget").status.phase == "Succeeded", 60)
+            await node.until(lambda: node.pod("gadget").status.phase == "Succeeded")
         finally:
             plugin.terminate()
-            await asyncio.wait_for(plugin.wait(), 10)
+            await asyncio.wait_for(plugin.wait(), PATIENCE)
         text = await logs_of(node, "gadget")
         assert "has w1,w2" in text and "widget.sock" in text
 
@@ -68,9 +69,9 @@ async def test_new_amounts_reach_a_running_container(endpoint: str, tmp_path: Pa
         node.write("web", spec.replace("CPU", "200m"))
         events = node.kubelet.events
         await node.until(lambda: "ResizeCompleted" in {event.reason for event in events()})
+        await node.until(lambda: node.container("web").allocated_resources == {"cpu": "200m"})
         app = node.container("web")
         assert app.container_id == before and app.restart_count == 0
-        assert app.allocated_resources == {"cpu": "200m"}
         client = CriClient(node.config.container_runtime_endpoint)
         try:
             status = await client.container_status(before.rpartition("/")[2])

@@ -14,6 +14,8 @@ import pytest
 from minikubelet.kubelet.server_config import ServerConfig
 from tests.host.kubelet.api_client import KubeletClient, ports_prefix
 from tests.host.kubelet.test_pods import Node
+from tests.host.node import wait_for
+from tests.ports import free_port
 from tests.promtool import complaints, promtool
 
 POD = """
@@ -30,7 +32,8 @@ POD = """
         while read line; do echo "got $line"; done
         sleep 1000
       stdin: true
-      livenessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
+      startupProbe: {tcpSocket: {port: 8080}, periodSeconds: 1, failureThreshold: 60}
+      livenessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1, timeoutSeconds: 20}
 """
 
 
@@ -44,13 +47,11 @@ async def node(endpoint: str, home: Path, request: pytest.FixtureRequest) -> Asy
     folder = home / f"api-{abs(hash(request.node.nodeid)) % 10**8}"
     folder.mkdir()
     made = Node(endpoint, folder)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     made.config.server = ServerConfig(address="127.0.0.1", port=port)
     made.write("web", POD)
     async with made.running():
-        await made.until(lambda: made.container("web").state.running is not None)
+        await made.until(lambda: made.container("web").started and made.log("web") == "started")
         await made.until(lambda: is_open(port))
         yield made
 
@@ -216,5 +217,15 @@ async def test_statistics_and_metrics(node: Node, client: KubeletClient) -> None
             in texts["/metrics/probes"]
         )
 
-    await node.until(lambda: any(node.kubelet._node.probes.counts.values()) if node.kubelet._node else False)
+    def measured() -> bool:
+        """What is counted by the second, and so may be missing at first."""
+        (pod,) = [p for p in client.json("/stats/summary")["pods"] if p["podRef"]["name"] == "web-host"]
+        patterns = {
+            "/metrics": r"^kubelet_running_pods [1-9]",
+            "/metrics/probes": 'Liveness",result="successful"',
+        }
+        told = all(re.search(each, client.request(path)[1], re.M) for path, each in patterns.items())
+        return told and bool(pod.get("containers")) and pod.get("network", {}).get("rxBytes", 0) > 0
+
+    await asyncio.to_thread(wait_for, "all is measured", measured)
     await asyncio.to_thread(look)

@@ -10,7 +10,9 @@ import pytest
 
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet.cri_client import CriClient
+from tests.host.kubelet.runtimes import PATIENCE
 from tests.host.kubelet.test_pods import Node
+from tests.host.node import wait_for
 
 
 @pytest.fixture
@@ -25,7 +27,8 @@ def node(endpoint: str, tmp_path: Path) -> Iterator[Node]:
         made.config.resources.eviction.hard = {"nodefs.available": "50%"}
         yield made
     finally:
-        subprocess.run(["umount", root], check=True)
+        unmount = ["umount", str(root)]
+        wait_for("nobody is there any more", lambda: subprocess.run(unmount, check=False).returncode == 0)
 
 
 def writer(mebibytes: int, grace: int = 0, **volume: str) -> str:
@@ -47,7 +50,7 @@ async def test_the_pod_that_fills_the_node_goes_and_the_other_stays(node: Node) 
     async with node.running():
         await node.until(lambda: node.container("small").ready)
         node.write("large", writer(20, grace=600))
-        await node.until(lambda: node.pod("large").status.reason == "Evicted", 30)
+        await node.until(lambda: node.pod("large").status.reason == "Evicted")
         status = node.pod("large").status
         assert status.phase == "Failed"
         assert status.message.startswith(
@@ -71,7 +74,7 @@ async def test_an_empty_dir_over_its_size_limit_ends_its_pod(node: Node) -> None
     node.write("greedy", writer(3, sizeLimit="2Mi"))
     node.write("modest", writer(1, sizeLimit="2Mi"))
     async with node.running():
-        await node.until(lambda: node.pod("greedy").status.reason == "Evicted", 30)
+        await node.until(lambda: node.pod("greedy").status.reason == "Evicted")
         status = node.pod("greedy").status
         assert status.message == 'Usage of EmptyDir volume "data" exceeds the limit "2Mi". '
         await node.until(lambda: node.container("modest").ready)
@@ -90,6 +93,6 @@ async def test_a_writable_layer_over_its_limit_ends_its_pod(node: Node) -> None:
         """,
     )
     async with node.running():
-        await node.until(lambda: node.pod("layer").status.reason == "Evicted", 60)
+        await node.until(lambda: node.pod("layer").status.reason == "Evicted", 2 * PATIENCE)
         words = "Pod ephemeral local storage usage exceeds the total limit of containers 8Mi. "
         assert node.pod("layer").status.message == words

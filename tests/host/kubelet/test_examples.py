@@ -168,7 +168,7 @@ def test_log_shipper(examples: Examples) -> None:
 
 def test_credentials(examples: Examples) -> None:
     examples.run("credentials")
-    assert examples.cli("logs", "credentials") == "connecting to postgres://reader@db.internal:5432/app\n"
+    examples.wait_log(r"\Aconnecting to postgres://reader@db\.internal:5432/app\n\Z", "credentials")
     path = "/run/credentials/db/password"
     assert examples.exec("credentials", "cat", path) == "not-a-real-one"
     # fsGroup adds its group's right to read, as upstream does
@@ -184,13 +184,14 @@ def test_database(examples: Examples) -> None:
     assert examples.exec("database", "id") == "uid=1000(web) gid=1000(web) groups=1000(web)\n"
     examples.cli("delete", "pod", "database")
     again = examples.run("database")
-    assert again["status"]["podIP"] and get(again, 5432, "/journal") == "started\nflushed\nstarted\n"
+    wait_for("all are in it", lambda: get(again, 5432, "/journal") == "started\nflushed\nstarted\n")
 
 
 def test_about_me(examples: Examples) -> None:
     pod = examples.run("about-me")
     name, node = pod["metadata"]["name"], pod["spec"]["nodeName"]
-    assert examples.cli("logs", "about-me") == f"{name} on {node} at {pod['status']['podIP']}, 1 CPUs\n"
+    line = f"{name} on {node} at {pod['status']['podIP']}, 1 CPUs"
+    examples.wait_log(rf"\A{re.escape(line)}\n\Z", "about-me")
     assert get(pod, 8080, "/labels") == 'app="about-me"\ntier="demo"'
     assert get(pod, 8080, "/pod/contact") == "ops@example.org"
     assert get(pod, 8080, "/motd") == "good morning"
@@ -236,6 +237,7 @@ def test_hardened(examples: Examples) -> None:
     assert pod["spec"]["hostUsers"] is False
     inside, outside, count = examples.wait_log(r"(\d+) +(\d+) +(\d+)", "hardened").groups()
     assert int(inside) == 0 and int(outside) >= 65536 and int(count) == 65536
+    examples.wait_log(r"(?m)^Seccomp:", "hardened")
     facts = dict(re.findall(r"(?m)^(\w+):\t(\S+)$", examples.cli("logs", "hardened")))
     assert facts == {"CapEff": "0" * 16, "NoNewPrivs": "1", "Seccomp": "2"}
     tried = examples.cli.run("exec", "hardened", "--", "touch", "/file")

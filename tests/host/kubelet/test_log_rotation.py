@@ -8,6 +8,7 @@ from pathlib import Path
 
 from minikubelet.kubelet.api.crilog import LogOptions
 from minikubelet.kubelet.api.follow import read_log
+from tests.host.kubelet.runtimes import PATIENCE
 from tests.host.kubelet.test_pods import Node
 
 LINES = 30_000
@@ -56,7 +57,7 @@ async def test_rotation_loses_nothing(endpoint: str, tmp_path: Path) -> None:
                 if seen.endswith(b"the end\n"):
                     return
 
-        await asyncio.wait_for(follow(), 60)
+        await asyncio.wait_for(follow(), 4 * PATIENCE)
         wanted = [f"line {number}" for number in range(LINES)] + ["the end"]
         assert seen.decode().splitlines() == wanted
 

@@ -18,7 +18,7 @@ from minikubelet.kubelet.cri_client import CriClient
 from minikubelet.kubelet.kubelet import Kubelet
 from minikubelet.kubelet.objects import ContainerStatus, Pod
 from minikubelet.kubelet.objects.containers import EnvVar, EphemeralContainer
-from tests.host.kubelet.runtimes import CGROUP_PARENT, IMAGE
+from tests.host.kubelet.runtimes import CGROUP_PARENT, IMAGE, PATIENCE
 
 
 class Node:
@@ -50,15 +50,21 @@ class Node:
             yield
         finally:
             stop.set()
-            await asyncio.wait_for(task, 60)
+            await asyncio.wait_for(task, 2 * PATIENCE)
 
     def write(self, name: str, spec: str) -> None:
         """A manifest of one pod; ``IMAGE`` stands for the test image."""
         body = textwrap.indent(textwrap.dedent(spec).replace("IMAGE", IMAGE), "  ")
         text = f"apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n{body}"
-        (self.manifests / f"{name}.yaml").write_text(text)
+        self.put(f"{name}.yaml", text)
 
-    async def until(self, condition: Callable[[], Any], seconds: float = 30) -> Any:
+    def put(self, name: str, text: str) -> None:
+        """A file in the folder of manifests, whole at once: the kubelet reads it at any moment."""
+        fresh = self.folder / f".{name}.new"
+        fresh.write_text(text)
+        fresh.rename(self.manifests / name)
+
+    async def until(self, condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
         deadline = asyncio.get_running_loop().time() + seconds
         while asyncio.get_running_loop().time() < deadline:
             with contextlib.suppress(LookupError, OSError):
@@ -118,9 +124,13 @@ WEB = """
       image: IMAGE
       command: [httpd, -f, -p, "8080", -h, /data]
       volumeMounts: [{name: data, mountPath: /data}]
-      startupProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
+      startupProbe: {tcpSocket: {port: 8080}, periodSeconds: 1, failureThreshold: 60}
       readinessProbe: {httpGet: {path: /index.html, port: http}, periodSeconds: 1}
-      livenessProbe: {exec: {command: [test, -f, /data/index.html]}, periodSeconds: 1, failureThreshold: 1}
+      livenessProbe:
+        exec: {command: [test, -f, /data/index.html]}
+        periodSeconds: 1
+        timeoutSeconds: 20
+        failureThreshold: 1
       ports: [{name: http, containerPort: 8080}]
     volumes:
     - name: data
@@ -129,10 +139,10 @@ WEB = """
 
 
 async def fetch(address: str, port: int) -> bytes:
-    reader, writer = await asyncio.wait_for(asyncio.open_connection(address, port), 5)
+    reader, writer = await asyncio.wait_for(asyncio.open_connection(address, port), PATIENCE)
     writer.write(b"GET / HTTP/1.0\r\n\r\n")
     try:
-        return await asyncio.wait_for(reader.read(), 5)
+        return await asyncio.wait_for(reader.read(), PATIENCE)
     finally:
         writer.close()
 
@@ -200,12 +210,13 @@ async def test_a_failing_liveness_probe_restarts(node: Node) -> None:
     node.write(
         "sick",
         """
-        terminationGracePeriodSeconds: 1
+        terminationGracePeriodSeconds: 20
         containers:
         - name: app
           image: IMAGE
           command: [sh, -c]
-          args: ["trap 'exit 5' TERM; touch /alive; sleep 1; rm /alive; while true; do sleep 0.1; done"]
+          args: ["trap 'exit 5' TERM; touch /up /alive; sleep 1; rm /alive; while true; do sleep 0.1; done"]
+          startupProbe: {exec: {command: [test, -f, /up]}, periodSeconds: 1, failureThreshold: 60}
           livenessProbe: {exec: {command: [test, -f, /alive]}, periodSeconds: 1, failureThreshold: 1}
         """,
     )
@@ -320,15 +331,16 @@ async def test_a_process_namespace_can_be_shared(node: Node) -> None:
         "share",
         """
         restartPolicy: Never
+        terminationGracePeriodSeconds: 0
         shareProcessNamespace: true
         containers:
-        - {name: app, image: IMAGE, command: [sh, -c, "sleep 0.5; ps | grep -c 'slee[p] 7'"]}
-        - {name: other, image: IMAGE, command: [sleep, "7"]}
+        - {name: app, image: IMAGE, command: [sh, -c, "until ps | grep -c 'slee[p] 777'; do sleep 0.1; done"]}
+        - {name: other, image: IMAGE, command: [sleep, "777"]}
         """,
     )
     async with node.running():
         await node.until(lambda: node.container("share").state.terminated)
-        assert node.log("share") == "1"
+        assert node.log("share").splitlines()[-1] == "1"
 
 
 async def test_an_ephemeral_container_sees_its_targets_processes(node: Node) -> None:

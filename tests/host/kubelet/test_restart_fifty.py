@@ -13,15 +13,20 @@ from typing import Any
 import pytest
 
 from tests.host.conftest import certs_dir, registry
-from tests.host.node import Node, wait_for
+from tests.host.node import PATIENCE, Node, wait_for
 
 __all__ = ["certs_dir", "registry"]
 
 PLAIN, INIT, CRASHING, PROBED, STARTING, ENDING = 26, 6, 6, 5, 4, 3
 LIVES = "trap 'exit 0' TERM; while true; do sleep 0.2; done"
 """Ends within a fifth of a second of a TERM."""
-ENDS_SLOWLY = "trap 'sleep 4; echo ended >> /d/NAME.ended; exit 0' TERM; while true; do sleep 0.2; done"
+ENDS_SLOWLY = (
+    "trap 'sleep 4; echo ended >> /d/NAME.ended; exit 0' TERM; touch /d/NAME.trapped; "
+    "while true; do sleep 0.2; done"
+)
 STARTED = "date +%s >> /d/NAME.starts; "
+LONG = 4 * PATIENCE
+"""Seconds for fifty pods."""
 
 
 def container(script: str, **more: Any) -> dict[str, Any]:
@@ -38,12 +43,12 @@ def specs() -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"init{i}", {"initContainers": [slow], "containers": [container(STARTED + LIVES)]}
     for i in range(CRASHING):
         yield f"crash{i}", {"containers": [container(STARTED + "exit 3")]}
-    ok = {"exec": {"command": ["true"]}, "periodSeconds": 1}
+    ok = {"exec": {"command": ["true"]}, "periodSeconds": 1, "timeoutSeconds": 20}
     for i in range(PROBED):
         probes = {"livenessProbe": ok, "readinessProbe": ok}
         yield f"probed{i}", {"containers": [container(STARTED + LIVES, **probes)]}
     # Succeeds only some seconds after the start; were it begun anew, the file would still be there.
-    late = {"exec": {"command": ["test", "-e", "/up"]}, "periodSeconds": 1, "failureThreshold": 60}
+    late = {"exec": {"command": ["test", "-e", "/up"]}, "periodSeconds": 1, "failureThreshold": 300}
     script = STARTED + "(sleep 8; touch /up) & " + LIVES
     for i in range(STARTING):
         yield f"starting{i}", {"containers": [container(script, startupProbe=late)]}
@@ -52,7 +57,7 @@ def specs() -> Iterator[tuple[str, dict[str, Any]]]:
             f"ending{i}",
             {
                 "containers": [container(STARTED + ENDS_SLOWLY)],
-                "terminationGracePeriodSeconds": 20,
+                "terminationGracePeriodSeconds": 60,
             },
         )
 
@@ -129,7 +134,8 @@ def test_all_goes_on(node: Node, busybox: str, tmp_path: Path) -> None:
     node.crictl("pull", busybox)
     write(node, busybox, folder)
     steady = [*names("plain", PLAIN), *names("probed", PROBED), *names("ending", ENDING)]
-    crashing, inits = names("crash", CRASHING), names("init", INIT)
+    crashing, inits, starting = names("crash", CRASHING), names("init", INIT), names("starting", STARTING)
+    ending = names("ending", ENDING)
 
     def under_way() -> bool:
         now = pods.all()
@@ -138,12 +144,15 @@ def test_all_goes_on(node: Node, busybox: str, tmp_path: Path) -> None:
             and all(ready(now[name]) for name in steady)
             and all(app(now[name]).get("restartCount", 0) >= 1 for name in crashing)
             and all(pods.lines(f"{name}.inits") for name in inits)
+            and all(pods.lines(f"{name}.starts") for name in starting)
+            and all(app(now[name]).get("containerID") for name in starting)
+            and all((folder / f"{name}.trapped").exists() for name in ending)
         )
 
-    wait_for("fifty pods are under way", under_way)
-    for name in names("ending", ENDING):
+    wait_for("fifty pods are under way", under_way, LONG)
+    for name in ending:
         (node.manifests / f"{name}.yaml").unlink()
-    wait_for("they are asked to end", lambda: not set(names("ending", ENDING)) & ready_ones(pods))
+    wait_for("they are asked to end", lambda: not set(ending) & ready_ones(pods))
     before = pods.all()
     node.kill()
     node.start()
@@ -157,11 +166,12 @@ def test_all_goes_on(node: Node, busybox: str, tmp_path: Path) -> None:
             and all(ready(now[name]) for name in alive)
             and all(len(pods.lines(f"{name}.starts")) >= 3 for name in crashing)
             and all(
-                app(now[name])["restartCount"] == len(pods.lines(f"{name}.starts")) - 1 for name in crashing
+                app(now[name]).get("restartCount") == len(pods.lines(f"{name}.starts")) - 1
+                for name in crashing
             )
         )
 
-    wait_for("all pods go on", settled)
+    wait_for("all pods go on", settled, LONG)
     after = pods.all()
     for name in lasting:
         if name not in crashing:
@@ -171,7 +181,7 @@ def test_all_goes_on(node: Node, busybox: str, tmp_path: Path) -> None:
             assert len(pods.lines(f"{name}.inits")) == 1, f"{name} was initialized anew"
         elif name not in crashing:
             assert app(after[name])["containerID"] == app(before[name])["containerID"], name
-    for name in names("ending", ENDING):
+    for name in ending:
         assert pods.lines(f"{name}.ended") == ["ended"], f"{name} was not left the time to end"
     for name in crashing:
         starts = [int(line) for line in pods.lines(f"{name}.starts")]
@@ -180,5 +190,5 @@ def test_all_goes_on(node: Node, busybox: str, tmp_path: Path) -> None:
 
 
 def ready_ones(pods: Pods) -> set[str]:
-    """Names of the pods that are ready; all while the daemon can't be asked."""
+    """Names of the pods that are ready."""
     return {name for name, status in pods.all().items() if ready(status)}

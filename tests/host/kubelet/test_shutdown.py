@@ -10,8 +10,9 @@ from pathlib import Path
 
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet.cri_client import CriClient
-from tests.host.kubelet.runtimes import CGROUP_PARENT
+from tests.host.kubelet.runtimes import CGROUP_PARENT, PATIENCE
 from tests.host.kubelet.test_pods import Node
+from tests.host.node import wait_for
 
 SPEC = """
 priorityClassName: CLASS
@@ -19,7 +20,7 @@ terminationGracePeriodSeconds: 20
 containers:
 - name: app
   image: IMAGE
-  command: [sh, -c, "trap 'sleep 1; exit 0' TERM; while true; do sleep 0.1; done"]
+  command: [sh, -c, "trap 'sleep 1; exit 0' TERM; echo trapped; while true; do sleep 0.1; done"]
 """
 
 
@@ -46,12 +47,9 @@ async def test_sigpwr_ends_pods_by_priority(endpoint: str, tmp_path: Path) -> No
     process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL)
     client = CriClient(endpoint)
     try:
-        while len(await states(client, api.CONTAINER_RUNNING)) < 2:
-            assert process.returncode is None
-            await asyncio.sleep(0.2)
-        await asyncio.sleep(0.5)  # until the shells have set their traps
+        await asyncio.to_thread(wait_for, "both have set their traps", lambda: trapped(tmp_path / "logs"))
         process.send_signal(signal.SIGPWR)
-        await asyncio.wait_for(process.wait(), 40)
+        await asyncio.wait_for(process.wait(), 2 * PATIENCE)
         exited = await states(client, api.CONTAINER_EXITED)
         assert exited.keys() == {"proxy-host", "web-host"}
         assert all(status.exit_code == 0 for status in exited.values()), "each had the time it needed"
@@ -65,6 +63,10 @@ async def test_sigpwr_ends_pods_by_priority(endpoint: str, tmp_path: Path) -> No
             process.kill()
             await process.wait()
         await client.close()
+
+
+def trapped(logs: Path) -> bool:
+    return [each.read_text().count("trapped") for each in logs.glob("*/app/0.log")] == [1, 1]
 
 
 async def states(client: CriClient, wanted: api.ContainerState) -> dict[str, api.ContainerStatus]:

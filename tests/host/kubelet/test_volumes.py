@@ -11,7 +11,7 @@ import pytest
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.kubelet.cri_client import CriClient
 from minikubelet.linux import mounts
-from tests.host.kubelet.runtimes import IMAGE
+from tests.host.kubelet.runtimes import IMAGE, PATIENCE
 from tests.host.kubelet.test_pods import Node
 
 OBJECTS = """
@@ -119,7 +119,7 @@ LOOK = """
 
 
 async def test_what_a_container_sees(node: Node) -> None:
-    (node.manifests / "objects.yaml").write_text(OBJECTS)
+    node.put("objects.yaml", OBJECTS)
     node.write("look", LOOK)
     async with node.running():
         await node.until(lambda: node.is_ready("look"))
@@ -170,13 +170,13 @@ async def test_what_a_container_sees(node: Node) -> None:
 
 
 async def test_running_pods_see_changes_at_once_and_whole(node: Node) -> None:
-    (node.manifests / "objects.yaml").write_text(OBJECTS)
+    node.put("objects.yaml", OBJECTS)
     node.write("look", LOOK)
     async with node.running():
         await node.until(lambda: node.is_ready("look"))
         before = await run_in(node, "look", "for i in config all secret; do readlink /$i/..data; done")
         changed = OBJECTS.replace("level: debug, ", "level: info, new: new, ").replace("one=1", "one=2")
-        (node.manifests / "objects.yaml").write_text(changed)
+        node.put("objects.yaml", changed)
         folder = node.folder / "root" / "pods" / node.pod("look").uid / "volumes" / "kubernetes.io~configmap"
         await node.until(lambda: (folder / "config" / "level").read_text() == "info")
         await node.until(lambda: "info" in (folder.parent / "kubernetes.io~projected/all/level").read_text())
@@ -191,13 +191,13 @@ async def test_running_pods_see_changes_at_once_and_whole(node: Node) -> None:
 
 
 async def test_what_changed_while_the_kubelet_was_away_is_made_up_for(node: Node) -> None:
-    (node.manifests / "objects.yaml").write_text(OBJECTS)
+    node.put("objects.yaml", OBJECTS)
     node.write("look", LOOK)
     async with node.running(stop_pods=False):
         await node.until(lambda: node.is_ready("look"))
         uid = node.pod("look").uid
         await run_in(node, "look", "echo kept > /memory/file")
-    (node.manifests / "objects.yaml").write_text(OBJECTS.replace("s3cret-token", "changed"))
+    node.put("objects.yaml", OBJECTS.replace("s3cret-token", "changed"))
     async with node.running():
         token = node.folder / "root/pods" / uid / "volumes/kubernetes.io~secret/secret/deep/token"
         await node.until(lambda: token.read_text() == "changed")
@@ -211,6 +211,7 @@ async def test_what_changed_while_the_kubelet_was_away_is_made_up_for(node: Node
 
 
 async def test_a_pod_waits_for_what_is_missing_and_starts_when_it_comes(node: Node) -> None:
+    node.config.retry_period = 1000  # it is told of what comes, and does not merely try again
     node.write("look", LOOK)
     node.write(
         "env",
@@ -243,8 +244,8 @@ async def test_a_pod_waits_for_what_is_missing_and_starts_when_it_comes(node: No
 
         wanted = 'CreateContainerConfigError: configmap "settings" not found'
         await node.until(lambda: waiting() == wanted)
-        (node.manifests / "objects.yaml").write_text(OBJECTS)
-        await node.until(lambda: node.is_ready("look") and node.is_ready("env"), 8)
+        node.put("objects.yaml", OBJECTS)
+        await node.until(lambda: node.is_ready("look") and node.is_ready("env"))
 
 
 async def test_a_sub_path_that_is_swapped_for_a_link_leads_nowhere(node: Node) -> None:
@@ -281,7 +282,7 @@ async def test_a_sub_path_that_is_swapped_for_a_link_leads_nowhere(node: Node) -
             refused = sum(e.count for e in node.kubelet.events() if " subPath " in e.message)
             return refused + node.container("swap").restart_count
 
-        await node.until(lambda: tried() > 40, 60)
+        await node.until(lambda: tried() > 40, 4 * PATIENCE)
     assert [each.name for each in secret.iterdir()] == ["canary"]
 
 
@@ -351,7 +352,7 @@ async def test_a_pod_with_its_own_users(node: Node) -> None:
     await client.close()
     if not any(each.features.user_namespaces for each in status.runtime_handlers):
         pytest.skip("the runtime has no user namespaces here")
-    (node.manifests / "objects.yaml").write_text(OBJECTS)
+    node.put("objects.yaml", OBJECTS)
     for name in ("users", "others"):
         node.write(name, "hostUsers: false\n" + "\n".join(line[4:] for line in LOOK.splitlines()))
     async with node.running():
