@@ -8,11 +8,14 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
 
+from minikubelet.base.clock import monotonic
 from minikubelet.kubelet.api import crilog
 from minikubelet.kubelet.api.crilog import LogOptions, Renderer
 from minikubelet.linux import inotify
 
 _CHUNK = 128 * 1024
+_REOPENING = 2.0
+"""Seconds in which a runtime opens the new file of a log that was rotated; there is none until then."""
 
 
 class Wakeup:
@@ -96,6 +99,22 @@ class Cursor:
         self._file.close()
 
 
+async def _open(path: str, options: LogOptions) -> Cursor:
+    """The log's beginning; waits for a log that is just being rotated. Raises OSError."""
+    end = monotonic() + _REOPENING
+    while True:
+        try:
+            return Cursor(path, options)
+        except FileNotFoundError:
+            folder, base = os.path.split(path)
+            rotated = os.path.isdir(folder) and any(
+                each.startswith(f"{base}.") for each in os.listdir(folder)
+            )
+            if not rotated or monotonic() > end:
+                raise
+        await asyncio.sleep(0.01)
+
+
 async def read_log(
     path: str, options: LogOptions, is_over: Callable[[], bool], on_wakeup: Callable[[Wakeup], None]
 ) -> AsyncIterator[bytes]:
@@ -104,7 +123,7 @@ async def read_log(
     Following ends when ``is_over`` is true and the end is reached; ``on_wakeup`` gets the object to wake when
     that may have changed. Raises OSError when there is no log.
     """
-    cursor = Cursor(path, options)
+    cursor = await _open(path, options)
     try:
         if not options.follow:
             for piece in cursor.read():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from minikubelet.kubelet.api import crilog
+from minikubelet.kubelet.api import crilog, follow
 from minikubelet.kubelet.api.crilog import LogOptions, Renderer
 from minikubelet.kubelet.api.follow import Wakeup, read_log
 
@@ -165,6 +165,27 @@ async def test_following_through_rotations_loses_and_doubles_nothing(tmp_path: P
             await asyncio.sleep(0.01)
     writer.close()
     assert await follower.end() == expected
+
+
+async def test_a_log_that_is_just_being_rotated_is_waited_for(tmp_path: Path) -> None:
+    """Between the renaming and the reopening there is none."""
+    (tmp_path / "0.log.20260101-000000").write_text(record("before"))
+    follower = Follower(tmp_path / "0.log")
+    await asyncio.sleep(0.05)
+    assert not follower.task.done()
+    (tmp_path / "0.log").write_text(record("after"))
+    await follower.until("after\n")
+    await follower.end()
+
+
+@pytest.mark.parametrize("folder", [".", "none"])
+async def test_a_log_that_is_not_there_is_told_at_once(
+    tmp_path: Path, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "_REOPENING", 1000.0)
+    follower = Follower(tmp_path / folder / "0.log")
+    with pytest.raises(FileNotFoundError):
+        await asyncio.wait_for(follower.task, 5)
 
 
 async def test_limit_ends_following(tmp_path: Path) -> None:
