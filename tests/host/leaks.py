@@ -131,15 +131,20 @@ def _processes() -> frozenset[str]:
     """Our descendants, but those that a daemon always has. Orphans that ended are waited for."""
     found = set()
     usual = _usual()
+    reap_orphans()
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
-            if process.status() == psutil.STATUS_ZOMBIE:
-                if process.ppid() == os.getpid() and process.pid not in _daemons:
-                    with contextlib.suppress(ChildProcessError):
-                        os.waitpid(process.pid, os.WNOHANG)
-            elif process.pid not in usual:
+            if process.status() != psutil.STATUS_ZOMBIE and process.pid not in usual:
                 found.add(f"{process.pid} {' '.join(process.cmdline())[:200]}")
     return frozenset(found)
+
+
+def reap_orphans() -> None:
+    """Wait for those of our children that have ended, but daemons: fixtures do that."""
+    for process in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess, ChildProcessError):
+            if process.status() == psutil.STATUS_ZOMBIE and process.pid not in _daemons:
+                os.waitpid(process.pid, os.WNOHANG)
 
 
 def _usual() -> set[int]:

@@ -87,7 +87,7 @@ def sessions() -> Iterator[list[Session]]:
 
 
 def fetch(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=5) as answer:
+    with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
         return str(answer.read().decode())
 
 
@@ -99,7 +99,7 @@ def test_the_example(sessions: list[Session]) -> None:
     assert "<h1>Hello from web" in fetch(url)
     wait_for("the sidecar's log", lambda: fetch(f"{url}beats.txt"))
     for step in ("page: Container started", "heartbeat: Container started", "server: Container started"):
-        assert step in session.text
+        session.wait_line(step)
 
     get = [str(ROOT / ".venv/bin/minikubelet"), "--run", str(RUN), "get", "pods"]
     listed = subprocess.run(get, capture_output=True, text=True, check=True).stdout
@@ -126,7 +126,7 @@ def test_the_second_start_is_quick(sessions: list[Session]) -> None:
     took = time.monotonic() - started
     assert second.interrupt() == 0
     assert "installing" not in second.text
-    assert took < 20
+    assert took < 60
 
 
 def test_a_manifest_of_ones_own(sessions: list[Session], tmp_path: Path) -> None:
@@ -148,6 +148,7 @@ spec:
     session = Session(manifest)
     sessions.append(session)
     assert session.process.wait(PATIENCE) == 0, session.text
+    session.end()
     assert "mine" in session.text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -34,7 +35,8 @@ def kubelet(node: Node, tmp_path: Path) -> Iterator[UpstreamKubelet]:
             node.crictl("rmp", "--all", "--force")
     finally:
         for path, _, _ in os.walk(folder, topdown=False):
-            os.rmdir(path)
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(path)
 
 
 def manifest(name: str, image: str, resources: dict[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ class Cli:
     def run(self, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """Whatever the exit code."""
         command = [str(PROGRAM), *self.options, *words]
-        return subprocess.run(command, input=stdin, capture_output=True, check=False, timeout=PATIENCE)
+        return subprocess.run(command, input=stdin, capture_output=True, check=False, timeout=2 * PATIENCE)
 
     def __call__(self, *words: str) -> str:
         """The output; the exit code must be 0."""

@@ -28,6 +28,7 @@ spec:
       image: IMAGE
       command: [sh, -c, "echo hello > /data/index.html; exec httpd -f -p 8080 -h /data"]
       volumeMounts: [{name: data, mountPath: /data}]
+      readinessProbe: {httpGet: {path: /index.html, port: 8080}, periodSeconds: 1}
 """
 
 
@@ -46,12 +47,14 @@ def cli(node: Node, tmp_path: Path, busybox: str) -> Cli:
     path = tmp_path / "web.yaml"
     path.write_text(WEB.replace("IMAGE", busybox))
     made("apply", "-f", str(path))
-    wait_for("the pod runs", lambda: made("get", "pods", "web", "--no-headers").split()[2] == "Running")
+    wait_for("the pod serves", lambda: b" 1/1 " in made.run("get", "pods", "web", "--no-headers").stdout)
     return made
 
 
 def ephemeral(cli: Cli, name: str) -> dict[str, Any]:
-    pod = json.loads(cli("get", "pod", "web", "-o", "json"))
+    """The state of a container; empty as long as there is none, or no pod."""
+    done = cli.run("get", "pod", "web", "-o", "json")
+    pod = json.loads(done.stdout) if done.returncode == 0 else {"status": {}}
     found = [s for s in pod["status"].get("ephemeralContainerStatuses", []) if s["name"] == name]
     return dict(found[0]["state"]) if found else {}
 
@@ -89,11 +92,13 @@ def test_it_outlives_the_daemon_and_goes_with_the_pod(node: Node, cli: Cli, busy
     image = f"--image={busybox}"
     cli("debug", "web", image, "-c", "stays", "--", "sh", "-c", "echo begun; sleep 1000")
     cli("debug", "web", image, "-c", "ends", "--", "sh", "-c", "echo once; exit 3")
-    wait_for("both have begun", lambda: "running" in ephemeral(cli, "stays"))
+    wait_for("one has begun", lambda: "running" in ephemeral(cli, "stays"))
+    wait_for("it has said so", lambda: cli.run("logs", "web", "-c", "stays").stdout == b"begun\n")
     wait_for("one has ended", lambda: "terminated" in ephemeral(cli, "ends"))
     node.kill()
     node.start()
     wait_for("the kubelet knows it", lambda: "running" in ephemeral(cli, "stays"))
+    wait_for("and the other", lambda: "terminated" in ephemeral(cli, "ends"))
     assert ephemeral(cli, "ends")["terminated"]["exitCode"] == 3
     assert (cli("logs", "web", "-c", "stays"), cli("logs", "web", "-c", "ends")) == ("begun\n", "once\n")
     assert cli("exec", "web", "-c", "stays", "--", "echo", "within") == "within\n"

@@ -63,6 +63,11 @@ def is_ready(cli: Cli, name: str) -> bool:
     return done.returncode == 0 and b"2/2" in done.stdout
 
 
+def shows(cli: Cli, pattern: str, *words: str) -> None:
+    """Wait until a command prints such a line: what it tells of may be measured, or told, a little later."""
+    wait_for(pattern, lambda: re.search(pattern, cli.run(*words).stdout.decode(), re.M))
+
+
 def test_apply_look_and_delete(cli: Cli, web: Path) -> None:
     assert cli("apply", "-f", str(web), "--dry-run") == "pod/web created (dry run)\n"
     assert cli.run("get", "pods").stderr == b"No resources found in default namespace.\n"
@@ -76,9 +81,8 @@ def test_apply_look_and_delete(cli: Cli, web: Path) -> None:
     assert re.search(r"^\S+ +Normal +Started +Pod/web-\S+ +", shown, re.M), shown
     assert cli("apply", "-f", str(web)) == "pod/web unchanged\n"
     assert cli("diff", "-f", str(web)) == ""
-    usage = wait_for("the pod is measured", lambda: cli("top", "pods", "--containers", "--no-headers"))
-    assert re.search(r"^web-\S+ +server +\d+m +\d+Mi$", usage, re.M), usage
-    assert re.search(r"^\S+ +\d+m +\d+% +\d+Mi +\d+%$", cli("top", "node", "--no-headers"), re.M)
+    shows(cli, r"^web-\S+ +server +\d+m +\d+Mi$", "top", "pods", "--containers", "--no-headers")
+    shows(cli, r"^\S+ +\d+m +\d+% +\d+Mi +\d+%$", "top", "node", "--no-headers")
     assert cli("delete", "pod", "web") == 'pod "web" deleted from default namespace\n'
     assert cli.run("get", "pods").stderr == b"No resources found in default namespace.\n"
     done = cli.run("delete", "-f", str(web))
@@ -110,11 +114,10 @@ def test_the_node_and_what_pods_refer_to(cli: Cli, tmp_path: Path) -> None:
 
     shown = wait_for("the Secret is read", described)
     assert "key:  6 bytes" in shown and "hidden" not in shown
-    name, status, *_ = cli("get", "nodes", "--no-headers").split()
-    assert (name, status) == (socket.gethostname(), "Ready")
+    shows(cli, rf"^{re.escape(socket.gethostname())} +Ready ", "get", "nodes", "--no-headers")
+    shows(cli, r"^  Ready +True .* KubeletReady +kubelet is posting ready status$", "describe", "node")
     shown = cli("describe", "node")
     assert re.search(r"^  Container Runtime Version: +minikubelet://", shown, re.M), shown
-    assert re.search(r"^  Ready +True .* KubeletReady +kubelet is posting ready status$", shown, re.M), shown
     assert re.search(rf"^  cpu: +{os.cpu_count()}$", shown, re.M), shown
     cli("delete", "-f", str(site))
 
@@ -195,7 +198,7 @@ def test_resources_that_the_node_hasnt(cli: Cli, web: Path) -> None:
     cli("apply", "-f", str(web))
     goal = "--for=jsonpath={.status.containerStatuses[?(@.name=='echo')].allocatedResources.cpu}=20m"
     cli("wait", goal, "-f", str(web), f"--timeout={PATIENCE}s")
-    assert "resources" not in cli("explain", "pod", "web")
+    wait_for("that is over", lambda: "resources" not in cli("explain", "pod", "web"))
 
 
 def test_files_in_and_out(cli: Cli, web: Path, tmp_path: Path) -> None:
@@ -230,15 +233,16 @@ def test_ports_and_streams(cli: Cli, web: Path) -> None:
         ports: dict[str, int] = {}
         while len(ports) < 2:
             line = forwarder.stdout.readline().decode()
+            assert line, f"it ended, with {ports} told"
             if match := re.match(r"Forwarding from 127\.0\.0\.1:(\d+) -> (\d+)", line):
                 ports[match[2]] = int(match[1])
         for _ in range(3):
-            with socket.create_connection(("127.0.0.1", ports["8080"]), 10) as connection:
+            with socket.create_connection(("127.0.0.1", ports["8080"]), PATIENCE) as connection:
                 connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
                 connection.shutdown(socket.SHUT_WR)
                 answer = b"".join(iter(lambda: connection.recv(4096), b""))
             assert answer.endswith(b"hello\n"), answer
-        with socket.create_connection(("127.0.0.1", ports["9"]), 10) as connection:
+        with socket.create_connection(("127.0.0.1", ports["9"]), PATIENCE) as connection:
             assert connection.recv(10) == b""
         assert b"forwarding to port 9" in forwarder.stderr.readline()
         forwarder.terminate()

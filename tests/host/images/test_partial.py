@@ -73,7 +73,7 @@ async def begin(stores: Stores, reference: str, enough: int) -> asyncio.Task[obj
 async def test_it_outlives_the_daemon(stores: Stores, own_registry: Registry) -> None:
     """Also one that is killed while content comes: nothing is put in order then."""
     image = large()
-    own_registry.fail(Fault(f"*/blobs/{image.layers[0]}", bytes_per_second=4 << 20, times=None))
+    own_registry.fail(Fault(f"*/blobs/{image.layers[0]}", bytes_per_second=2 << 20, times=None))
     reference = own_registry.add("large:1", image)
     await stores.start()
     pull = await begin(stores, reference, 3 << 20)
@@ -91,7 +91,7 @@ async def test_it_outlives_the_daemon(stores: Stores, own_registry: Registry) ->
 
 async def test_who_gives_up_leaves_what_came(stores: Stores, own_registry: Registry) -> None:
     image = large()
-    own_registry.fail(Fault(f"*/blobs/{image.layers[0]}", bytes_per_second=4 << 20, times=None))
+    own_registry.fail(Fault(f"*/blobs/{image.layers[0]}", bytes_per_second=2 << 20, times=None))
     await stores.start()
     pull = await begin(stores, own_registry.add("large:1", image), 2 << 20)
     pull.cancel()

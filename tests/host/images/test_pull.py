@@ -132,6 +132,8 @@ async def test_a_cancelled_pull_leaves_others_alone_and_nothing_behind(
     waiting[1].cancel()
     assert (await waiting[2]).id == image.id
     await store.remove(reference)
+    own_registry.heal()
+    own_registry.fail(Fault("*/blobs/*", bytes_per_second=50_000, times=None))
     lonely = asyncio.ensure_future(store.pull(reference))
     await asyncio.sleep(0.15)
     lonely.cancel()

@@ -88,9 +88,9 @@ def sh(*command: str) -> str:
 
 
 def exchange(client: socket.socket, server: socket.socket, address: tuple[str, int]) -> str:
-    """Connect and talk both ways; returns whom the server saw. Fails after five seconds."""
-    client.settimeout(5)
-    server.settimeout(5)
+    """Connect and talk both ways; returns whom the server saw. Fails after half a minute."""
+    client.settimeout(30)
+    server.settimeout(30)
     with client:
         client.connect(address)
         peer, (source, _port) = server.accept()

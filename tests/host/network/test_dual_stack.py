@@ -44,8 +44,8 @@ def listen(place: Namespace | None, port: int) -> socket.socket:
 
 def reach(client: socket.socket, server: socket.socket, address: str, port: int) -> str:
     """Talk both ways; whom the server saw."""
-    client.settimeout(5)
-    server.settimeout(5)
+    client.settimeout(30)
+    server.settimeout(30)
     with client:
         client.connect((address, port))
         peer, (source, *_) = server.accept()
@@ -154,11 +154,11 @@ async def test_udp_flows_are_forgotten(path: str) -> None:
     await net.start()
     other = outside()
     with six(other, socket.SOCK_DGRAM) as client:
-        client.settimeout(5)
+        client.settimeout(30)
         for number in (1, 2):
             pod, _ = await attach(net, number, PortMapping("udp", 53, 5353))
             with six(pod, socket.SOCK_DGRAM) as server:
-                server.settimeout(5)
+                server.settimeout(30)
                 server.bind(("::", 53))
                 client.sendto(b"ping", ("2001:db8:1::1", 5353))
                 _data, source = server.recvfrom(16)

@@ -112,8 +112,8 @@ async def test_udp_host_port(path: str) -> None:
     pod, _ = await attach(net, 1, PortMapping("udp", 53, 5353))
     with pod.socket(socket.SOCK_DGRAM) as server, socket.socket(type=socket.SOCK_DGRAM) as client:
         server.bind(("0.0.0.0", 53))
-        server.settimeout(5)
-        client.settimeout(5)
+        server.settimeout(30)
+        client.settimeout(30)
         client.sendto(b"who", ("127.0.0.1", 5353))
         question, source = server.recvfrom(100)
         server.sendto(b"me", source)
@@ -129,14 +129,14 @@ async def test_a_neighbour_never_reaches_the_hosts_loopback(path: str) -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 7000))
         server.listen()
-        assert can_connect(socket.socket(), ("127.0.0.1", 7000))
+        assert can_connect(socket.socket(), ("127.0.0.1", 7000), 30)
         pod.run("sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1", "net.ipv4.conf.eth0.route_localnet=1")
         pod.run("ip", "addr", "del", "127.0.0.1/8", "dev", "lo")
         pod.run("ip", "route", "add", "127.0.0.0/8", "via", "10.85.0.1")
         assert "10.85.0.1" in pod.run("ip", "route", "get", "127.0.0.1")
         assert not can_connect(pod.socket(), ("127.0.0.1", 7000))
         sh("nft", "flush", "chain", "inet", "minikubelet_abc123", "guard")
-        assert can_connect(pod.socket(), ("127.0.0.1", 7000), 5), "something else than the guard stops it"
+        assert can_connect(pod.socket(), ("127.0.0.1", 7000), 30), "something else than the guard stops it"
     await net.close()
 
 
@@ -200,11 +200,11 @@ async def test_a_cancelled_attach_leaves_nothing(path: str) -> None:
     def slow(pod: object) -> None:
         add(pod)  # type: ignore[arg-type]
         entered.set()
-        go_on.wait(10)
+        go_on.wait(60)
 
     net._live.links.add = slow  # type: ignore[method-assign,union-attr]
     task = asyncio.create_task(attach(net, 1, PortMapping("tcp", 80, 8080)))
-    await asyncio.to_thread(entered.wait, 10)
+    await asyncio.to_thread(entered.wait, 60)
     assert links() > before
     task.cancel()
     await asyncio.sleep(0)
@@ -270,7 +270,7 @@ async def test_the_pods_namespace_takes_the_link_with_it(path: str) -> None:
     assert links() > before
     await net.detach(sandbox(1))
     pod.close()
-    for _ in range(100):
+    for _ in range(300):
         if links() == before:
             break
         await asyncio.sleep(0.1)
@@ -307,14 +307,14 @@ async def test_udp_flows_follow_the_port_to_its_next_pod(path: str) -> None:
     await net.start()
     other = outside()
     client = other.socket(socket.SOCK_DGRAM)
-    client.settimeout(5)
+    client.settimeout(30)
     assert not can_connect(other.socket(), ("198.51.100.1", 1), 5), "only to have the neighbour resolved"
     client.sendto(b"too early", ("198.51.100.1", 5353))
     for number in (1, 2):
         pod, _ = await attach(net, number, PortMapping("udp", 53, 5353))
         server = pod.socket(socket.SOCK_DGRAM)
         server.bind(("0.0.0.0", 53))
-        server.settimeout(5)
+        server.settimeout(30)
         assert _ask(client, server, 5353) == b"me"
         await net.detach(sandbox(number))
     await net.close()
@@ -361,7 +361,7 @@ async def test_a_flushed_ruleset_comes_back(path: str) -> None:
     await net.start()
     pod, _ = await attach(net, 1, PortMapping("tcp", 80, 8080))
     sh("nft", "flush", "ruleset")
-    for _ in range(100):
+    for _ in range(300):
         if "minikubelet_abc123" in sh("nft", "list", "tables"):
             break
         await asyncio.sleep(0.1)

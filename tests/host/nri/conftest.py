@@ -38,7 +38,11 @@ def start_plugin(node: Node, tmp_path: Path) -> Iterator[Start]:
             if not program.exists():
                 pytest.skip(f"no NRI sample plugins: scripts/peers builds nri-{sample}")
             connected = f"NRI plugin {index}-nri-{sample} is connected"
-            before = node.log().count(connected)
+
+            def connections() -> int:
+                return (node.home / "daemon.log").read_text(errors="replace").count(connected)
+
+            before = connections()
             log = stack.enter_context(open(tmp_path / f"{sample}.log", "wb"))
             command, environment = [str(program), *flags], dict(os.environ)
             fds: tuple[int, ...] = ()
@@ -57,7 +61,7 @@ def start_plugin(node: Node, tmp_path: Path) -> Iterator[Start]:
                 connection.close()
             stack.callback(process.wait, 30)
             stack.callback(process.kill)
-            wait_for(connected, lambda: node.log().count(connected) > before)
+            wait_for(connected, lambda: connections() > before)
             return process
 
         yield start

@@ -65,9 +65,8 @@ async def test_the_logger_sees_what_is_there_and_what_happens(
     early = await client.run(pod, client.container_config("sleep", "1000", name="early"))
     start_plugin("logger", "30", "-add-env", "SEEN_BY")
     log = tmp_path / "logger.log"
-    seen = log.read_text()
-    assert "Synchronize" in seen
-    assert early in seen and "green" in seen
+    wanted = ["Synchronize", early, "green"]
+    wait_for("what it saw first", lambda: all(word in log.read_text() for word in wanted))
 
     late = await client.run(pod, client.container_config("sh", "-c", "exit 3", name="late"))
     await client.wait_exited(late)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
+import threading
+import time
 from datetime import datetime
 from pathlib import Path
+from statistics import median
+from typing import Self
 
 from minikubelet.criapi import api_pb2 as api
 from tests.host.node import Node, wait_for
@@ -18,7 +22,7 @@ SECOND = 1_000_000_000
 
 
 async def test_a_hundred_exits(node: Node, client: Client, tmp_path: Path) -> None:
-    """Each code is exact, and each time within a second of what the program itself wrote last."""
+    """Each code is exact, and each time that of the end: about when the program itself wrote last."""
     flags = tmp_path / "flags"
     flags.mkdir()
     mounts = [api.Mount(container_path="/flags", host_path=str(flags))]
@@ -36,29 +40,42 @@ async def test_a_hundred_exits(node: Node, client: Client, tmp_path: Path) -> No
             codes[await client.run(pod, config)] = code
     node.kill()
     (flags / "go").touch()
-    await asyncio.to_thread(wait_for, "all have ended", lambda: len(list(flags.iterdir())) == len(codes) + 1)
+    records = node.run / "pods"
+    await asyncio.to_thread(
+        wait_for, "all have ended", lambda: len(list(records.glob("*/exits/*"))) == len(codes)
+    )
     await asyncio.sleep(1.5)  # the daemon must not take the time of its return for that of the end
+    back = time.time_ns()
     node.start()
+    late = []
     for container, code in codes.items():
         status = await client.wait_exited(container)
         ended = (flags / str(code)).stat().st_mtime_ns
         assert (status.exit_code, status.reason) == (code, "Error" if code else "Completed")
-        assert ended - SECOND < status.finished_at < ended + SECOND, (status.finished_at - ended) / SECOND
+        assert ended - SECOND < status.finished_at < back - SECOND
+        late.append(status.finished_at - ended)
+    # A hundred at once may wait for a processor between their last write and their end: not most of them.
+    assert median(late) < SECOND, max(late) / SECOND
 
 
 async def test_a_thousand_lines_a_second(node: Node, client: Client, tmp_path: Path) -> None:
     """Twenty times killed: no line lost or doubled, and the program never waited for a second."""
     script = (
-        "i=0; while [ ! -e /go ]; do n=0; while [ $n -lt 50 ]; do i=$((i+1)); n=$((n+1)); echo $i; done;"
-        "sleep 0.05; done; echo end $i"
+        "i=0; while [ ! -e /flags/go ]; do"
+        " n=0; while [ $n -lt 50 ]; do i=$((i+1)); n=$((n+1)); echo $i; done; sleep 0.05; done; echo end $i"
     )
+    flags = tmp_path / "flags"
+    flags.mkdir()
+    mounts = [api.Mount(container_path="/flags", host_path=str(flags))]
     pod = await client.run_pod(client.pod_config(log_directory=str(tmp_path)))
-    app = await client.run(pod, client.container_config("sh", "-c", script, log_path="app.log"))
-    for _ in range(RESTARTS):
-        node.kill()
-        await asyncio.sleep(0.1)
-        node.start()
-    await client.output(app, "touch /go")
+    config = client.container_config("sh", "-c", script, log_path="app.log", mounts=mounts)
+    app = await client.run(pod, config)
+    with Stalls() as stalls:
+        for _ in range(RESTARTS):
+            node.kill()
+            await asyncio.sleep(0.1)
+            await asyncio.to_thread(node.start)
+    (flags / "go").touch()
     assert (await client.wait_exited(app)).exit_code == 0
     lines = (tmp_path / "app.log").read_text().splitlines()
     texts = [line.split(" ", 3)[3] for line in lines]
@@ -66,7 +83,31 @@ async def test_a_thousand_lines_a_second(node: Node, client: Client, tmp_path: P
     assert texts == [*map(str, range(1, count + 1)), f"end {count}"]
     assert count > RESTARTS * 50
     times = [_seconds(line.split(" ", 1)[0]) for line in lines]
-    assert max(later - earlier for earlier, later in itertools.pairwise(times)) < 1
+    waited = max(later - earlier for earlier, later in itertools.pairwise(times))
+    assert waited < 1 + stalls.longest, f"the machine itself stood still for {stalls.longest} s"
+
+
+class Stalls:
+    """How long a process that wants to run twenty times a second was kept from it."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        before = time.monotonic()
+        while not self._ending.wait(0.05):
+            now = time.monotonic()
+            self.longest, before = max(self.longest, now - before - 0.05), now
 
 
 def _seconds(stamp: str) -> float:

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from minikubelet.linux import mounts
-from tests.host.node import CrictlFailed, Node, wait_for
+from tests.host.node import PATIENCE, CrictlFailed, Node, wait_for
 from tests.host.recovery.test_restart import _kill_pod_processes
 
 MakeNode = Callable[..., Node]
@@ -148,7 +148,7 @@ def test_a_dead_spawner(node: Node, busybox: str) -> None:
     old = node.start_container(node.run_pod("old"), "main", busybox, "sleep", "1000")
     (spawner,) = psutil.Process(node.pid).children()
     spawner.kill()
-    wait_for("it is gone", lambda: not spawner.is_running() or spawner.status() == psutil.STATUS_ZOMBIE)
+    assert psutil.wait_procs([spawner], PATIENCE)[0], "it is not gone"
     new = node.start_container(node.run_pod("new"), "main", busybox, "sleep", "1000")
     for name, container in {"old": old, "new": new}.items():
         assert node.crictl("exec", "--sync", container, "hostname") == name

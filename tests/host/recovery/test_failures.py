@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc.aio
 
 from minikubelet.criapi import api_pb2 as api
-from tests.host.node import Node
+from tests.host.node import Node, wait_for
 from tests.host.runtime.client import Client
 
 FAILURES = 300
@@ -34,13 +34,15 @@ async def test_three_hundred_failures_lose_no_address(
     assert node.pod_ip(holder).startswith("10.213.77.")
     for number in range(FAILURES):
         await _fail(client, number, port)
+    folders = node.run / "pods"
+    wait_for("what was given up is gone", lambda: len(list(folders.iterdir())) == 1)
     pods = [holder]
     for _ in range(ADDRESSES - 1):
         pods.append(await client.run_pod())
     assert len({node.pod_ip(pod) for pod in pods}) == ADDRESSES
     with contextlib.closing(sqlite3.connect(f"file:{node.root}/state.db?mode=ro", uri=True)) as db:
         assert db.execute("SELECT count(*) FROM sandboxes").fetchone() == (ADDRESSES,)
-    assert len(list((node.run / "pods").iterdir())) == ADDRESSES
+    assert len(list(folders.iterdir())) == ADDRESSES
     for pod in pods:
         await client.remove_pod(pod)
     await client.close()

@@ -7,12 +7,13 @@ import json
 import os
 import sqlite3
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from minikubelet.linux.cgroup.mount import find_mount
+from tests.host import leaks
 from tests.host.node import PROGRAM, CrictlFailed, Node, wait_for
 
 MakeNode = Callable[..., Node]
@@ -86,8 +87,8 @@ def test_exits_while_it_is_away_are_exact(
     wait_for("all have ended", lambda: not any(_lives(pid) for pid in pids.values()))
     node.start()
     for name, (_, code, reason) in ends.items():
-        status = node.status(containers[name])
-        assert (name, status["state"], status["exitCode"]) == (name, "CONTAINER_EXITED", code)
+        status = node.wait_exited(containers[name])
+        assert (name, status["exitCode"]) == (name, code)
         assert status["reason"] == reason
         assert node.crictl("logs", containers[name]) == f"last {name}"
 
@@ -136,23 +137,43 @@ def test_pods_that_lost_every_process_meanwhile(node: Node, busybox: str) -> Non
         "the container is known to have ended", lambda: node.status(container)["state"] != "CONTAINER_RUNNING"
     )
     assert node.status(container)["exitCode"] != 0
-    assert "NotReady" in node.crictl("pods")
+    wait_for("the pod is known to have ended", lambda: "NotReady" in node.crictl("pods"))
     node.crictl("rmp", "--force", pod)
 
 
 def _kill_pod_processes(node: Node, pod: str) -> None:
-    """Everything that holds the pod's run folder open or sits in one of its cgroups."""
+    """Everything that holds the pod's run folder open or sits in one of its cgroups; they are gone then."""
+    killed = [*_in_cgroups(node, pod)]
+    for pid in killed:
+        with contextlib.suppress(
+            ProcessLookupError
+        ):  # the first process of a namespace takes the others along
+            os.kill(pid, 9)
+    for pid in _holders(f"{node.run}/pods/{pod}"):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, 9)
+        killed.append(pid)
+
+    def gone() -> bool:
+        leaks.reap_orphans()  # the first process of a PID namespace waits for that, too
+        return not any(map(_lives, killed))
+
+    wait_for("the pod's processes are gone", gone)
+
+
+def _in_cgroups(node: Node, pod: str) -> Iterator[int]:
     top = Path(find_mount().path + node.config.cgroup_root)
     for procs in top.glob(f"**/{pod}/**/cgroup.procs"):
-        for pid in procs.read_text().split():
-            os.kill(int(pid), 9)
+        with contextlib.suppress(OSError):
+            yield from map(int, procs.read_text().split())
+
+
+def _holders(path: str) -> Iterator[int]:
+    """Processes that have something of a folder open."""
     for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            links = [os.readlink(fd) for fd in (folder / "fd").iterdir()]
-        except OSError:
-            continue
-        if any(f"{node.run}/pods/{pod}" in link for link in links):
-            os.kill(int(folder.name), 9)
+        with contextlib.suppress(OSError):
+            if any(path in os.readlink(fd) for fd in (folder / "fd").iterdir()):
+                yield int(folder.name)
 
 
 def test_a_bystander_has_the_pid_of_a_monitor(node: Node, busybox: str) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc.aio
 import pytest
 
 from minikubelet.criapi import api_pb2 as api
 from minikubelet.criapi import services
+from tests.host.node import PATIENCE
 
+T = TypeVar("T")
 _OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 64 << 20))
 
 
@@ -82,18 +85,29 @@ class Client:
 
     async def wait_exited(self, container: str) -> api.ContainerStatus:
         """Its status once it has ended."""
-        for _ in range(1500):
+
+        async def exited() -> api.ContainerStatus | None:
             status = await self.status(container)
-            if status.state == api.CONTAINER_EXITED:
-                return status
-            await asyncio.sleep(0.02)
-        raise AssertionError(f"{container} has not ended")
+            return status if status.state == api.CONTAINER_EXITED else None
+
+        return await until(f"{container} has ended", exited)
 
     async def remove_pod(self, pod: str) -> None:
         await self.runtime.RemovePodSandbox(api.RemovePodSandboxRequest(pod_sandbox_id=pod))
 
     async def remove_container(self, container: str) -> None:
         await self.runtime.RemoveContainer(api.RemoveContainerRequest(container_id=container))
+
+
+async def until(what: str, probe: Callable[[], Awaitable[T | None]]) -> T:
+    """Ask until the answer is true; returns it."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        answer = await probe()
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, f"{what}: not within {PATIENCE:.0f} s; last answer: {answer!r}"
+        await asyncio.sleep(0.02)
 
 
 class Refused:

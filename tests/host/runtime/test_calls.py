@@ -14,8 +14,8 @@ import grpc
 import grpc.aio
 
 from minikubelet.criapi import api_pb2 as api
-from tests.host.node import Node
-from tests.host.runtime.client import Client, Refused
+from tests.host.node import PATIENCE, Node
+from tests.host.runtime.client import Client, Refused, until
 
 POINTS = 40
 
@@ -43,11 +43,11 @@ async def pods(client: Client) -> set[str]:
 
 async def settled(node: Node, count: int) -> None:
     """Wait until no more than ``count`` pods have a folder."""
-    for _ in range(500):
-        if len(os.listdir(node.run / "pods")) <= count:
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError(os.listdir(node.run / "pods"))
+
+    async def few() -> bool:
+        return len(os.listdir(node.run / "pods")) <= count
+
+    await until(f"no more than {count} pods", few)
 
 
 async def test_cancelled_sandboxes_leave_nothing_and_a_retry_succeeds(client: Client, node: Node) -> None:
@@ -135,30 +135,39 @@ async def test_everything_stops_and_goes_at_once(client: Client) -> None:
             client.runtime.StopPodSandbox(api.StopPodSandboxRequest(pod_sandbox_id=pod)),
             client.runtime.RemovePodSandbox(api.RemovePodSandboxRequest(pod_sandbox_id=pod)),
         ]
-    await asyncio.wait_for(asyncio.gather(*calls), 30)
+    await asyncio.wait_for(asyncio.gather(*calls), PATIENCE)
     assert not await pods(client)
 
 
 async def test_events_tell_a_pods_life_in_order(client: Client) -> None:
     seen: list[tuple[str, int]] = []
+    early: list[str] = []
     stream = client.runtime.GetContainerEvents(api.GetEventsRequest())
 
     async def listen() -> None:
         async for event in stream:
             seen.append((event.container_id, event.container_event_type))
 
+    async def gone(pod: str) -> bool:
+        return (pod, 3) in seen
+
+    async def heard() -> bool:
+        """Whether the stream is there: of a pod that went before it came nothing is told."""
+        early.append(await client.run_pod())
+        await client.remove_pod(early[-1])
+        return bool(seen)
+
     listener = asyncio.ensure_future(listen())
-    await asyncio.sleep(0.3)
+    await until("the stream tells something", heard)
+    await until("the early pod's end is told", lambda: gone(early[-1]))
+    seen.clear()
     pod = await client.run_pod()
     app = await client.run(pod, client.container_config("sleep", "1000"))
     await client.runtime.StopContainer(api.StopContainerRequest(container_id=app))
     await client.remove_container(app)
     await client.runtime.StopPodSandbox(api.StopPodSandboxRequest(pod_sandbox_id=pod))
     await client.remove_pod(pod)
-    for _ in range(200):
-        if len(seen) == 8:
-            break
-        await asyncio.sleep(0.02)
+    await until("the pod's end is told", lambda: gone(pod))
     stream.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await listener
@@ -186,7 +195,7 @@ async def test_a_second_daemon_on_the_same_folders_is_refused(node: Node) -> Non
     process = await asyncio.create_subprocess_exec(
         *node.command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 30)
+    output, _ = await asyncio.wait_for(process.communicate(), PATIENCE)
     assert process.returncode != 0
     assert b"another minikubelet daemon" in output
     assert Path(node.socket).exists()
@@ -196,12 +205,16 @@ async def test_statistics(client: Client) -> None:
     pod = await client.run_pod()
     app = await client.run(pod, client.container_config("sh", "-c", "while :; do :; done"))
     await client.output(app, "head -c 1000000 /dev/zero > /file")
-    await asyncio.sleep(0.2)
-    stats = (await client.runtime.ContainerStats(api.ContainerStatsRequest(container_id=app))).stats
+
+    async def measured() -> api.ContainerStats | None:
+        request = api.ContainerStatsRequest(container_id=app)
+        stats: api.ContainerStats = (await client.runtime.ContainerStats(request)).stats
+        return stats if stats.writable_layer.used_bytes.value >= 1000000 else None
+
+    stats = await until("the file is counted", measured)
     assert stats.attributes.id == app
     assert stats.cpu.usage_core_nano_seconds.value > 0
     assert stats.memory.working_set_bytes.value > 0
-    assert stats.writable_layer.used_bytes.value >= 1000000
     answer = await client.runtime.ListPodSandboxStats(api.ListPodSandboxStatsRequest())
     (usage,) = answer.stats
     assert usage.attributes.id == pod

@@ -10,8 +10,8 @@ import grpc
 import pytest
 
 from minikubelet.criapi import api_pb2 as api
-from tests.host.node import Node
-from tests.host.runtime.client import Client, Refused
+from tests.host.node import PATIENCE, Node, wait_for
+from tests.host.runtime.client import Client, Refused, until
 
 DEFAULT_CAPABILITIES = "00000000a80425fb"
 POD_PID = api.LinuxContainerConfig(
@@ -121,13 +121,17 @@ async def test_an_exec_that_outlives_its_time_is_killed_with_its_children(client
     app = await client.run(await client.run_pod(), client.container_config("sleep", "1000"))
     with Refused(grpc.StatusCode.DEADLINE_EXCEEDED):
         await client.exec(app, "sh", "-c", "sleep 777 & sleep 777", timeout=1)
-    assert "777" not in await client.output(app, "ps")
+
+    async def gone() -> bool:
+        return "777" not in await client.output(app, "ps")
+
+    await until("the program's children are gone", gone)
 
 
 async def test_exec_answers_though_a_child_holds_the_output(client: Client) -> None:
     app = await client.run(await client.run_pod(), client.container_config("sleep", "1000"))
     response = await asyncio.wait_for(
-        client.exec(app, "sh", "-c", "sleep 50 & echo out; echo err >&2; exit 3"), 20
+        client.exec(app, "sh", "-c", "sleep 5000 & echo out; echo err >&2; exit 3"), PATIENCE
     )
     assert (response.stdout, response.stderr, response.exit_code) == (b"out\n", b"err\n", 3)
 
@@ -156,11 +160,12 @@ async def test_ends_and_their_reasons(client: Client) -> None:
 async def test_the_stop_signal_and_its_patience(client: Client) -> None:
     pod = await client.run_pod()
     polite = client.container_config(
-        "sh", "-c", "trap 'exit 5' QUIT; while :; do sleep 0.02; done", stop_signal=api.SIGNAL_SIGQUIT
+        *("sh", "-c", "trap 'exit 5' QUIT; touch /up; while :; do sleep 0.02; done"),
+        stop_signal=api.SIGNAL_SIGQUIT,
     )
     app = await client.run(pod, polite)
-    await asyncio.sleep(0.1)
-    await client.runtime.StopContainer(api.StopContainerRequest(container_id=app, timeout=20))
+    await client.output(app, "until [ -e /up ]; do sleep 0.02; done")
+    await client.runtime.StopContainer(api.StopContainerRequest(container_id=app, timeout=600))
     assert (await client.status(app)).exit_code == 5
     deaf = await client.run(pod, client.container_config("sh", "-c", "trap '' TERM; sleep 1000", name="deaf"))
     await client.runtime.StopContainer(api.StopContainerRequest(container_id=deaf, timeout=1))
@@ -172,10 +177,11 @@ async def test_logs_go_on_after_rotation(client: Client, node: Node) -> None:
     pod = await client.run_pod(client.pod_config(log_directory=str(folder)))
     script = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.005; done"
     app = await client.run(pod, client.container_config("sh", "-c", script, log_path="app/0.log"))
-    await asyncio.sleep(0.2)
-    os.rename(folder / "app/0.log", folder / "app/0.log.1")
+    log = folder / "app/0.log"
+    await asyncio.to_thread(wait_for, "lines before", lambda: log.read_text().count("\n") > 5)
+    os.rename(log, folder / "app/0.log.1")
     await client.runtime.ReopenContainerLog(api.ReopenContainerLogRequest(container_id=app))
-    await asyncio.sleep(0.2)
+    await asyncio.to_thread(wait_for, "lines after", lambda: log.read_text().count("\n") > 5)
     await client.runtime.StopContainer(api.StopContainerRequest(container_id=app))
     text = (folder / "app/0.log.1").read_text() + (folder / "app/0.log").read_text()
     numbers = [int(line.split(" ", 3)[3]) for line in text.splitlines()]

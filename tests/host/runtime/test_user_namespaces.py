@@ -9,7 +9,7 @@ import pytest
 
 from minikubelet.criapi import api_pb2 as api
 from tests.host.node import Node
-from tests.host.runtime.client import Client
+from tests.host.runtime.client import Client, until
 
 ROOT = 200_000
 IDS = [api.IDMapping(host_id=ROOT, container_id=0, length=65_536)]
@@ -69,7 +69,11 @@ async def test_the_pod_network_works(client: Client) -> None:
     pod = await client.run_pod(client.pod_config(linux=pod_linux()))
     app = await client.run(pod, client.container_config("sleep", "1000", linux=container_linux()))
     assert "eth0" in await client.output(app, "ls /sys/class/net")
-    assert await client.output(app, "cat /sys/class/net/eth0/operstate") == "up"
+
+    async def up() -> bool:
+        return await client.output(app, "cat /sys/class/net/eth0/operstate") == "up"
+
+    await until("eth0 is up", up)  # the kernel looks at it a little later
 
 
 @pytest.mark.parametrize("masked", [[], ["/proc/timer_list"]])

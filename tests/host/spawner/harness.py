@@ -18,7 +18,8 @@ from minikubelet.spawner import cgroups
 from minikubelet.wire import channel
 from minikubelet.wire import messages as m
 
-TIMEOUT = 10.0
+TIMEOUT = 60.0 * float(os.environ.get("MINIKUBELET_PATIENCE", "1"))
+"""Seconds until something that should happen counts as not happening."""
 CAPABILITIES = [
     "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID",
     "CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL",
@@ -234,7 +235,8 @@ class Pod:
 
     def log(self, name: str) -> str:
         """The content of the log without time stamps and tags."""
-        lines = (self.folder / f"{name}.log").read_text(errors="surrogateescape").splitlines()
+        text = (self.folder / f"{name}.log").read_text(errors="surrogateescape")
+        lines = text[: text.rfind("\n") + 1].splitlines()  # the last may be half written
         return "\n".join(line.split(" ", 3)[3] for line in lines)
 
     def output(self, name: str, *args: str | bytes, **settings: object) -> str:

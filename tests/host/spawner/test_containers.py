@@ -17,7 +17,15 @@ from minikubelet.linux import capabilities
 from minikubelet.linux import mounts as kernel
 from minikubelet.wire import messages as m
 from tests.host.spawner.conftest import MakePod
-from tests.host.spawner.harness import CAPABILITIES, Pod, RequestFailed, fails, standard_mounts, wait_until
+from tests.host.spawner.harness import (
+    CAPABILITIES,
+    TIMEOUT,
+    Pod,
+    RequestFailed,
+    fails,
+    standard_mounts,
+    wait_until,
+)
 
 
 def test_root_and_namespaces(pod: Pod) -> None:
@@ -252,7 +260,7 @@ def test_a_passwd_that_is_no_passwd(pod: Pod, kind: str) -> None:
     start = time.monotonic()
     failure = fails(pod, "echo", process_settings={"user": m.User(user="root")})
     assert failure.step == "resolve the user"
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < TIMEOUT / 2, "opening it took no time"
 
 
 def test_home_path_and_environment(pod: Pod) -> None:
@@ -290,7 +298,10 @@ def test_a_monitor_lets_no_descriptor_be_inherited(pod: Pod) -> None:
     """Not even a terminal's master, which comes out of the container."""
     pod.run("c", "sleep", "1000", process_settings={"tty": True})
     for info in Path(f"/proc/{pod.spawned.pid}/fdinfo").iterdir():
-        flags = int(info.read_text().split("flags:")[1].split()[0], 8)
+        try:
+            flags = int(info.read_text().split("flags:")[1].split()[0], 8)
+        except FileNotFoundError:  # closed meanwhile
+            continue
         assert int(info.name) <= 2 or flags & os.O_CLOEXEC, (info.name, oct(flags))
 
 
@@ -416,8 +427,8 @@ def test_pid_namespaces(make_pod: MakePod) -> None:
 def test_orphans_are_reaped_by_pause(make_pod: MakePod) -> None:
     pod = make_pod(pid="pod")
     script = (
-        "i=0; while [ $i -lt 50 ]; do (sleep 0.01 &) ; i=$((i+1)); done; sleep 0.3; "
-        "grep -l zombie /proc/*/status; echo end"
+        "i=0; while [ $i -lt 50 ]; do (sleep 0.01 &) ; i=$((i+1)); done; "
+        "while grep -q -e sleep -e zombie /proc/[0-9]*/status 2>/dev/null; do sleep 0.05; done; echo end"
     )
     assert pod.output("c", "sh", "-c", script, pid_namespace="pod") == "end"
 

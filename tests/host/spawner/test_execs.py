@@ -194,7 +194,7 @@ def test_a_storm_of_execs_keeps_codes_apart(running: Pod) -> None:
         assert running.control.wait_for(m.ExecExited, exec_id=f"e{number}").status.exit_code == number
     state = running.control.ask(m.GetState(id=running.control.next_id()), m.State)
     assert state.execs == []
-    assert exec_folders(running) == []
+    wait_until(lambda: exec_folders(running) == [], "the cgroups to be removed")
 
 
 def test_a_large_request_travels_as_memfd(running: Pod) -> None:

@@ -16,7 +16,7 @@ from minikubelet.spawner.cgroups import Cgroup, mount_point
 from minikubelet.wire import channel
 from minikubelet.wire import messages as m
 from tests.host.spawner.conftest import MakePod
-from tests.host.spawner.harness import Connection, Pod, RequestFailed, Spawner, is_alive, wait_until
+from tests.host.spawner.harness import TIMEOUT, Connection, Pod, RequestFailed, Spawner, is_alive, wait_until
 
 
 def state(connection: Connection) -> m.State:
@@ -128,6 +128,7 @@ def test_many_lives_leak_no_descriptor(make_pod: MakePod) -> None:
     def descriptors() -> int:
         return len(os.listdir(f"/proc/{pod.spawned.pid}/fd"))
 
+    state(pod.control)  # whatever the start had open is closed
     before = descriptors()
     for number in range(25):
         name = f"c{number}"
@@ -136,7 +137,7 @@ def test_many_lives_leak_no_descriptor(make_pod: MakePod) -> None:
         with pytest.raises(RequestFailed):
             pod.run(f"bad{number}", "nothing")
         pod.done(m.RemoveContainer(id=pod.control.next_id(), container_id=name))
-    wait_until(lambda: descriptors() == before, f"{descriptors()} descriptors to become {before}")
+    wait_until(lambda: descriptors() <= before, f"{descriptors()} descriptors to become {before}")
 
 
 def test_the_socket_is_private(make_pod: MakePod) -> None:
@@ -190,7 +191,7 @@ def test_the_spawner_ends_with_its_daemon() -> None:
 
 def test_the_spawner_refuses_to_fork_with_grpc_imported(tmp_path: Path) -> None:
     own = Spawner(boot="import sys, types; sys.modules['grpc'] = types.ModuleType('grpc'); ")
-    assert own.process.wait(10) == 1
+    assert own.process.wait(TIMEOUT) == 1
     own.connection.close()
 
 
@@ -214,7 +215,7 @@ def test_shutdown_is_quick_with_a_stubborn_container(make_pod: MakePod) -> None:
     pod.run("c", "sh", "-c", "trap '' TERM INT; while :; do sleep 1000; done")
     start = time.monotonic()
     pod.shutdown()
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 10
 
 
 def test_an_exit_that_cannot_be_recorded_is_told_all_the_same(make_pod: MakePod) -> None:

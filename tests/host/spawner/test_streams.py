@@ -132,7 +132,7 @@ def test_a_full_disk_does_not_stop_the_container(pod: Pod, tmp_path: Path) -> No
         pod.done(m.ReopenLog(id=pod.control.next_id(), container_id="c"))
         before = records(small / "old")
         (small / "old").unlink()
-        assert pod.execute("c", "sh", "-c", "> /go")[0] == 0
+        pod.execute("c", "sh", "-c", "> /go")  # the container may end before the program that ends it
         assert pod.exit_of("c").exit_code == 6
         entries = before + records(log)
         assert entries[-1] == ("stdout", "F", b"after")

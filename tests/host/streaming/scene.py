@@ -62,8 +62,8 @@ class Peaks:
 
     def __init__(self, node: Node) -> None:
         daemon = psutil.Process(node.pid)
-        found = [daemon, *daemon.children(recursive=True)]
-        self._processes = [each for each in found if not _in_container(each.pid)]
+        others = [each for each in daemon.children(recursive=True) if _in_container(each.pid) is False]
+        self._processes = [daemon, *others]
         assert len(self._processes) >= 3, "daemon, spawner and a monitor"
         for each in self._processes:
             Path(f"/proc/{each.pid}/clear_refs").write_text("5")
@@ -81,8 +81,12 @@ class Peaks:
             assert growth < BOUND_KIB, f"{each.cmdline()}: {growth} KiB more"
 
 
-def _in_container(pid: int) -> bool:
-    return os.readlink(f"/proc/{pid}/ns/mnt") != os.readlink("/proc/self/ns/mnt")
+def _in_container(pid: int) -> bool | None:
+    """Whether a process has mounts of its own; None if it is gone."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/mnt") != os.readlink("/proc/self/ns/mnt")
+    except OSError:  # EACCES, too, if it goes at this moment
+        return None
 
 
 class Received:
@@ -139,14 +143,7 @@ def open_output(client: Client) -> tuple[int, int]:
 
 def programs(node: Node) -> set[psutil.Process]:
     """The processes in containers."""
-    found = set()
-    for each in psutil.Process(node.pid).children(recursive=True):
-        try:
-            if _in_container(each.pid):
-                found.add(each)
-        except FileNotFoundError:
-            continue
-    return found
+    return {each for each in psutil.Process(node.pid).children(recursive=True) if _in_container(each.pid)}
 
 
 def written(node: Node) -> int:
