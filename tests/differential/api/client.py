@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.certificates import ClientAuthority
 from tests.differential.api.battery import Request
 
-_PATIENCE = 15.0
+_PATIENCE = 60.0
 """Seconds for an answer."""
 
 

@@ -174,7 +174,15 @@ def pods(driver: Driver) -> Iterator[None]:
         ready = {name for name, (_, wait) in PODS.items() if is_met(wait, there.get(f"{name}-{NODE}", {}))}
         return sorted(PODS.keys() - ready)
 
+    def said() -> bool:
+        """Whether what the requests ask for is in the logs."""
+        web, again = (
+            driver.log(*pod, "app") for pod in (("default", f"web-{NODE}"), ("other", f"again-{NODE}"))
+        )
+        return sorted(web.split()) == ["one", "oops", "three", "two"] and again == "second\n"
+
     wait_for("the pods are as far as they get", lambda: not lacking())
+    wait_for("they have said all", said)
     yield
     for name in PODS:
         (driver.manifests / f"{name}.yaml").unlink()
