@@ -9,12 +9,13 @@ import asyncio
 import contextlib
 import ctypes
 import functools
+import importlib
 import os
 import socket
 import subprocess
 import sys
-import traceback
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,7 @@ from minikubelet.base.config import NetworkConfig
 from minikubelet.base.database import Database
 from minikubelet.network.pod_network import PodNetwork
 
+ROOT = Path(__file__).resolve().parents[3]
 CLONE_NEWNET = 0x40000000
 Socket = socket.socket
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -117,33 +119,33 @@ def network(path: str, instance: str = "abc123", **settings: object) -> PodNetwo
 
 
 def own_host(body: Callable[[str], Awaitable[None]]) -> Callable[[object], None]:
-    """Make ``async def test(path)`` run in its own network namespace, in a child process."""
+    """Make ``async def test(path)`` run in its own network namespace, in a child process.
+
+    The child is a program of its own: this process has gRPC's threads, with which no fork is safe.
+    """
 
     @functools.wraps(body)
     def test(tmp_path: object) -> None:
         if os.geteuid() != 0:
             pytest.skip("needs root: makes network namespaces")
-        read, write = os.pipe()
-        sys.stdout.flush()
-        pid = os.fork()
-        if pid == 0:
-            os.close(read)
-            code = 1
-            try:
-                unshare_net()
-                sh("ip", "link", "set", "lo", "up")
-                asyncio.run(body(str(tmp_path)))  # type: ignore[arg-type]
-                code = 0
-            except BaseException:
-                os.write(write, traceback.format_exc().encode()[-60000:])
-            finally:
-                os._exit(code)
-        os.close(write)
-        with os.fdopen(read, "rb") as pipe:
-            report = pipe.read().decode()
-        _pid, status = os.waitpid(pid, 0)
-        if status != 0:
-            pytest.fail(report or f"the child ended with status {status}")
+        command = [sys.executable, "-m", __name__, body.__module__, body.__name__, str(tmp_path)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            pytest.fail(done.stderr[-60000:] or f"the child ended with status {done.returncode}")
 
     del test.__wrapped__  # pytest would look at the body's signature
+    test.body = body  # type: ignore[attr-defined]
     return test
+
+
+def main() -> None:
+    """What the child does: MODULE NAME PATH."""
+    module, name, path = sys.argv[1:]
+    body = getattr(importlib.import_module(module), name).body
+    unshare_net()
+    sh("ip", "link", "set", "lo", "up")
+    asyncio.run(body(path))
+
+
+if __name__ == "__main__":
+    main()

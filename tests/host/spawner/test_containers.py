@@ -428,7 +428,8 @@ def test_orphans_are_reaped_by_pause(make_pod: MakePod) -> None:
     pod = make_pod(pid="pod")
     script = (
         "i=0; while [ $i -lt 50 ]; do (sleep 0.01 &) ; i=$((i+1)); done; "
-        "while grep -q -e '^Name:.sleep' -e zombie /proc/[0-9]*/status 2>/dev/null; do sleep 0.05; done; echo end"
+        "while grep -q -e '^Name:.sleep' -e zombie /proc/[0-9]*/status 2>/dev/null; do sleep 0.05; done; "
+        "echo end"
     )
     assert pod.output("c", "sh", "-c", script, pid_namespace="pod") == "end"
 
