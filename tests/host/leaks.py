@@ -148,13 +148,11 @@ def reap_orphans() -> None:
 
 
 def _usual() -> set[int]:
-    """The daemons that fixtures run, their spawners, and the one monitor that each spawner forks ahead."""
+    """The daemons that fixtures run, and their spawners."""
     usual = set(_daemons)
     for daemon in _daemons:
         with contextlib.suppress(psutil.NoSuchProcess):
-            for spawner in psutil.Process(daemon).children():
-                ahead = [monitor.pid for monitor in spawner.children()][-1:]
-                usual |= {spawner.pid, *ahead}
+            usual |= {spawner.pid for spawner in psutil.Process(daemon).children()}
     return usual
 
 
