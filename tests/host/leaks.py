@@ -119,12 +119,16 @@ def _ports(config: DaemonConfig) -> list[str]:
 
 
 def remove_host_objects(config: DaemonConfig) -> None:
-    """Take away what a daemon keeps for its next start: its bridge, its nftables table, its cgroup."""
+    """Take away what a daemon keeps for its next start: bridge, nftables table, cgroup, links to logs."""
     run = ("nft", "delete", "table", "inet", f"minikubelet_{config.instance}")
     subprocess.run(run, capture_output=True, check=False)
     subprocess.run(["ip", "link", "delete", f"mk-{config.instance}"], capture_output=True, check=False)
     with contextlib.suppress(OSError):
         os.rmdir(find_mount().path + config.cgroup_root)
+    # A kubelet that ends before its pods' logs go takes these away at its next start.
+    for link in Path("/var/log/containers").glob("*.log"):
+        if link.is_symlink() and not link.exists():
+            link.unlink(missing_ok=True)
 
 
 def _processes() -> frozenset[str]:
