@@ -33,7 +33,7 @@ from tests.upstream_kubelet import PEERS
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDED = Path(__file__).with_name("recorded")
-AT_MOST_AGAIN = 10
+AT_MOST_AGAIN = 3
 Kubelet = Callable[..., AbstractContextManager[drivers.Driver]]
 
 

@@ -16,7 +16,7 @@ import psutil
 from minikubelet.base.config import DaemonConfig
 from minikubelet.linux.cgroup.mount import find_mount
 
-SECONDS = 30.0 * float(os.environ.get("MINIKUBELET_PATIENCE", "1"))
+SECONDS = 10.0
 """How long the kernel may take to let go of namespaces and their links, and cgroups of their last process."""
 PR_SET_CHILD_SUBREAPER = 36
 STRICT = bool(os.environ.get("CI"))

@@ -13,7 +13,6 @@ import grpc.aio
 import pytest
 
 from minikubelet.criapi import api_pb2 as api
-from tests.host.node import PATIENCE
 from tests.host.runtime.client import Client, Refused
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -193,6 +192,6 @@ async def test_calls_that_race_with_their_containers_end(client: Client) -> None
     app = await client.run(pod, client.container_config("sleep", "1000"))
     execs = [client.exec(app, "sh", "-c", "sleep 0.02; yes | head -c 100000") for _ in range(20)]
     stop = client.runtime.StopContainer(api.StopContainerRequest(container_id=app))
-    results = await asyncio.wait_for(asyncio.gather(*execs, stop, return_exceptions=True), PATIENCE)
+    results = await asyncio.wait_for(asyncio.gather(*execs, stop, return_exceptions=True), 30)
     assert all(isinstance(each, grpc.aio.AioRpcError) or hasattr(each, "exit_code") for each in results[:-1])
     assert not isinstance(results[-1], BaseException)

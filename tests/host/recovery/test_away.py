@@ -5,12 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
-import threading
-import time
 from datetime import datetime
 from pathlib import Path
-from statistics import median
-from typing import Self
 
 from minikubelet.criapi import api_pb2 as api
 from tests.host.node import Node, wait_for
@@ -22,7 +18,7 @@ SECOND = 1_000_000_000
 
 
 async def test_a_hundred_exits(node: Node, client: Client, tmp_path: Path) -> None:
-    """Each code is exact, and each time that of the end: about when the program itself wrote last."""
+    """Each code is exact, and each time within a second of what the program itself wrote last."""
     flags = tmp_path / "flags"
     flags.mkdir()
     mounts = [api.Mount(container_path="/flags", host_path=str(flags))]
@@ -45,17 +41,12 @@ async def test_a_hundred_exits(node: Node, client: Client, tmp_path: Path) -> No
         wait_for, "all have ended", lambda: len(list(records.glob("*/exits/*"))) == len(codes)
     )
     await asyncio.sleep(1.5)  # the daemon must not take the time of its return for that of the end
-    back = time.time_ns()
     node.start()
-    late = []
     for container, code in codes.items():
         status = await client.wait_exited(container)
         ended = (flags / str(code)).stat().st_mtime_ns
         assert (status.exit_code, status.reason) == (code, "Error" if code else "Completed")
-        assert ended - SECOND < status.finished_at < back - SECOND
-        late.append(status.finished_at - ended)
-    # A hundred at once may wait for a processor between their last write and their end: not most of them.
-    assert median(late) < SECOND, max(late) / SECOND
+        assert ended - SECOND < status.finished_at < ended + SECOND, (status.finished_at - ended) / SECOND
 
 
 async def test_a_thousand_lines_a_second(node: Node, client: Client, tmp_path: Path) -> None:
@@ -70,11 +61,10 @@ async def test_a_thousand_lines_a_second(node: Node, client: Client, tmp_path: P
     pod = await client.run_pod(client.pod_config(log_directory=str(tmp_path)))
     config = client.container_config("sh", "-c", script, log_path="app.log", mounts=mounts)
     app = await client.run(pod, config)
-    with Stalls() as stalls:
-        for _ in range(RESTARTS):
-            node.kill()
-            await asyncio.sleep(0.1)
-            await asyncio.to_thread(node.start)
+    for _ in range(RESTARTS):
+        node.kill()
+        await asyncio.sleep(0.1)
+        await asyncio.to_thread(node.start)
     (flags / "go").touch()
     assert (await client.wait_exited(app)).exit_code == 0
     lines = (tmp_path / "app.log").read_text().splitlines()
@@ -83,31 +73,7 @@ async def test_a_thousand_lines_a_second(node: Node, client: Client, tmp_path: P
     assert texts == [*map(str, range(1, count + 1)), f"end {count}"]
     assert count > RESTARTS * 50
     times = [_seconds(line.split(" ", 1)[0]) for line in lines]
-    waited = max(later - earlier for earlier, later in itertools.pairwise(times))
-    assert waited < 1 + stalls.longest, f"the machine itself stood still for {stalls.longest} s"
-
-
-class Stalls:
-    """How long a process that wants to run twenty times a second was kept from it."""
-
-    def __init__(self) -> None:
-        self.longest = 0.0
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ending.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        before = time.monotonic()
-        while not self._ending.wait(0.05):
-            now = time.monotonic()
-            self.longest, before = max(self.longest, now - before - 0.05), now
+    assert max(later - earlier for earlier, later in itertools.pairwise(times)) < 1
 
 
 def _seconds(stamp: str) -> float:

@@ -18,7 +18,7 @@ from minikubelet.spawner import cgroups
 from minikubelet.wire import channel
 from minikubelet.wire import messages as m
 
-TIMEOUT = 60.0 * float(os.environ.get("MINIKUBELET_PATIENCE", "1"))
+TIMEOUT = 10.0 * float(os.environ.get("MINIKUBELET_PATIENCE", "1"))
 """Seconds until something that should happen counts as not happening."""
 CAPABILITIES = [
     "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID",

@@ -19,7 +19,6 @@ from minikubelet.wire import messages as m
 from tests.host.spawner.conftest import MakePod
 from tests.host.spawner.harness import (
     CAPABILITIES,
-    TIMEOUT,
     Pod,
     RequestFailed,
     fails,
@@ -260,7 +259,7 @@ def test_a_passwd_that_is_no_passwd(pod: Pod, kind: str) -> None:
     start = time.monotonic()
     failure = fails(pod, "echo", process_settings={"user": m.User(user="root")})
     assert failure.step == "resolve the user"
-    assert time.monotonic() - start < TIMEOUT / 2, "opening it took no time"
+    assert time.monotonic() - start < 5
 
 
 def test_home_path_and_environment(pod: Pod) -> None:

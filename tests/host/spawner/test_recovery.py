@@ -215,7 +215,7 @@ def test_shutdown_is_quick_with_a_stubborn_container(make_pod: MakePod) -> None:
     pod.run("c", "sh", "-c", "trap '' TERM INT; while :; do sleep 1000; done")
     start = time.monotonic()
     pod.shutdown()
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 5
 
 
 def test_an_exit_that_cannot_be_recorded_is_told_all_the_same(make_pod: MakePod) -> None:
