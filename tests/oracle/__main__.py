@@ -38,15 +38,15 @@ def recorded(kind: str) -> dict[str, Any]:
     return found
 
 
-def build(folder: Path) -> Path:
-    """The program that is asked. Raises CalledProcessError."""
+def build() -> Path:
+    """The program that is asked, made beside the peers. Raises CalledProcessError."""
     loader = importlib.machinery.SourceFileLoader("peers", str(ROOT / "scripts" / "peers"))
     spec = importlib.util.spec_from_loader("peers", loader)
     assert spec is not None
     peers = importlib.util.module_from_spec(spec)
     sys.modules["peers"] = peers
     loader.exec_module(peers)
-    work: Path = folder if folder.is_absolute() else peers.CACHE / folder
+    work: Path = peers.CACHE / "build" / "oracle"
     work.mkdir(parents=True, exist_ok=True)
     (work / "go.mod").write_text(peers.PEERS["kubelet"].go_mod())
     shutil.copy(HERE / "main.go", work)
@@ -57,7 +57,7 @@ def build(folder: Path) -> Path:
 
 
 def main(kinds: list[str]) -> None:
-    program = build(Path("build/oracle"))
+    program = build()
     RECORDED.mkdir(exist_ok=True)
     for kind in kinds or ALL:
         asked = {key_of(each): text_of(each) for each in ALL[kind]()}

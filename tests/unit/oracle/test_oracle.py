@@ -38,7 +38,7 @@ def asked(kind: str) -> Iterator[tuple[Any, Any]]:
         missing += key not in answers
         if key in answers:
             yield each, answers[key]
-    assert missing <= number / 5, (
+    assert missing <= number / 20, (
         f"{missing} of {number} {kind} aren't recorded: python -m tests.oracle {kind}"
     )
 
